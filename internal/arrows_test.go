@@ -24,7 +24,7 @@ var layers = [][]string{
 	{"internal/deploy", "internal/snapshot", "internal/journal", "internal/health"},
 	{"internal/host", "internal/session", "internal/records", "internal/port"},
 	{"internal/serving", "internal/response", "internal/keeper"},
-	{"internal/proxy", "internal/exchange", "internal/planner", "internal/rollout", "internal/probe", "internal/userconfig", "internal/worker", "internal/build", "internal/transport", "internal/router", "internal/gate", "internal/ejection", "internal/batch", "internal/models", "internal/shm"},
+	{"internal/proxy", "internal/exchange", "internal/planner", "internal/rollout", "internal/probe", "internal/userconfig", "internal/worker", "internal/build", "internal/builder", "internal/transport", "internal/router", "internal/gate", "internal/ejection", "internal/batch", "internal/models", "internal/shm"},
 	{"internal/instance", "internal/wire", "internal/arena", "internal/clients", "internal/cors", "internal/coding", "internal/forwarded", "internal/sse", "internal/output"},
 	{"internal/codec", "internal/config", "internal/store/storetest", "internal/store/disk"},
 	{"internal/protocol", "internal/store"},

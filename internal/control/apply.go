@@ -2,46 +2,372 @@ package control
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/config"
+	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/store"
 )
 
-// builds are the builds of applications that are under way.
-type builds struct{}
+// defaultSource is the source of a request that names none.
+const defaultSource = "default"
 
 // Apply makes the applications of a file the target.
-func (o *Operator) Apply(context.Context, helvetype.Author, helvetype.ApplyRequest) (a helvetype.ApplyAnswer, err error) {
-	return a, unimplemented("apply")
+//
+// All applications are built first, at the same time, while those that run go on; then each is deployed, and after that the applications are deleted that the same source has
+// deployed before and the file does not have any more. An application that cannot be built is left as it is, the others are
+// deployed all the same, and nothing is deleted then: its new name may be in the file, and the one that runs must not go away for it. For
+// example, a file renames "rank" to "ranker", whose module has a mistake: "rank" goes on.
+//
+// Without Wait it returns when the store has all applications; a start that fails is in the status then. With Wait it returns when they run or have failed. An error is for a
+// request of which no application was taken.
+func (o *Operator) Apply(ctx context.Context, by helvetype.Author, r helvetype.ApplyRequest) (a helvetype.ApplyAnswer, err error) {
+	file, err := readFile(r)
+	if err != nil {
+		return a, err
+	}
+	if err := o.current(r.If); err != nil { // before builds that may take minutes
+		return a, err
+	}
+	ap := &apply{o: o, by: by, r: r, file: file, outcomes: map[string]helvetype.Outcome{}}
+	ap.warnings = slices.Clone(file.Warnings)
+	ap.claim()
+	defer ap.release()
+	loaded := ap.load(ctx)
+	done, err := o.turn(r.If)
+	if err != nil {
+		return a, err
+	}
+	release := sync.OnceFunc(done)
+	defer release()
+	if err := ap.settings(ctx); err != nil {
+		return a, err
+	}
+	ap.makeRoom(ctx, loaded)
+	over := ap.deploy(ctx, loaded)
+	if ap.failed() {
+		if left := ap.obsolete(); len(left) > 0 {
+			ap.warn(fmt.Sprintf("%s: not deleted, although the file does not have it any more, because another application of the file was refused", strings.Join(left, ", ")))
+		}
+	} else {
+		ap.deleteObsolete(ctx)
+	}
+	release()
+	if r.Wait {
+		select {
+		case <-over:
+		case <-ctx.Done():
+			return a, &helvetype.OperationError{
+				Code: helvetype.CodeUnavailable, Message: "the request has ended before the applications were ready; they go on starting", Next: "helve status shows them", Err: call.EndOf(ctx),
+			}
+		}
+	}
+	return ap.answer()
 }
 
-// Delete removes an application. It returns when the target is written, not when the last replica has stopped.
-func (o *Operator) Delete(context.Context, helvetype.Author, string) error {
-	return unimplemented("delete")
+// current is the error for a change that was made for another generation than the present one; nil for generation 0.
+func (o *Operator) current(seen uint64) error {
+	if seen == 0 {
+		return nil
+	}
+	if now := o.Generation(); now != seen {
+		return otherGeneration(seen, now)
+	}
+	return nil
 }
 
-// Scale sets the number of replicas of a deployment, and why is a note for the plan.
-func (o *Operator) Scale(ctx context.Context, by helvetype.Author, app, deployment string, n int, why string) error {
-	if err := o.absent(app, deployment); err != nil {
+// readFile reads the file of a request, and leaves the one application that the request wants.
+func readFile(r helvetype.ApplyRequest) (*config.File, error) {
+	name := r.Name
+	if name == "" {
+		name = "config"
+	}
+	file, err := config.Read(name, []byte(r.Config))
+	if err != nil {
+		return nil, mistaken(err)
+	}
+	if r.Only == "" {
+		return file, nil
+	}
+	var names []string
+	for _, app := range file.Applications {
+		if app.Name == r.Only {
+			file.Applications = []config.Application{app}
+			return file, nil
+		}
+		names = append(names, app.Name)
+	}
+	return nil, &helvetype.OperationError{
+		Code:    helvetype.CodeInvalidArgument,
+		Message: fmt.Sprintf("%s: has no application %q; it has %s", name, r.Only, strings.Join(names, ", ")),
+	}
+}
+
+// mistaken is the error for mistakes of a file.
+func mistaken(err error) *helvetype.OperationError {
+	e := &helvetype.OperationError{Code: helvetype.CodeInvalidArgument, Message: err.Error(), Next: "correct the file; helve plan FILE checks it without a change", Err: err}
+	all, _ := errors.AsType[config.Mistakes](err)
+	if one, ok := errors.AsType[*config.Mistake](err); ok && len(all) == 0 {
+		all = config.Mistakes{one}
+	}
+	for _, m := range all {
+		excerpt := strings.TrimPrefix(strings.TrimPrefix(m.Error(), m.Brief()), "\n")
+		e.Mistakes = append(e.Mistakes, helvetype.Mistake{File: m.File, Line: m.Line, Column: m.Column, Message: m.Text, Excerpt: excerpt})
+	}
+	return e
+}
+
+// apply is one request under way.
+type apply struct {
+	o      *Operator
+	by     helvetype.Author
+	r      helvetype.ApplyRequest
+	file   *config.File
+	claims map[string]*claim
+
+	mu       sync.Mutex
+	outcomes map[string]helvetype.Outcome
+	refused  map[string]error // applications that were not taken, with the reasons
+	warnings []string
+}
+
+func (ap *apply) source() string {
+	if ap.r.Source == "" {
+		return defaultSource
+	}
+	return ap.r.Source
+}
+
+func (ap *apply) warn(text string) {
+	ap.mu.Lock()
+	defer ap.mu.Unlock()
+	ap.warnings = append(ap.warnings, text)
+}
+
+// refuse notes that an application was not taken.
+func (ap *apply) refuse(app string, err error) {
+	ap.mu.Lock()
+	defer ap.mu.Unlock()
+	if ap.refused == nil {
+		ap.refused = map[string]error{}
+	}
+	ap.refused[app] = err
+	ap.outcomes[app] = helvetype.Outcome{Change: changeRefused, Error: err.Error()}
+}
+
+func (ap *apply) note(app string, of helvetype.Outcome) {
+	ap.mu.Lock()
+	defer ap.mu.Unlock()
+	ap.outcomes[app] = of
+}
+
+func (ap *apply) failed() bool {
+	ap.mu.Lock()
+	defer ap.mu.Unlock()
+	return len(ap.refused) > 0
+}
+
+// The changes of an application.
+const (
+	changeCreated   = "created"
+	changeChanged   = "changed"
+	changeUnchanged = "unchanged"
+	changeDeleted   = "deleted"
+	changeRefused   = "refused"
+)
+
+// answer is the answer to the request. It is an error if no application was taken.
+func (ap *apply) answer() (a helvetype.ApplyAnswer, err error) {
+	ap.mu.Lock()
+	defer ap.mu.Unlock()
+	a = helvetype.ApplyAnswer{Generation: ap.o.Generation(), Applications: maps.Clone(ap.outcomes), Warnings: slices.Clone(ap.warnings)}
+	if len(ap.refused) == 0 || len(ap.refused) < len(ap.file.Applications) {
+		return a, nil
+	}
+	all := &helvetype.OperationError{}
+	var texts []string
+	for _, app := range ap.file.Applications {
+		e, ok := errors.AsType[*helvetype.OperationError](ap.refused[app.Name])
+		if !ok {
+			return a, ap.refused[app.Name]
+		}
+		if all.Code == helvetype.CodeOK {
+			all.Code, all.Next, all.Err = e.Code, e.Next, e.Err
+		}
+		texts = append(texts, e.Message)
+		all.Mistakes = append(all.Mistakes, e.Mistakes...)
+	}
+	all.Message = strings.Join(texts, "\n\n")
+	return a, all
+}
+
+// claim is the right of a request to change an application. The next request for the application takes it away: the last one wins, and the first is told.
+type claim struct {
+	lost chan struct{}
+	by   string // who has taken it; set before lost is closed
+}
+
+// errSuperseded is the error of a request whose application another one has taken over.
+func (c *claim) error(app string) error {
+	return &helvetype.OperationError{
+		Code:    helvetype.CodeAborted,
+		Message: fmt.Sprintf("application %q: another deploy, of %s, has come before this one was ready, and has taken its place", app, c.by),
+		Next:    fmt.Sprintf("helve history %s shows what runs", app),
+		Err:     deploy.ErrSuperseded,
+	}
+}
+
+// claims are the applications that requests build or deploy, by name.
+type claims struct {
+	mu  sync.Mutex
+	all map[string]*claim
+}
+
+// take takes an application over from the request that has it.
+func (c *claims) take(app, by string) *claim {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all == nil {
+		c.all = map[string]*claim{}
+	}
+	if before := c.all[app]; before != nil {
+		before.by = by
+		close(before.lost)
+	}
+	c.all[app] = &claim{lost: make(chan struct{})}
+	return c.all[app]
+}
+
+// release gives an application back, unless another request has it by now.
+func (c *claims) release(app string, of *claim) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all[app] == of {
+		delete(c.all, app)
+	}
+}
+
+// claim takes over all applications of the file.
+func (ap *apply) claim() {
+	ap.claims = map[string]*claim{}
+	for _, app := range ap.file.Applications {
+		ap.claims[app.Name] = ap.o.claims.take(app.Name, ap.by.Name)
+	}
+}
+
+func (ap *apply) release() {
+	for app, c := range ap.claims {
+		ap.o.claims.release(app, c)
+	}
+}
+
+// ready is an application that can be deployed.
+type ready struct {
+	name string
+	app  deploy.App
+}
+
+// deploy deploys applications at the same time. It returns when each of them is in the store or was refused. over is closed when all run or have failed.
+func (ap *apply) deploy(ctx context.Context, all []ready) (over <-chan struct{}) {
+	var taken, ended sync.WaitGroup
+	for _, one := range all {
+		taken.Add(1)
+		ended.Go(func() { ap.deployOne(ctx, one, sync.OnceFunc(taken.Done)) })
+	}
+	done := make(chan struct{})
+	go func() {
+		ended.Wait()
+		close(done)
+	}()
+	taken.Wait()
+	return done
+}
+
+// deployOne deploys one application. taken is called when it is in the store, or was refused.
+func (ap *apply) deployOne(ctx context.Context, one ready, taken func()) {
+	defer taken()
+	o := ap.o
+	c := ap.claims[one.name]
+	select {
+	case <-c.lost:
+		ap.refuse(one.name, c.error(one.name))
+		return
+	default:
+	}
+	before, err := o.revision(ctx, one.name)
+	if err != nil {
+		ap.refuse(one.name, err)
+		return
+	}
+	added := make(chan struct{})
+	one.app.Added = func() { close(added) }
+	result := make(chan error, 1)
+	go func() { result <- o.set.Node.Deploy(context.WithoutCancel(ctx), one.app) }()
+	select {
+	case <-added:
+		ap.note(one.name, o.outcome(ctx, one.name, before))
+		taken()
+		err = <-result
+	case err = <-result:
+	}
+	if err == nil {
+		ap.note(one.name, o.outcome(ctx, one.name, before))
+		return
+	}
+	select {
+	case <-added: // the failure is in the status, too
+		of := o.outcome(ctx, one.name, before)
+		of.Error = err.Error()
+		if errors.Is(err, deploy.ErrSuperseded) {
+			of.Error = c.error(one.name).Error()
+		}
+		ap.note(one.name, of)
+		o.set.Log.Warn("an application that was applied does not run", "app", one.name, "error", err)
+	default:
+		ap.refuse(one.name, ap.placed(one.name, err))
+	}
+}
+
+// revision is the number of the revision that an application should run; 0 for no application.
+func (o *Operator) revision(ctx context.Context, app string) (int, error) {
+	record, err := store.Get(ctx, o.set.Target.Store, store.AppKey(app))
+	if err != nil {
+		return 0, fmt.Errorf("application %q: its record: %w", app, err)
+	}
+	return int(record.Record.Revision), nil
+}
+
+// outcome is what has become of an application whose revision was another one before, perhaps.
+func (o *Operator) outcome(ctx context.Context, app string, before int) helvetype.Outcome {
+	now, err := o.revision(context.WithoutCancel(ctx), app)
+	switch {
+	case err != nil:
+		return helvetype.Outcome{Change: changeChanged, Error: err.Error()}
+	case before == 0:
+		return helvetype.Outcome{Change: changeCreated, Revision: now}
+	case now == before:
+		return helvetype.Outcome{Change: changeUnchanged, Revision: now}
+	}
+	return helvetype.Outcome{Change: changeChanged, Revision: now}
+}
+
+// placed is the error of an application that the node refuses, with its place in the file.
+func (ap *apply) placed(app string, err error) error {
+	if _, ok := errors.AsType[*helvetype.OperationError](err); ok {
 		return err
 	}
-	return refusal(o.set.Node.Scale(ctx, app, deployment, n, by.Name, why))
-}
-
-// Shutdown deletes all applications. The node goes on, empty.
-func (o *Operator) Shutdown(context.Context, helvetype.Author) error {
-	return unimplemented("shutdown")
-}
-
-// Settings has the settings that files set, with secrets redacted.
-func (o *Operator) Settings(context.Context) (s helvetype.NodeSettings, err error) {
-	return helvetype.NodeSettings{ProxyLocation: "EveryNode", HTTPOptions: json.RawMessage("{}"), LoggingConfig: json.RawMessage("{}")}, nil
-}
-
-// Generation is the generation of the target.
-func (o *Operator) Generation() uint64 { return o.set.Target.Generation() }
-
-// Submitted is the configuration of an application as it was submitted, as JSON and with secrets redacted; null for an application of a program.
-func (o *Operator) Submitted(context.Context, string) ([]byte, error) {
-	return []byte("null"), nil
+	if errors.Is(err, deploy.ErrClosing) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return refusal(err)
+	}
+	if _, taken := errors.AsType[*deploy.RouteTakenError](err); taken {
+		return mistaken(ap.file.Place(app, "", "route_prefix", err))
+	}
+	return mistaken(ap.file.Place(app, "", "", err))
 }

@@ -12,8 +12,10 @@ import (
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/logs"
+	"github.com/helve-serve/helve/internal/pyenv"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/restore"
+	"github.com/helve-serve/helve/internal/worker"
 )
 
 // Operated is the node that an [Operator] changes.
@@ -32,6 +34,10 @@ type Operated interface {
 	ResumeRollout(ctx context.Context, app, by string) error
 	// Restart replaces replicas by new ones of the same revision, within the budgets of rollouts. by is for people.
 	Restart(app, deployment, replica, by string) error
+	// Readiness has the applications of the node, and says of each whether it answers requests.
+	Readiness() map[string]bool
+	// BeginDelete takes an application out of the target. The function that it gives drains the application and stops its replicas.
+	BeginDelete(ctx context.Context, app string) (end func(context.Context) error, err error)
 }
 
 // Settings are the arguments of [NewOperator].
@@ -46,6 +52,8 @@ type Settings struct {
 	Lines *logs.Ring
 	// Program starts the Go workers of the executable of the node. Builders of applications have its environment.
 	Program host.Program
+	// Python is the interpreter of applications; "" for the one that HELVE_PYTHON names, or the first on PATH.
+	Python string
 }
 
 // Operator does what operators ask of the node: it is the implementation of the operations that the REST API and the command line have. A file for each group
@@ -54,7 +62,8 @@ type Operator struct {
 	set Settings
 
 	turns  sync.RWMutex // see turn
-	builds builds
+	claims claims       // applications that requests build or deploy
+	cache  func() (*pyenv.Cache, error)
 }
 
 // NewOperator makes the operator of a node.
@@ -62,7 +71,15 @@ func NewOperator(s Settings) *Operator {
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Operator{set: s}
+	o := &Operator{set: s}
+	o.cache = sync.OnceValues(func() (*pyenv.Cache, error) {
+		dir, err := pyenv.CacheDir(func(name string) string { return worker.Variable(s.Program.Env, name) })
+		if err != nil {
+			return nil, err
+		}
+		return pyenv.NewCache(dir), nil
+	})
+	return o
 }
 
 // turn lets a change of the target begin whose author has seen a generation; 0 for any. A change with a generation is alone until it calls done, so that no other
@@ -76,13 +93,18 @@ func (o *Operator) turn(seen uint64) (done func(), err error) {
 	o.turns.Lock()
 	if now := o.Generation(); now != seen {
 		o.turns.Unlock()
-		return nil, &helvetype.OperationError{
-			Code:    helvetype.CodeFailedPrecondition,
-			Message: fmt.Sprintf("the generation is %d by now, and the change was made for generation %d", now, seen),
-			Next:    "read the state again, and repeat the change if it is still right",
-		}
+		return nil, otherGeneration(seen, now)
 	}
 	return o.turns.Unlock, nil
+}
+
+// otherGeneration is the error of a change that was made for another generation than the present one.
+func otherGeneration(seen, now uint64) error {
+	return &helvetype.OperationError{
+		Code:    helvetype.CodeFailedPrecondition,
+		Message: fmt.Sprintf("the generation is %d by now, and the change was made for generation %d", now, seen),
+		Next:    "read the state again, and repeat the change if it is still right",
+	}
 }
 
 // refusal is an error of the node as the error of an operation. The code is that of its reason; an error without a reason stays as it is.

@@ -118,5 +118,8 @@ func (m *Mistake) Paths() []string {
 	return paths
 }
 
+// Deployment is the deployment of the option; "" if it is not known.
+func (m *Mistake) Deployment() string { return m.deployment }
+
 // Problem is the mistake without the names of deployment and options.
 func (m *Mistake) Problem() string { return m.text }

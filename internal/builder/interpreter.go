@@ -1,0 +1,45 @@
+package builder
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+)
+
+// Interpreter is the Python of applications: the one that is given, else the one that HELVE_PYTHON names, else that of the active virtual environment, else the first on
+// PATH. env gives the variables.
+func Interpreter(given string, env func(name string) string) (string, error) {
+	look := func(path string) (string, error) {
+		found, err := exec.LookPath(path)
+		if err != nil {
+			return "", err
+		}
+		return filepath.Abs(found)
+	}
+	if given != "" {
+		python, err := look(given)
+		if err != nil {
+			return "", fmt.Errorf("the Python interpreter %s: %w", given, err)
+		}
+		return python, nil
+	}
+	if named := env("HELVE_PYTHON"); named != "" {
+		python, err := look(named)
+		if err != nil {
+			return "", fmt.Errorf("HELVE_PYTHON=%s: %w", named, err)
+		}
+		return python, nil
+	}
+	if venv := env("VIRTUAL_ENV"); venv != "" {
+		if python, err := look(filepath.Join(venv, "bin", "python")); err == nil {
+			return python, nil
+		}
+	}
+	for _, name := range []string{"python3", "python"} {
+		if python, err := look(name); err == nil {
+			return python, nil
+		}
+	}
+	return "", errors.New("an application in Python needs an interpreter: there is no python3 on PATH; name one in HELVE_PYTHON")
+}

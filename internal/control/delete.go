@@ -1,0 +1,112 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/spec"
+	"strings"
+)
+
+// Delete removes an application. It returns when the target is written, not when the last replica has stopped.
+func (o *Operator) Delete(ctx context.Context, by helvetype.Author, app string) error {
+	done, err := o.turn(0)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if _, there := o.set.Node.Readiness()[app]; !there {
+		return &helvetype.OperationError{Code: helvetype.CodeNotFound, Message: o.set.Node.Missing(app).Error(), Next: "helve status lists the applications"}
+	}
+	o.claims.take(app, by.Name) // a build of it that is under way is given up
+	return refusal(o.beginDelete(ctx, app))
+}
+
+// beginDelete deletes the target of an application. Its replicas drain and stop after that.
+func (o *Operator) beginDelete(ctx context.Context, app string) error {
+	rest, err := o.set.Node.BeginDelete(ctx, app)
+	if err != nil {
+		return err
+	}
+	go func() {
+		if err := rest(context.WithoutCancel(ctx)); err != nil {
+			o.set.Log.Warn("an application that was deleted has not ended well", "app", app, "error", err)
+		}
+	}()
+	return nil
+}
+
+// Shutdown deletes all applications. The node goes on, empty.
+func (o *Operator) Shutdown(ctx context.Context, by helvetype.Author) error {
+	var failed []string
+	for _, app := range o.applications() {
+		err := o.Delete(ctx, by, app)
+		if e, gone := err.(*helvetype.OperationError); gone && e.Code == helvetype.CodeNotFound { //nolint:errorlint // Delete makes it
+			err = nil // another operator has deleted it
+		}
+		if err != nil {
+			failed = append(failed, fmt.Sprintf("application %q: %s", app, err))
+		}
+	}
+	if len(failed) == 0 {
+		return nil
+	}
+	return fmt.Errorf("some applications were not deleted: %s", strings.Join(failed, "; "))
+}
+
+// applications are the names of the applications of the node, without those of tasks and actors.
+func (o *Operator) applications() (names []string) {
+	for name := range o.set.Node.Readiness() {
+		if !strings.HasPrefix(name, spec.HiddenApps) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// obsolete are the applications that the source of the request has deployed before, and that its file does not have.
+func (ap *apply) obsolete() (names []string) {
+	if ap.r.Keep || ap.r.Only != "" {
+		return nil
+	}
+	for _, name := range ap.o.applications() {
+		if ap.claims[name] != nil {
+			continue
+		}
+		if now, _, ok := ap.o.set.Node.Deployed(name, 0); ok && now.Source == ap.source() {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// makeRoom deletes the obsolete applications whose routes applications of the file have. For example, a file renames the application of the route /.
+func (ap *apply) makeRoom(ctx context.Context, all []ready) {
+	if ap.failed() {
+		return
+	}
+	for _, name := range ap.obsolete() {
+		now, _, ok := ap.o.set.Node.Deployed(name, 0)
+		route := now.Graph.RoutePrefix
+		if ok && route != "" && slices.ContainsFunc(all, func(r ready) bool { return r.app.Graph.RoutePrefix == route }) {
+			ap.delete(ctx, name)
+		}
+	}
+}
+
+func (ap *apply) deleteObsolete(ctx context.Context) {
+	for _, name := range ap.obsolete() {
+		ap.delete(ctx, name)
+	}
+}
+
+func (ap *apply) delete(ctx context.Context, app string) {
+	of := helvetype.Outcome{Change: changeDeleted}
+	if err := ap.o.beginDelete(ctx, app); err != nil {
+		of.Error = err.Error()
+	}
+	ap.note(app, of)
+}

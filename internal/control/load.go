@@ -1,0 +1,436 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/build"
+	"github.com/helve-serve/helve/internal/builder"
+	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/config"
+	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/pyenv"
+	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/worker"
+)
+
+// load makes the applications of the file ready to be deployed, all at the same time. Those that cannot be are refused.
+func (ap *apply) load(ctx context.Context) (all []ready) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var python []config.Application
+	results := make(chan loaded, len(ap.file.Applications))
+	for _, app := range ap.file.Applications {
+		if strings.HasPrefix(app.ImportPath, build.Scheme) {
+			go func() {
+				a, err := ap.goApplication(ctx, app)
+				results <- loaded{app, a, err}
+			}()
+		} else {
+			python = append(python, app)
+		}
+	}
+	for _, group := range ap.groups(python) {
+		go ap.build(ctx, group, results)
+	}
+	waiting := map[string]bool{}
+	for _, app := range ap.file.Applications {
+		waiting[app.Name] = true
+	}
+	lost := ap.lost(ctx)
+	for len(waiting) > 0 {
+		select {
+		case l := <-results:
+			if !waiting[l.of.Name] {
+				continue
+			}
+			delete(waiting, l.of.Name)
+			err := l.err
+			if err == nil {
+				err = ap.complete(l.of, &l.app)
+			}
+			if err != nil {
+				ap.refuse(l.of.Name, ap.placed(l.of.Name, err))
+				continue
+			}
+			all = append(all, ready{l.of.Name, l.app})
+		case app := <-lost:
+			if waiting[app] {
+				delete(waiting, app)
+				ap.refuse(app, ap.claims[app].error(app))
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b ready) int { return strings.Compare(a.name, b.name) })
+	return all
+}
+
+type loaded struct {
+	of  config.Application
+	app deploy.App
+	err error
+}
+
+// lost tells of applications that another request has taken over, until ctx ends.
+func (ap *apply) lost(ctx context.Context) <-chan string {
+	all := make(chan string)
+	for app, c := range ap.claims {
+		go func() {
+			select {
+			case <-c.lost:
+				select {
+				case all <- app:
+				case <-ctx.Done():
+				}
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return all
+}
+
+// complete gives a loaded application the options of the file, and all that a deploy of it needs.
+func (ap *apply) complete(of config.Application, a *deploy.App) error {
+	for _, name := range slices.Sorted(maps.Keys(of.Deployments)) {
+		i := slices.IndexFunc(a.Graph.Deployments, func(d spec.Deployment) bool { return d.Name == name })
+		if i < 0 {
+			return ap.file.Place(of.Name, name, "name", absentDeployment(a, name))
+		}
+		d := &a.Graph.Deployments[i]
+		layer, err := exclusive(of.Deployments[name])
+		if err == nil {
+			d.Options, err = d.Options.Merge(layer, spec.FromFile)
+		}
+		if err != nil {
+			return ap.place(of.Name, name, err)
+		}
+	}
+	if err := logging(of, a); err != nil {
+		return err
+	}
+	for _, err := range a.Graph.Validate() {
+		return ap.place(of.Name, "", err)
+	}
+	a.Replace, a.Attempts, a.Supersede, a.KeepFailed = true, true, true, true
+	a.Author, a.Message, a.Source, a.From = ap.by, ap.r.Message, ap.source(), ap.from()
+	a.Submitted = of.Submitted
+	return nil
+}
+
+// from says where the file came from.
+func (ap *apply) from() string {
+	if ap.r.Name != "" {
+		return ap.r.Name
+	}
+	return ap.r.Dir
+}
+
+// exclusive has null for the number of replicas in a layer that has autoscaling, and for autoscaling in one that has a number: they do not go together, and the
+// file is stronger than the code.
+func exclusive(layer json.RawMessage) (json.RawMessage, error) {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(layer, &fields); err != nil || fields == nil {
+		return layer, err
+	}
+	const number, auto = "num_replicas", "autoscaling_config"
+	set := func(name string) bool { v, ok := fields[name]; return ok && string(v) != "null" }
+	switch {
+	case set(number) && fields[auto] == nil:
+		fields[auto] = json.RawMessage("null")
+	case set(auto) && fields[number] == nil:
+		fields[number] = json.RawMessage("null")
+	default:
+		return layer, nil
+	}
+	return json.Marshal(fields)
+}
+
+// logging gives the deployments in Python the logging_config of the application, where neither the code nor the file has one for them.
+func logging(of config.Application, a *deploy.App) error {
+	if len(of.Logging) == 0 {
+		return nil
+	}
+	layer, err := json.Marshal(map[string]json.RawMessage{"logging_config": of.Logging})
+	if err != nil {
+		return err
+	}
+	for i := range a.Graph.Deployments {
+		d := &a.Graph.Deployments[i]
+		if d.Language != "python" || len(d.Options.LoggingConfig) > 0 {
+			continue
+		}
+		if d.Options, err = d.Options.Merge(layer, spec.FromFile); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// absentDeployment is the error for options of a deployment that the code does not have.
+func absentDeployment(a *deploy.App, name string) error {
+	var names []string
+	for _, d := range a.Graph.Deployments {
+		names = append(names, d.Name)
+	}
+	near := ""
+	if n, ok := codec.MatchName(name, names); ok {
+		near = fmt.Sprintf("; did you mean %s?", n)
+	}
+	return fmt.Errorf("the code of application %q has no deployment %q%s; it has %s", a.Graph.App, name, near, strings.Join(names, ", "))
+}
+
+// place gives a mistake of options its place in the file.
+func (ap *apply) place(app, deployment string, err error) error {
+	if several, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // its parts are the errors
+		if all := several.Unwrap(); len(all) > 0 {
+			return ap.place(app, deployment, all[0])
+		}
+	}
+	option := ""
+	if m, ok := errors.AsType[*spec.Mistake](err); ok {
+		if deployment == "" {
+			deployment = m.Deployment()
+		}
+		if paths := m.Paths(); len(paths) > 0 {
+			option = paths[0]
+		}
+	}
+	return ap.file.Place(app, deployment, option, err)
+}
+
+// goApplication looks into an executable for an application. Its deployments come from the executable as parts, so that the application may have another name here.
+func (ap *apply) goApplication(ctx context.Context, of config.Application) (a deploy.App, err error) {
+	path, inside, _ := build.ParseImportPath(of.ImportPath)
+	if len(of.Args) > 0 {
+		return a, ap.file.Place(of.Name, "", "args", errors.New("args: are for functions in Python that make an application: a Go program has its arguments in user_config and env_vars"))
+	}
+	p, err := ap.o.set.Node.LoadPart(ctx, ap.absolute(path), inside, build.Command{Dir: ap.r.Dir})
+	if err != nil {
+		return a, ap.file.Place(of.Name, "", "import_path", err)
+	}
+	if p.Graph.Ingress == nil {
+		return a, ap.file.Place(of.Name, "", "import_path", fmt.Errorf("application %s of %s has no ingress: call App.Ingress with a method", p.Graph.App, path))
+	}
+	environment, err := only(ap.environment(of), forGo)
+	if err != nil {
+		return a, err
+	}
+	a.Graph = spec.Graph{App: of.Name, RoutePrefix: of.RoutePrefix, Ingress: &spec.IngressSpec{Deployment: p.Graph.Ingress.Deployment}}
+	if !has(of.Submitted, "route_prefix") {
+		a.Graph.RoutePrefix = p.Graph.RoutePrefix
+	}
+	from := build.Scheme + p.Build.Path + "#" + p.Graph.App
+	for _, d := range p.Graph.Deployments {
+		own, err := underApplication(environment, nil)
+		if err != nil {
+			return a, err
+		}
+		if err := a.AddPart(from, p, deploy.Bound{Name: d.Name, Class: d.Name, Options: own}); err != nil {
+			return a, ap.file.Place(of.Name, "", "import_path", err)
+		}
+	}
+	return a, nil
+}
+
+// has says that an object of JSON has a key.
+func has(object json.RawMessage, key string) bool {
+	var fields map[string]json.RawMessage
+	return json.Unmarshal(object, &fields) == nil && fields[key] != nil
+}
+
+// absolute is a path that is relative to the directory of the request.
+func (ap *apply) absolute(path string) string {
+	if filepath.IsAbs(path) || path == "" || ap.r.Dir == "" {
+		return path
+	}
+	return filepath.Join(ap.r.Dir, path)
+}
+
+// environment is the runtime_env of an application with absolute paths.
+func (ap *apply) environment(of config.Application) json.RawMessage {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(of.RuntimeEnv, &fields) != nil || len(fields) == 0 {
+		return of.RuntimeEnv
+	}
+	var dir string
+	if json.Unmarshal(fields["working_dir"], &dir) == nil && dir != "" && !strings.Contains(dir, "://") {
+		fields["working_dir"], _ = json.Marshal(ap.absolute(dir)) //nolint:errcheck // a text
+	}
+	var modules []string
+	if json.Unmarshal(fields["py_modules"], &modules) == nil && len(modules) > 0 {
+		for i, m := range modules {
+			if !strings.Contains(m, "://") {
+				modules[i] = ap.absolute(m)
+			}
+		}
+		fields["py_modules"], _ = json.Marshal(modules) //nolint:errcheck // texts
+	}
+	b, err := json.Marshal(fields)
+	if err != nil {
+		return of.RuntimeEnv
+	}
+	return b
+}
+
+// groups has the applications in Python by their environments: those of a group can share builders.
+func (ap *apply) groups(all []config.Application) (groups [][]config.Application) {
+	at := map[string]int{}
+	for _, app := range all {
+		key := string(ap.environment(app))
+		i, ok := at[key]
+		if !ok {
+			i = len(groups)
+			at[key] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], app)
+	}
+	return groups
+}
+
+// build builds the applications of one environment, by as many processes as the machine has CPUs.
+func (ap *apply) build(ctx context.Context, group []config.Application, results chan<- loaded) {
+	e, python, err := ap.prepare(ctx, group[0])
+	if err != nil {
+		for _, app := range group {
+			results <- loaded{app, deploy.App{}, ap.file.Place(app.Name, "", "runtime_env", err)}
+		}
+		return
+	}
+	var working sync.WaitGroup
+	for part := range slices.Chunk(group, (len(group)+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0)) {
+		working.Go(func() {
+			apps := make([]builder.App, len(part))
+			for i, app := range part {
+				apps[i] = builder.App{Name: app.Name, ImportPath: app.ImportPath, Args: app.Args}
+				if app.RoutePrefix != "" {
+					apps[i].RoutePrefix = &app.RoutePrefix
+				}
+			}
+			log := func(text string) { ap.o.set.Log.Info(text, "source", "builder") }
+			builder.Build(ctx, e, apps, builder.Settings{Time: builder.Time, Line: log}, func(i int, b *builder.Built, err error) {
+				of := part[i]
+				var a deploy.App
+				if err == nil {
+					a, err = ap.pythonApplication(ctx, of, b, python, e.Dir)
+				} else if e, ok := errors.AsType[*builder.Error](err); ok {
+					err = ap.file.Place(of.Name, "", field(e), err)
+				}
+				results <- loaded{of, a, err}
+			})
+		})
+	}
+	working.Wait()
+}
+
+// field is the field of an application that the error of a build is about.
+func field(e *builder.Error) string {
+	if e.Argument != "" {
+		return "args." + e.Argument
+	}
+	return "import_path"
+}
+
+// prepare makes the environment of builders, with the packages that the runtime_env asks for. python is the interpreter of the workers.
+func (ap *apply) prepare(ctx context.Context, of config.Application) (e builder.Environment, python string, err error) {
+	python, err = ap.o.interpreter(ap.r.Python)
+	if err != nil {
+		return e, "", err
+	}
+	dir := ap.r.Dir
+	if dir == "" {
+		if dir, err = filepath.Abs("."); err != nil {
+			return e, "", err
+		}
+	}
+	layer, err := json.Marshal(map[string]json.RawMessage{"runtime_env": orNull(ap.environment(of))})
+	if err != nil {
+		return e, "", err
+	}
+	o, err := spec.Options{}.Merge(layer, spec.FromFile)
+	if err != nil {
+		return e, "", err
+	}
+	for _, path := range append([]string{o.Dir}, o.PyModules...) {
+		if scheme, _, remote := strings.Cut(path, "://"); remote {
+			return e, "", fmt.Errorf("nodes fetch nothing from %s://, as in %s; copy it to this machine and give the path", scheme, path)
+		}
+	}
+	own := ap.o.set.Program.Env
+	env := worker.WithVariables(spec.WithoutReserved(own), o.Env)
+	r := pyenv.Runtime{Request: pyenv.Request{
+		Interpreter: python, Packages: o.Pip.Packages, Options: o.Pip.InstallOptions, PipVersion: o.Pip.Version, Check: o.Pip.Check, Env: env, Dir: dir,
+	}, WorkingDir: o.Dir, PyModules: o.PyModules}
+	e = builder.Environment{Place: r.Place(), Dir: dir, Env: env}
+	if r.Empty() {
+		return e, python, nil
+	}
+	cache, err := ap.o.packages()
+	if err != nil {
+		return e, "", err
+	}
+	e.Place, err = cache.Prepare(ctx, r, func() func() {
+		ap.o.set.Log.Info("pip installs packages for a build", "app", of.Name, "packages", pyenv.Describe(o.Pip.Packages))
+		return func() {}
+	})
+	return e, python, err
+}
+
+func orNull(raw json.RawMessage) json.RawMessage {
+	if len(raw) == 0 {
+		return json.RawMessage("null")
+	}
+	return raw
+}
+
+// pythonApplication is an application that a builder has made, without the options of the file for its deployments.
+func (ap *apply) pythonApplication(ctx context.Context, of config.Application, b *builder.Built, python, dir string) (a deploy.App, err error) {
+	n := ap.o.set.Node
+	for _, name := range slices.Sorted(maps.Keys(of.Deployments)) {
+		if has(of.Deployments[name], "user_config") && !slices.Contains(b.Reconfigures, name) && slices.ContainsFunc(b.App.Deployments, func(d protocol.PythonDeployment) bool { return d.Name == name && d.Go == nil }) {
+			return a, ap.file.Place(of.Name, name, "user_config", fmt.Errorf("deployment %q: user_config: its class has no method reconfigure, which would get it", name))
+		}
+	}
+	b.App.Python, b.App.SysPath, b.App.Dir, b.App.RuntimeEnv = python, []string{dir}, dir, ap.environment(of)
+	if a, err = pythonApplication(ctx, n, b.App); err != nil {
+		return a, ap.place(of.Name, "", err)
+	}
+	left, err := keep(ctx, n, &a, b.App.Own)
+	if err != nil {
+		return a, refusal(err)
+	}
+	for _, l := range left {
+		if !slices.Contains(b.App.Own, l.Path) || slices.Contains(b.Imported, l.Path) {
+			ap.warn(fmt.Sprintf("application %q: the node keeps no copy of %s: %s. The application runs from there, so do not remove or change it; a rollback does not bring its files back", of.Name, l.Path, l.Why))
+		}
+	}
+	for _, text := range b.Warnings {
+		ap.warn(fmt.Sprintf("application %q: %s", of.Name, text))
+	}
+	return a, nil
+}
+
+// packages is the user's cache of packages and archives.
+func (o *Operator) packages() (*pyenv.Cache, error) { return o.cache() }
+
+// interpreter is the Python of applications: the one of a request, else the node's own.
+func (o *Operator) interpreter(given string) (string, error) {
+	if given == "" {
+		given = o.set.Python
+	}
+	python, err := builder.Interpreter(given, func(name string) string { return worker.Variable(o.set.Program.Env, name) })
+	if err != nil {
+		return "", &helvetype.OperationError{Code: helvetype.CodeInvalidArgument, Message: err.Error(), Next: "name an interpreter with the package helve in the variable HELVE_PYTHON of the node"}
+	}
+	return python, nil
+}

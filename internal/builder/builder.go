@@ -89,7 +89,7 @@ from helve._build_app import main
 main()
 `
 
-// Build builds applications of one environment. It calls done for each of them, in their order, with what was built or an error. The end of ctx ends
+// Build builds applications of one environment. It calls done for each of them, in their order, with the graph or an error. The end of ctx ends
 // the build: done is called for the applications that are left, with the cause.
 func Build(ctx context.Context, e Environment, apps []App, s Settings, done func(i int, b *Built, err error)) {
 	b := &build{Environment: e, Settings: s, apps: apps, done: done}
@@ -190,7 +190,7 @@ func (b *build) process(ctx context.Context, numbers []int, ray bool, again func
 		}
 	}()
 	err = cmd.Wait()
-	kill(cmd.Process.Pid) // what the user's code has started in the group
+	kill(cmd.Process.Pid) // processes that the user's code has started in the group
 	select {
 	case <-read:
 	case <-time.After(cmd.WaitDelay): // a process that has left the group holds the other end
@@ -323,7 +323,7 @@ func (l *lines) missing() bool {
 	return false
 }
 
-// said is what the process has printed last.
+// said has the last lines of the process, for an error.
 func (l *lines) said() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

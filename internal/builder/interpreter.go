@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 )
 
-// Interpreter is the Python of applications: the one that is given, else the one that HELVE_PYTHON names, else that of the active virtual environment, else the first on
+// Interpreter finds the Python of applications: the given path, else the path in HELVE_PYTHON, else the Python of the active virtual environment, else the first on
 // PATH. env gives the variables.
 func Interpreter(given string, env func(name string) string) (string, error) {
 	look := func(path string) (string, error) {

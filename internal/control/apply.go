@@ -21,9 +21,9 @@ const defaultSource = "default"
 
 // Apply makes the applications of a file the target.
 //
-// All applications are built first, at the same time, while those that run go on; then each is deployed, and after that the applications are deleted that the same source has
-// deployed before and the file does not have any more. An application that cannot be built is left as it is, the others are
-// deployed all the same, and nothing is deleted then: its new name may be in the file, and the one that runs must not go away for it. For
+// All applications are built first, at the same time, while the old revisions serve. Then each is deployed, and after that the applications are deleted that the same source has
+// deployed before and the file does not have any more. An application that cannot be built is left as it is, and the others are
+// deployed all the same. Nothing is deleted then, because a refused application may be the new name of an old one. For
 // example, a file renames "rank" to "ranker", whose module has a mistake: "rank" goes on.
 //
 // Without Wait it returns when the store has all applications; a start that fails is in the status then. With Wait it returns when they run or have failed. An error is for a
@@ -211,7 +211,7 @@ func (ap *apply) answer() (a helvetype.ApplyAnswer, err error) {
 // claim is the right of a request to change an application. The next request for the application takes it away: the last one wins, and the first is told.
 type claim struct {
 	lost chan struct{}
-	by   string // who has taken it; set before lost is closed
+	by   string // the author of the request that has taken it; set before lost is closed
 }
 
 // errSuperseded is the error of a request whose application another one has taken over.
@@ -344,7 +344,7 @@ func (o *Operator) revision(ctx context.Context, app string) (int, error) {
 	return int(record.Record.Revision), nil
 }
 
-// outcome is what has become of an application whose revision was another one before, perhaps.
+// outcome compares the revision that an application should run with the number before the request; 0 for no application.
 func (o *Operator) outcome(ctx context.Context, app string, before int) helvetype.Outcome {
 	now, err := o.revision(context.WithoutCancel(ctx), app)
 	switch {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -24,7 +25,7 @@ import (
 	"github.com/helve-serve/helve/internal/worker"
 )
 
-// load makes the applications of the file ready to be deployed, all at the same time. Those that cannot be are refused.
+// load makes the applications of the file ready to be deployed, all at the same time. An application that cannot be made ready is refused.
 func (ap *apply) load(ctx context.Context) (all []ready) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -135,7 +136,7 @@ func (ap *apply) from() string {
 	return ap.r.Dir
 }
 
-// exclusive has null for the number of replicas in a layer that has autoscaling, and for autoscaling in one that has a number: they do not go together, and the
+// exclusive puts null for the number of replicas into a layer with autoscaling, and null for autoscaling into a layer with a number: the two do not go together, and the
 // file is stronger than the code.
 func exclusive(layer json.RawMessage) (json.RawMessage, error) {
 	var fields map[string]json.RawMessage
@@ -282,7 +283,7 @@ func (ap *apply) environment(of config.Application) json.RawMessage {
 	return b
 }
 
-// groups has the applications in Python by their environments: those of a group can share builders.
+// groups has the applications in Python by their environments: the applications of a group can share builders.
 func (ap *apply) groups(all []config.Application) (groups [][]config.Application) {
 	at := map[string]int{}
 	for _, app := range all {
@@ -364,6 +365,9 @@ func (ap *apply) prepare(ctx context.Context, of config.Application) (e builder.
 	for _, path := range append([]string{o.Dir}, o.PyModules...) {
 		if scheme, _, remote := strings.Cut(path, "://"); remote {
 			return e, "", fmt.Errorf("nodes fetch nothing from %s://, as in %s; copy it to this machine and give the path", scheme, path)
+		}
+		if _, err := os.Stat(path); path != "" && err != nil {
+			return e, "", fmt.Errorf("runtime_env: %w", err)
 		}
 	}
 	own := ap.o.set.Program.Env

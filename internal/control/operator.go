@@ -52,11 +52,11 @@ type Settings struct {
 	Lines *logs.Ring
 	// Program starts the Go workers of the executable of the node. Builders of applications have its environment.
 	Program host.Program
-	// Python is the interpreter of applications; "" for the one that HELVE_PYTHON names, or the first on PATH.
+	// Python is the interpreter of applications; "" for HELVE_PYTHON, else the first on PATH.
 	Python string
 }
 
-// Operator does what operators ask of the node: it is the implementation of the operations that the REST API and the command line have. A file for each group
+// Operator has the operations that operators ask of the node, by the REST API and the command line. A file for each group
 // of operations: apply.go (Apply, Delete, Scale, Shutdown, Settings), history.go (revisions and plans), rollout.go (pauses, restarts), explain.go, logs.go.
 type Operator struct {
 	set Settings

@@ -122,7 +122,7 @@ func (ap *apply) complete(of config.Application, a *deploy.App) error {
 	for _, err := range a.Graph.Validate() {
 		return ap.place(of.Name, "", err)
 	}
-	a.Replace, a.Attempts, a.Supersede, a.KeepFailed = true, true, true, true
+	a.Replace, a.Attempts, a.KeepFailed = true, true, true
 	a.Author, a.Message, a.Source, a.From = ap.by, ap.r.Message, ap.source(), ap.from()
 	a.Submitted = of.Submitted
 	return nil

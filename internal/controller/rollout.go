@@ -65,10 +65,14 @@ func (a *application) rollOutLocked(now time.Time) (wake time.Time) {
 	case d.Over:
 		a.change = nil
 	case d.Stepped:
-		a.noteRolloutLocked("rollout_step", fmt.Sprintf("step %d begins", ch.Step), map[string]string{"step": fmt.Sprint(ch.Step)})
+		a.noteStepLocked()
 		a.c.wg.Go(func() { a.c.logStale(a.name, a.c.storeRollout(a.c.ctx, a, ch, ch.Paused, ch.Step)) })
 	}
 	return d.Wake
+}
+
+func (a *application) noteStepLocked() {
+	a.noteRolloutLocked("rollout_step", fmt.Sprintf("step %d begins", a.change.Step), map[string]string{"step": fmt.Sprint(a.change.Step)})
 }
 
 // changingLocked are the deployments of a rollout, sorted by name.
@@ -97,7 +101,7 @@ func (a *application) changingLocked(now time.Time) (all []rollout.Deployment) {
 					of.Live++
 				}
 			default:
-				if of.Live++; r.availableLocked(now).IsZero() {
+				if of.Live++; r.takesLocked() && r.availableLocked(now).IsZero() {
 					of.Ready++
 				}
 			}
@@ -122,11 +126,8 @@ func (r *replica) countLocked() rollout.Count {
 	return rollout.Count{Replica: r.id, New: r.of == r.dep.now, Calls: k.Ended(), Failures: k.Failed}
 }
 
-// availableLocked says from when on a replica that runs can take the place of another: zero if it can now. See min_ready_s.
+// availableLocked says when a replica that runs has been ready for min_ready_s, and can take the place of another; zero if it has.
 func (r *replica) availableLocked(now time.Time) time.Time {
-	if r.state != helvetype.ReplicaRunning {
-		return now.Add(time.Hour) // its end of the start is waited for
-	}
 	if at := r.readyAt.Add(rollout.MinReady(r.of.definition.Options)); !r.readyAt.IsZero() && at.After(now) {
 		return at
 	}
@@ -152,7 +153,7 @@ func (d *deployment) targetLocked() planner.Target {
 		if n, ok := a.change.limits[d.name]; ok {
 			bounds.New = n
 		}
-		if f.ran {
+		if f.ran || f.revision.def.Restored {
 			bounds.Former, bounds.Doubt, bounds.Failures = f.version, d.failures.Number() > 0, d.formerFailures.History(true)
 		}
 	}
@@ -300,6 +301,7 @@ func (c *Controller) steer(ctx context.Context, app, reason, by string, do func(
 	if a.change != ch || ch.Settled() {
 		return fmt.Errorf("application %q: %w", app, deploy.ErrNoRollout)
 	}
+	before := ch.Step
 	do(ch.Rollout) //nolint:errcheck // it has gone well with the copy
 	if !ch.Paused {
 		for _, d := range a.deployments {
@@ -309,6 +311,9 @@ func (c *Controller) steer(ctx context.Context, app, reason, by string, do func(
 		}
 	}
 	a.noteRolloutLocked(reason, "", map[string]string{"by": by})
+	if ch.Step != before {
+		a.noteStepLocked()
+	}
 	a.wakeLocked()
 	return nil
 }

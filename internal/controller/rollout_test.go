@@ -1,0 +1,340 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/store"
+)
+
+// rolled is a version of an application of n replicas whose constructors take a second; share of its calls fail, of 1 to 100.
+func rolled(n int, version string, share int, set func(o *spec.Options)) deploy.App {
+	def := appOf(map[string]int{"A": n}, func() error {
+		time.Sleep(time.Second) // fake time
+		return nil
+	})
+	def.Retry = true
+	o := &def.Graph.Deployments[0].Options
+	o.Version = version
+	if set != nil {
+		set(o)
+	}
+	calls := 0
+	def.Classes["A"].Methods = map[string]*instance.Method{"Work": {
+		Name: "Work", Shape: instance.Unary, In: reflect.TypeFor[int](), Out: reflect.TypeFor[int](),
+		Invoke: func(context.Context, any, any) (any, error) {
+			if calls++; calls%100 < share { // calls come one after the other
+				return nil, errors.New("no")
+			}
+			return 1, nil
+		},
+	}}
+	return def
+}
+
+// work makes calls one after the other, and gives the number of those that failed.
+func (n *testNode) work(t *testing.T, calls int) (failed int) {
+	t.Helper()
+	for range calls {
+		c := &call.Call{Want: call.Native}
+		c.Info.Place = &call.Place{App: "app", Deployment: "A", Method: "Work"}
+		c.SetOne(call.Slot{Payload: call.Payload{Codec: call.Native, Value: 1}})
+		w := call.NewWaiter()
+		if _, err := w.Wait(t.Context(), n.Deployment("app", "A").Submit(nil, c, w)); err != nil {
+			failed++
+		}
+	}
+	return failed
+}
+
+// versions counts the replicas that run, by the number of their version.
+func (n *testNode) versions() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	counts := map[string]int{}
+	for _, r := range n.apps["app"].deployments["A"].replicas {
+		if r.state == helvetype.ReplicaRunning {
+			counts[r.of.version]++
+		}
+	}
+	return fmt.Sprint(counts)
+}
+
+func (n *testNode) rollout() *helvetype.Rollout { return n.Status().Applications["app"].Rollout }
+
+// reasons are the events of the application itself and of its deployments that a rollout has noted.
+func (n *testNode) reasons() (all []string) {
+	events, _ := n.set.Events.Since(0, 10_000)
+	for _, e := range events {
+		if strings.HasPrefix(e.Reason, "rollout_") || e.Reason == "rolled_back" || e.Reason == "flapping" {
+			all = append(all, e.Reason)
+		}
+	}
+	return all
+}
+
+func wantOf[T any](t *testing.T, when string, got, want T) {
+	t.Helper()
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%s: got %v, want %v", when, got, want)
+	}
+}
+
+// TestRolloutKeepsItsBudget: while ten replicas change, at least ten are ready and at most twelve are there, and no call fails.
+func TestRolloutKeepsItsBudget(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(Settings{})
+		n.closeAfter(t)
+		n.deploy(t, rolled(10, "1", 0, nil))
+		done := make(chan error, 1)
+		go func() { done <- n.Deploy(t.Context(), rolled(10, "2", 0, nil)) }()
+		start, over := time.Now(), false
+		for !over {
+			select {
+			case err := <-done:
+				over = true
+				wantOf(t, "deploy", err, nil)
+			default:
+				time.Sleep(100 * time.Millisecond) // fake time
+			}
+			synctest.Wait()
+			live := 0
+			for _, r := range n.Status().Applications["app"].Deployments["A"].Replicas {
+				if r.State != helvetype.ReplicaStopping {
+					live++
+				}
+			}
+			if ready := len(n.running("app", "A")); ready < 10 || live > 12 {
+				t.Fatalf("%d replicas are ready of %d", ready, live)
+			}
+			wantOf(t, "calls that failed", n.work(t, 3), 0)
+		}
+		if took := time.Since(start); took < 5*time.Second || took > 7*time.Second {
+			t.Errorf("it took %s: five waves of a second", took)
+		}
+		wantOf(t, "events", n.reasons(), []string{"rollout_started", "rollout_done"})
+	})
+}
+
+// TestStepsAndPauses: a rollout waits at its steps and while it is paused, replicas that end come again in their own revision, and Resume goes on.
+func TestStepsAndPauses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(Settings{})
+		n.closeAfter(t)
+		step := func(o *spec.Options) { o.Rollout.Steps = []string{"1"} }
+		n.deploy(t, rolled(4, "1", 0, nil))
+		done := make(chan error, 1)
+		go func() { done <- n.Deploy(context.Background(), rolled(4, "2", 0, step)) }()
+		time.Sleep(time.Minute) // fake time
+		synctest.Wait()
+		wantOf(t, "at the step", n.versions(), "map[1:3 2:1]")
+		if r := n.rollout(); r == nil || r.State != "waiting" || r.Step != 1 || r.Steps != 2 || r.From != 1 || r.To != 2 {
+			t.Errorf("%+v", r)
+		}
+		for _, version := range []string{"1", "2"} {
+			for _, r := range n.running("app", "A") {
+				if r.of.version == version {
+					kill(r, host.Ending{Exit: helvetype.Exit{Replica: r.id, Reason: "killed"}, First: true, FirstOfDeployment: true})
+					break
+				}
+			}
+			time.Sleep(time.Minute) // fake time
+			synctest.Wait()
+			wantOf(t, "after the end of a replica of version "+version, n.versions(), "map[1:3 2:1]")
+		}
+		wantOf(t, "resume", n.ResumeRollout(t.Context(), "app", "ann"), nil)
+		time.Sleep(1500 * time.Millisecond) // fake time
+		wantOf(t, "pause", n.PauseRollout(t.Context(), "app", "ann"), nil)
+		time.Sleep(time.Hour) // fake time
+		synctest.Wait()
+		wantOf(t, "paused", n.versions(), "map[1:1 2:3]")
+		if r := n.rollout(); r == nil || r.State != "paused" {
+			t.Errorf("%+v", r)
+		}
+		if err := n.PauseRollout(t.Context(), "app", "ann"); !errors.Is(err, deploy.ErrNoRollout) {
+			t.Error(err)
+		}
+		wantOf(t, "resume", n.ResumeRollout(t.Context(), "app", "ann"), nil)
+		wantOf(t, "deploy", <-done, nil)
+		synctest.Wait()
+		wantOf(t, "in the end", n.versions(), "map[2:4]")
+		if err := n.ResumeRollout(t.Context(), "app", "ann"); !errors.Is(err, deploy.ErrNoRollout) {
+			t.Error(err)
+		}
+		wantOf(t, "events", n.reasons(), []string{"rollout_started", "rollout_resumed", "rollout_step", "rollout_paused", "rollout_resumed", "rollout_done"})
+	})
+}
+
+// TestErrorRate: a revision whose calls fail too often goes back by itself, while it is rolled out and for a minute after that, and the event has the counts.
+func TestErrorRate(t *testing.T) {
+	t.Parallel()
+	for name, steps := range map[string][]string{"in a step": {"1"}, "afterwards": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				n := newTestNode(Settings{})
+				n.closeAfter(t)
+				n.deploy(t, rolled(2, "1", 1, nil))
+				n.work(t, 200)
+				done := make(chan error, 1)
+				go func() {
+					done <- n.Deploy(context.Background(), rolled(2, "2", 50, func(o *spec.Options) { o.Rollout.Steps = steps }))
+				}()
+				time.Sleep(10 * time.Second) // fake time
+				for range 30 {
+					n.work(t, 20)
+					time.Sleep(time.Second) // fake time
+				}
+				synctest.Wait()
+				s := n.Status().Applications["app"]
+				if s.Status != helvetype.ApplicationDeployFailed || !strings.Contains(s.Message, "revision 2") || !strings.Contains(s.Message, "calls of the new revision failed") {
+					t.Errorf("%s: %s", s.Status, s.Message)
+				}
+				wantOf(t, "what runs", strings.Contains(n.versions(), "2:"), false)
+				if err := <-done; (err != nil) != (steps != nil) {
+					t.Errorf("deploy: %v", err)
+				}
+				events, _ := n.set.Events.Since(0, 10_000)
+				i := slices.IndexFunc(events, func(e helvetype.Event) bool { return e.Reason == "rolled_back" })
+				if i < 0 || events[i].Inputs["cause"] != "error_rate" || events[i].Inputs["new_calls"] == "0" || events[i].Inputs["from"] != "2" || events[i].Inputs["to"] != "1" {
+					t.Errorf("%d: %v", i, n.reasons())
+				}
+			})
+		})
+	}
+}
+
+// TestProgressDeadline: a revision whose replicas hang goes back, or is paused without automatic_rollback.
+func TestProgressDeadline(t *testing.T) {
+	t.Parallel()
+	for _, automatic := range []bool{true, false} {
+		t.Run(fmt.Sprint("automatic=", automatic), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				n := newTestNode(Settings{})
+				n.closeAfter(t)
+				n.deploy(t, rolled(2, "1", 0, nil))
+				next := rolled(2, "2", 0, func(o *spec.Options) {
+					o.Rollout.ProgressDeadline = time.Minute
+					if !automatic {
+						o.Sources["rollout_config.automatic_rollback"] = spec.FromCode
+					}
+				})
+				next.Classes["A"].Construct = func(ctx context.Context) (any, error) {
+					<-ctx.Done()
+					return nil, context.Cause(ctx)
+				}
+				done := make(chan error, 1)
+				go func() { done <- n.Deploy(t.Context(), next) }()
+				time.Sleep(2 * time.Minute) // fake time
+				synctest.Wait()
+				wantOf(t, "serves", n.versions(), "map[1:2]")
+				if automatic {
+					if err := <-done; err == nil || !strings.Contains(err.Error(), "progress_deadline_s") {
+						t.Error(err)
+					}
+					return
+				}
+				if r := n.rollout(); r == nil || r.State != "paused" || !strings.Contains(r.Message, "automatic_rollback is off") {
+					t.Errorf("%+v", r)
+				}
+				n.deploy(t, rolled(2, "3", 0, nil))
+				if err := <-done; !errors.Is(err, deploy.ErrSuperseded) {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// TestRestartOfReplicas: new replicas of the same revision take the place of the ones that run, and at no time is one missing.
+func TestRestartOfReplicas(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(Settings{})
+		n.closeAfter(t)
+		n.deploy(t, rolled(3, "1", 0, nil))
+		ids := func() (all []string) {
+			for _, r := range n.running("app", "A") {
+				all = append(all, r.id)
+			}
+			slices.Sort(all)
+			return all
+		}
+		before := ids()
+		wantOf(t, "restart of one", n.Restart("app", "", before[0], "ann"), nil)
+		time.Sleep(10 * time.Second) // fake time
+		synctest.Wait()
+		if now := ids(); len(now) != 3 || slices.Contains(now, before[0]) || !slices.Contains(now, before[1]) || !slices.Contains(now, before[2]) {
+			t.Errorf("%v after %v", now, before)
+		}
+		before = ids()
+		wantOf(t, "restart of all", n.Restart("app", "A", "", "ann"), nil)
+		for range 50 {
+			time.Sleep(100 * time.Millisecond) // fake time
+			synctest.Wait()
+			if now := ids(); len(now) < 3 {
+				t.Fatalf("%v run", now)
+			}
+		}
+		if now := ids(); len(now) != 3 || slices.ContainsFunc(now, func(id string) bool { return slices.Contains(before, id) }) {
+			t.Errorf("%v after %v", now, before)
+		}
+		wantOf(t, "what runs", n.versions(), "map[1:3]")
+		if err := n.Restart("app", "A", "nothing", "ann"); err == nil {
+			t.Error("a replica was restarted that is not there")
+		}
+	})
+}
+
+// TestPauseOutlivesTheNode: the next node of a killed one finds the rollout paused, and Resume ends it there.
+func TestPauseOutlivesTheNode(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		former, next := rolled(3, "1", 0, nil), rolled(3, "2", 0, nil)
+		d := newDurable(nil)
+		first := d.node()
+		first.deploy(t, former)
+		done := make(chan error, 1)
+		go func() { done <- first.Deploy(context.Background(), next) }()
+		synctest.Wait()
+		wantOf(t, "pause", first.PauseRollout(t.Context(), "app", "ann"), nil)
+		first.kill()
+		<-done
+		if a := record(t, d.store, store.AppKey("app")); !a.Paused || a.Revision != 2 || a.Attempt == nil {
+			t.Errorf("%+v", a)
+		}
+		asked := []deploy.App{next, former}
+		d.own = func(string) (def deploy.App, _ error) {
+			def, asked = asked[0], asked[1:]
+			return def, nil
+		}
+		second := d.restored(t)
+		defer second.kill()
+		time.Sleep(time.Hour) // fake time
+		synctest.Wait()
+		wantOf(t, "paused", second.versions(), "map[1:3]")
+		wantOf(t, "resume", second.ResumeRollout(t.Context(), "app", "ann"), nil)
+		time.Sleep(time.Minute) // fake time
+		synctest.Wait()
+		wantOf(t, "in the end", second.versions(), "map[2:3]")
+		if a := record(t, d.store, store.AppKey("app")); a.Paused || a.Attempt != nil {
+			t.Errorf("%+v", a)
+		}
+	})
+}

@@ -71,7 +71,7 @@ func TestSimulation(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				random := func(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) }
-				(&simulation{t: t, seed: seed, rnd: random(1), code: random(2), updates: random(3), restarts: random(4)}).run()
+				(&simulation{t: t, seed: seed, rnd: random(1), code: random(2), updates: random(3), restarts: random(4), rollouts: random(5)}).run()
 			})
 		})
 	}
@@ -93,6 +93,7 @@ type simulation struct {
 	rnd      *rand.Rand // of the actions
 	updates  *rand.Rand // of the versions and user configs that deploys have
 	restarts *rand.Rand // of the kills of nodes
+	rollouts *rand.Rand // of steps, pauses and restarts of replicas
 	node     *testNode
 	disk     *durable    // what outlives the node; nil for a node that is not durable
 	killed   *badStore   // the link of the node to that
@@ -370,6 +371,16 @@ func (s *simulation) newPlan() (*plan, deploy.App) {
 			o.MaxOngoingRequests = 1 + v/8
 			o.Version = strconv.Itoa(o.MaxOngoingRequests)
 		}
+		switch s.rollouts.IntN(6) {
+		case 0:
+			o.Rollout.Steps, o.Rollout.StepPause = []string{"1", "50%"}, time.Duration(1+s.rollouts.IntN(5))*time.Second
+		case 1:
+			o.Rollout.Steps = []string{"1"} // until Resume
+		case 2:
+			o.Rollout.MaxSurge, o.Rollout.MaxUnavailable = "0", "50%"
+		case 3:
+			o.Rollout.MinReady = time.Duration(s.rollouts.IntN(3000)) * time.Millisecond
+		}
 		switch s.rnd.IntN(4) {
 		case 0:
 			o.RequestRouter.Policy = spec.RoundRobin
@@ -486,6 +497,21 @@ func (s *simulation) reconfigure() {
 	}()
 }
 
+// steer pauses or resumes a rollout, or restarts replicas.
+func (s *simulation) steer() {
+	kind, n := s.rollouts.IntN(4), s.node
+	go func() {
+		switch kind {
+		case 0:
+			n.PauseRollout(context.Background(), "app", "simulation") //nolint:errcheck // there may be none
+		case 1, 2:
+			n.ResumeRollout(context.Background(), "app", "simulation") //nolint:errcheck // there may be none
+		case 3:
+			n.Restart("app", "", "", "simulation") //nolint:errcheck // the application may be changing
+		}
+	}()
+}
+
 func (s *simulation) nextConfig() json.RawMessage {
 	return json.RawMessage(strconv.FormatInt(s.config.Add(1), 10))
 }
@@ -525,6 +551,9 @@ func (s *simulation) run() {
 			time.Sleep(span(s.rnd, 10*time.Second))
 		default:
 			s.scale()
+		}
+		if s.rollouts.IntN(8) == 0 {
+			s.steer()
 		}
 		time.Sleep(span(s.rnd, 300*time.Millisecond))
 		if s.disk != nil && s.restarts.IntN(30) == 0 {
@@ -606,6 +635,7 @@ func (s *simulation) within(limit time.Duration, ok func() string) bool {
 }
 
 func (s *simulation) operatorsDone() string {
+	s.node.ResumeRollout(context.Background(), "app", "simulation") //nolint:errcheck // there may be none
 	if n := s.busy.Load(); n > 0 {
 		return fmt.Sprintf("%d operators still wait", n)
 	}
@@ -618,6 +648,7 @@ func (s *simulation) deploysDone() string {
 	if s.disk == nil {
 		return ""
 	}
+	s.node.ResumeRollout(context.Background(), "app", "simulation") //nolint:errcheck // there may be none
 	r, err := store.Get(context.Background(), s.disk.store, store.AppKey("app"))
 	if err != nil || r.Record.Attempt != nil {
 		return fmt.Sprintf("the deploy of revision %d has not ended: %v", r.Record.Revision, err)

@@ -88,6 +88,7 @@ type Controller struct {
 
 	mu         sync.Mutex
 	scales     records.Scales
+	capacity   *float64 // see [Controller.SetCapacity]
 	apps       map[string]*application
 	before     *takeover.Before // what the node before has left
 	journal    *journal.Journal

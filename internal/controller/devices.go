@@ -61,6 +61,8 @@ func (c *Controller) makeRoomLocked(r *replica) bool {
 	}
 	if oldest.dep != r.dep {
 		oldest.dep.yielded++
+	} else {
+		c.journal.Note(r.dep.object(), string(r.dep.shown.State), "surge_does_not_fit", "no GPU is free for a replica beside the wanted number: "+id+" stops before its successor starts", r.lastEvent)
 	}
 	c.stopLocked(oldest)
 	oldest.dep.app.wakeLocked() // its end is noted
@@ -87,7 +89,7 @@ func (c *Controller) noteStep(r *replica, reason, message string) {
 // noteResourcesLocked says once for each deploy that the replicas of a deployment ask for more than the machine has. They start all the same: only GPUs are given out.
 func (d *deployment) noteResourcesLocked() {
 	o := d.now.definition.Options
-	if before := d.former; before != nil && reflect.DeepEqual(before.definition.Options.Resources, o.Resources) && d.formerWanted == d.wanted {
+	if before := d.former; before != nil && reflect.DeepEqual(before.definition.Options.Resources, o.Resources) && d.formerAsked == d.asked {
 		return
 	}
 	c := d.app.c

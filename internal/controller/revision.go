@@ -52,9 +52,9 @@ type deployment struct {
 	name   string
 	now    *deploymentRevision
 	former *deploymentRevision // while its application changes: the deployment of the revision before
-	// wanted is the number of replicas: what the record scale/A/D says. formerWanted is that of former.
-	wanted, formerWanted int
-	scaling              states.Scaling // until the replicas have followed a change of wanted; not while a revision starts
+	// asked is the number of replicas in the record scale/A/D, formerAsked that of former, and wanted the part of it that the target capacity leaves.
+	asked, formerAsked, wanted int
+	scaling                    states.Scaling // until the replicas have followed a change of wanted; not while a revision starts
 
 	configuring chan struct{} // of one: full while a Reconfigure runs, which waits for user code; filled before Controller.mu is taken
 
@@ -67,6 +67,7 @@ type deployment struct {
 	shown          states.Shown
 	causes         journal.Deployment
 	gaveUp         bool
+	flapping       bool     // its replicas are ready and end again and again
 	hopeless       bool     // a failure of the kind that no other attempt heals: see [deploy.Permanent]
 	continued      bool     // the revision before has the deployment too
 	rolledBack     string   // the error of its form in the revision that was given up last; "" since the next deploy
@@ -83,6 +84,7 @@ type deployment struct {
 func (d *deployment) noteFailureLocked(r *replica, err error) {
 	d.lastErr, d.message = err, err.Error()
 	d.causes.Failed(r.lastEvent)
+	d.noteFlappingLocked()
 }
 
 // deploymentRevision is a deployment as one revision has it.
@@ -215,11 +217,12 @@ func (a *application) adoptLocked(r *revision) {
 		if d == nil {
 			d = a.newDeploymentLocked(s.Name)
 		}
-		d.former, d.formerWanted, d.continued, d.formerFailures = d.now, d.wanted, d.now != nil, planner.Failures{}
+		d.former, d.formerAsked, d.continued, d.formerFailures = d.now, d.asked, d.now != nil, planner.Failures{}
 		n := a.c.scales.Of(a.name, d.name)
-		if d.wanted, d.scaling = n.Record.Replicas, states.NotScaling; n.Modified == 0 { // it cannot be read
-			d.wanted = e.definition.Options.StartReplicas()
+		if d.asked, d.scaling = n.Record.Replicas, states.NotScaling; n.Modified == 0 { // it cannot be read
+			d.asked = e.definition.Options.StartReplicas()
 		}
+		d.wanted = planner.Capacity(d.asked, a.c.capacity)
 		d.continueLocked(e)
 		d.become(e)
 		d.forgetFailuresLocked()
@@ -273,7 +276,8 @@ func (a *application) revertLocked(cause error) {
 			d.become(d.former)
 			d.former = nil
 			if failed.wrote.Set(d.name, a.c.scales.Of(a.name, d.name)) {
-				d.wanted = d.formerWanted // see [Controller.putBack]
+				d.asked = d.formerAsked // see [Controller.putBack]
+				d.wanted = planner.Capacity(d.asked, a.c.capacity)
 			}
 		}
 		d.forgetFailuresLocked()

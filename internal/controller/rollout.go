@@ -59,6 +59,9 @@ func (a *application) rollOutLocked(now time.Time) (wake time.Time) {
 	}
 	d := ch.Look(all, now)
 	ch.limits = d.Limits
+	if d.Failure == nil && ch.Settled() {
+		d.Failure = a.flappingLocked()
+	}
 	switch {
 	case d.Failure != nil:
 		a.failRolloutLocked(d.Failure)
@@ -204,6 +207,33 @@ func (a *application) failRolloutLocked(f *rollout.Failure) {
 			a.c.log.Error("the automatic rollback has failed", "app", a.name, "revision", ch.From, "error", err)
 		}
 	})
+}
+
+// noteFlappingLocked says once that replicas of the deployment are ready and end again and again.
+func (d *deployment) noteFlappingLocked() {
+	n := d.failures.Flapping()
+	if n == 0 {
+		d.flapping = false
+		return
+	}
+	wait := planner.Delay(n)
+	d.message = fmt.Sprintf("flapping: replicas have ended %d times soon after they were ready, and the next start waits %s. The last error: %s", n, wait, d.message)
+	if !d.flapping {
+		d.flapping = true
+		d.app.c.journal.NoteWith(d.object(), string(d.shown.State), "flapping", d.message, 0, map[string]string{"rounds": fmt.Sprint(n), "wait_s": fmt.Sprint(wait.Seconds())})
+	}
+}
+
+// flappingLocked is the failure of a rollout that has settled: replicas of the new revision were ready, and end again and again.
+func (a *application) flappingLocked() *rollout.Failure {
+	for _, name := range slices.Sorted(maps.Keys(a.deployments)) {
+		if d := a.deployments[name]; d.now.revision == a.current && d.continued && d.failures.Flapping() > 0 && rollout.Of(d.now.definition.Options, 1).RollBack {
+			return &rollout.Failure{Reason: "replicas_failed", Message: fmt.Sprintf("deployment %s: %s", name, d.message), Inputs: map[string]string{
+				"deployment": name, "failures": fmt.Sprint(d.failures.Number()),
+			}}
+		}
+	}
+	return nil
 }
 
 // noteRolledBackLocked records that a revision was given up for the one before, and why.

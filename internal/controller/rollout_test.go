@@ -338,3 +338,57 @@ func TestPauseOutlivesTheNode(t *testing.T) {
 		}
 	})
 }
+
+// TestFlapping: replicas that end again and again soon after they were ready are said to flap, once; a revision that does so just after its rollout goes back.
+func TestFlapping(t *testing.T) {
+	t.Parallel()
+	for _, again := range []bool{false, true} {
+		t.Run(fmt.Sprint("after a change=", again), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				n := newTestNode(Settings{})
+				n.closeAfter(t)
+				n.deploy(t, rolled(1, "1", 0, nil))
+				want := []string{"flapping"}
+				if again {
+					n.deploy(t, rolled(1, "2", 0, nil))
+					want = []string{"rollout_started", "rollout_done", "flapping", "rolled_back", "rollout_started", "rollout_done"}
+				}
+				for range 3 {
+					for _, r := range n.running("app", "A") {
+						kill(r, host.Ending{Exit: helvetype.Exit{Replica: r.id, Reason: "killed"}, First: true, FirstOfDeployment: true})
+					}
+					time.Sleep(5 * time.Second) // fake time
+					synctest.Wait()
+				}
+				time.Sleep(5 * time.Second) // fake time
+				synctest.Wait()
+				wantOf(t, "events", n.reasons(), want)
+				if s := n.Status().Applications["app"]; again && (s.Status != helvetype.ApplicationDeployFailed || !strings.Contains(s.Message, "flapping")) {
+					t.Errorf("%s: %s", s.Status, s.Message)
+				}
+			})
+		})
+	}
+}
+
+// TestCapacity: half of the replicas run at a target capacity of 50, also of a deploy that comes then, and the numbers of the records stay.
+func TestCapacity(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(Settings{})
+		n.closeAfter(t)
+		n.deploy(t, rolled(4, "1", 0, nil))
+		half := 50.0
+		n.SetCapacity(&half)
+		time.Sleep(time.Minute) // fake time
+		wantOf(t, "half", n.versions(), "map[1:2]")
+		n.deploy(t, rolled(6, "2", 0, nil))
+		time.Sleep(time.Minute) // fake time
+		wantOf(t, "half of another number", n.versions(), "map[2:3]")
+		n.SetCapacity(nil)
+		time.Sleep(time.Minute) // fake time
+		wantOf(t, "all", n.versions(), "map[2:6]")
+		wantOf(t, "record", record(t, n.set.Store, store.ScaleKey("app", "A")).Replicas, 6)
+	})
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/states"
@@ -98,13 +99,27 @@ func (c *Controller) writtenLocked() {
 // scaleRecordLocked is the number of replicas of a deployment as a record.
 func (d *deployment) scaleRecordLocked() store.Scale {
 	s := d.app.c.scales.Of(d.app.name, d.name).Record
-	s.Replicas = d.wanted
+	s.Replicas = d.asked
 	return s
+}
+
+// SetCapacity sets the target capacity: the percentage of all numbers of replicas that this node runs, nil for 100. The records of the numbers stay. For example,
+// with 50 a deployment of 4 replicas runs 2, and with nil again 4.
+func (c *Controller) SetCapacity(percent *float64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.capacity = percent
+	for _, a := range c.apps {
+		for _, d := range a.deployments {
+			d.scaleLocked(d.asked)
+		}
+	}
 }
 
 // scaleLocked changes the number of replicas of a deployment.
 func (d *deployment) scaleLocked(n int) {
-	if n == d.wanted {
+	d.asked = n
+	if n = planner.Capacity(n, d.app.c.capacity); n == d.wanted {
 		return
 	}
 	running := 0

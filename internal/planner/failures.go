@@ -76,6 +76,17 @@ func (f *Failures) Forget() {
 // Number is the number of failures.
 func (f *Failures) Number() int { return f.number }
 
+// flapping is the number of rounds after which the ends of replicas are no accident.
+const flapping = 3
+
+// Flapping is the number of rounds in which replicas ended soon after they were ready, if there are so many that the next ones will too; else 0.
+func (f *Failures) Flapping() int {
+	if f.running.number < flapping {
+		return 0
+	}
+	return f.running.number
+}
+
 // History has the failures as [Plan] wants them. ran says that a replica of the target's revision was ready once.
 func (f *Failures) History(ran bool) History {
 	return History{Failures: f.number, Rounds: max(f.starting.number, f.running.number), LastFailure: f.last, Ran: ran}

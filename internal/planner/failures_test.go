@@ -106,3 +106,25 @@ func TestDelayAfterFailures(t *testing.T) {
 		})
 	}
 }
+
+// TestFlapping: three rounds of ends after replicas were ready are flapping; starts that fail, and ends after a long time, are not.
+func TestFlapping(t *testing.T) {
+	t.Parallel()
+	var f Failures
+	for i := range 3 {
+		if got := f.Flapping(); got != 0 {
+			t.Errorf("%d after %d ends", got, i)
+		}
+		order := f.Start()
+		f.StartFailed(order, start)
+		order = f.Start()
+		f.Ready()
+		f.ReplicaFailed(order, start)
+	}
+	if got := f.Flapping(); got != 3 {
+		t.Errorf("%d after three ends", got)
+	}
+	if f.Forgive(HealthyTime + 1); f.Flapping() != 0 {
+		t.Error("it flaps after it ran for long")
+	}
+}

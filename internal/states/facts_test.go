@@ -136,7 +136,7 @@ func TestApplicationsAsBefore(t *testing.T) {
 			}
 		}
 	}
-	const rolled = "revision 2 failed to start and was rolled back: no"
+	const rolled = "revision 2 was rolled back: no"
 	for _, own := range []struct {
 		status, message, failure, rolledBack string
 	}{

@@ -110,7 +110,7 @@ type rows struct {
 const (
 	ofError      = "{error}"
 	ofDeployment = "deployment {deployment}: {error}"
-	rolledBack   = "revision {revision} failed to start and was rolled back: {error}"
+	rolledBack   = "revision {revision} was rolled back: {error}"
 )
 
 func replicaRows() []rows {

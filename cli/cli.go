@@ -116,12 +116,24 @@ func command(apps []Application) *cobra.Command {
 		root.RunE = func(c *cobra.Command, _ []string) error { return r.execute(c.Context(), nil) }
 		r.flags(root)
 	} else {
+		rayCompat := pythonCommand("ray-compat MODULE [argument...]", "Run a module, for example pytest, for programs that import ray; serve is the command line of Ray Serve")
+		rayCompat.AddCommand(commands.RayServe(commands.Settings{Program: programName()}, again))
 		root.AddCommand(initCommand(), pythonCommand("ray-check PATH...", "Show the names of Ray that programs use and Helve does not have"),
-			pythonCommand("ray-compat MODULE [argument...]", "Run a module, for example pytest, for programs that import ray"))
+			rayCompat)
 		root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() } // else a command that does not exist is no mistake
 	}
 	describe(root)
 	return root
+}
+
+// again runs another command line of the stock binary in this process.
+func again(args []string) error {
+	if forPython(args) {
+		return becomePython(args)
+	}
+	root := command(nil)
+	root.SetArgs(args)
+	return root.Execute()
 }
 
 // nearFlag is a question for the flag that a typo may have meant; "" if none is near.

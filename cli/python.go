@@ -26,6 +26,9 @@ var pythonCommands = []string{"ray-check", "ray-compat"}
 // forPython is whether a command line is for the Python package: `run` of a Python program, or a command that only the package has. For
 // example, `run --http unix:s app:entrypoint` is, `run exec:./build#app` is not.
 func forPython(args []string) bool {
+	if len(args) > 1 && args[0] == "ray-compat" && args[1] == "serve" { // the command line of Ray Serve is here
+		return false
+	}
 	if len(args) == 0 || args[0] != "run" {
 		return len(args) > 0 && slices.Contains(pythonCommands, args[0])
 	}

@@ -43,7 +43,7 @@ func configCommand(s Settings) *cobra.Command {
 				apps = slices.DeleteFunc(apps, func(name string) bool { return strings.HasPrefix(name, spec.HiddenApps) })
 			}
 			if effective {
-				return r.effective(c.Context(), node, apps)
+				return r.effective(c.Context(), node, apps, of.app != "")
 			}
 			return r.submitted(c.Context(), node, apps, of.app != "")
 		},
@@ -84,7 +84,7 @@ func (r *reader) submitted(ctx context.Context, node *admin.Client, apps []strin
 	})
 }
 
-func (r *reader) effective(ctx context.Context, node *admin.Client, apps []string) error {
+func (r *reader) effective(ctx context.Context, node *admin.Client, apps []string, named bool) error {
 	var all []helvetype.EffectiveConfig
 	for _, app := range apps {
 		e, err := node.Config(ctx, app)
@@ -93,7 +93,11 @@ func (r *reader) effective(ctx context.Context, node *admin.Client, apps []strin
 		}
 		all = append(all, e)
 	}
-	return r.print(os.Stdout, all, func() string {
+	var value any = all
+	if named {
+		value = all[0]
+	}
+	return r.print(os.Stdout, value, func() string {
 		var b strings.Builder
 		for i, e := range all {
 			if i > 0 {

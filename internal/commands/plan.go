@@ -78,9 +78,9 @@ func deploymentPlan(b *strings.Builder, d helvetype.DeploymentPlan, width int) {
 	}
 	switch {
 	case d.Fit != "":
-		replicas += "; does not fit: " + d.Fit
+		replicas += "; do not fit: " + d.Fit
 	case d.Change != "deleted" && d.Change != "unchanged":
-		replicas += "; fits the machine"
+		replicas += "; they fit the machine"
 	}
 	if d.Change != "unchanged" || d.Wanted != d.Next || d.ScaledBy != "" {
 		paragraph(b, "      ", "        ", replicas, width)
@@ -114,7 +114,7 @@ func empty(v json.RawMessage) bool { return len(v) == 0 || string(v) == "null" }
 
 // side is a value with where it comes from. A long value is cut: -o json has all of it.
 func side(v json.RawMessage, from string) string {
-	const most = 60
+	const most = 30
 	text := "none"
 	if !empty(v) {
 		var b bytes.Buffer

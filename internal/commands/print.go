@@ -59,3 +59,12 @@ func asYAML(text []byte) ([]byte, error) {
 	}
 	return yaml.MarshalWithOptions(value, yaml.UseLiteralStyleIfMultiline(true), yaml.IndentSequence(false))
 }
+
+// fromYAML reads YAML into a value of JSON.
+func fromYAML(text []byte, to any) error {
+	b, err := yaml.YAMLToJSON(text)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, to)
+}

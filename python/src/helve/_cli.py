@@ -43,7 +43,7 @@ def dispatch(args: list) -> int:
         from helve import _raycheck
 
         return _raycheck.main(rest)
-    if command == "ray-compat":
+    if command == "ray-compat" and rest[:1] != ["serve"]:
         return run_module(rest)
     if command == "init" and not {"--go", "--python", "-h", "--help"} & set(rest):
         args = ["init", "--python", *rest]
@@ -107,6 +107,8 @@ def binary(args: list) -> int:
     except Exception as e:
         raise Mistake(str(e), 1) from None
     sys.stdout.flush()
+    if args[:1] in (["deploy"], ["plan"], ["build"], ["ray-compat"]):  # applications in Python are built by this interpreter, and run with it
+        os.environ.setdefault("HELVE_PYTHON", sys.executable)
     try:
         os.execv(path, ["helve", *args])
     except OSError as e:

@@ -1,0 +1,74 @@
+package commands
+
+import (
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/config"
+)
+
+func auditCommand(s Settings) *cobra.Command {
+	r := newReader(s)
+	limit := 100
+	c := &cobra.Command{
+		Use: "audit", Short: "Show who has changed what in a running node", Args: NoArgs,
+		Long: "Show the newest changes that people and programs have asked a node for, the oldest first, also those that were refused.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if limit < 1 {
+				return usage("--limit %d: must be at least 1", limit)
+			}
+			node, err := r.dial(c.Context())
+			if err != nil {
+				return err
+			}
+			var list admin.AuditList
+			if err := node.Get(c.Context(), "/api/v1/audit", url.Values{"limit": {strconv.Itoa(limit)}}, &list); err != nil {
+				return err
+			}
+			return r.print(os.Stdout, list.Entries, func() string { return auditText(list.Entries, widthOf(os.Stdout)) })
+		},
+	}
+	r.flags(c)
+	c.Flags().IntVarP(&limit, "limit", "n", limit, "how many of the newest changes are shown")
+	NoVariable(c, "limit")
+	return c
+}
+
+// auditText is a list of changes for people.
+func auditText(entries []helvetype.AuditEntry, width int) string {
+	var b strings.Builder
+	var rows [][]string
+	for _, e := range entries {
+		text := e.Operation
+		if e.Object != "" {
+			text += " " + e.Object
+		}
+		if e.Detail != "" {
+			text += ": " + e.Detail
+		}
+		if e.Error != "" {
+			text += "\nrefused: " + strings.TrimSpace(e.Error)
+		}
+		rows = append(rows, []string{e.At.Local().Format("2006-01-02 15:04:05"), e.Author.Name, e.Author.Via, text})
+	}
+	writeTable(&b, "", width, []string{"AT", "BY", "VIA", "CHANGE"}, rows)
+	return b.String()
+}
+
+func schemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "schema", Short: "Print the JSON Schema of files, for editors", Args: NoArgs,
+		Long: "Print the JSON Schema of the files that deploy takes. An editor with a language server for YAML completes and checks with it a file that begins with\n" +
+			"# yaml-language-server: $schema=helve.schema.json",
+		RunE: func(*cobra.Command, []string) error {
+			_, err := os.Stdout.Write(config.Schema())
+			return err
+		},
+	}
+}

@@ -1,10 +1,20 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/plan"
+	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/store"
 )
 
 // Plan says what Apply would do, and changes nothing.
@@ -13,26 +23,390 @@ func (o *Operator) Plan(context.Context, helvetype.ApplyRequest) (p helvetype.Pl
 }
 
 // PlanRollback says what Rollback would do. Revision 0 is the one before the present one.
-func (o *Operator) PlanRollback(context.Context, string, int) (p helvetype.Plan, err error) {
-	return p, unimplemented("plan")
+func (o *Operator) PlanRollback(ctx context.Context, app string, revision int) (p helvetype.Plan, err error) {
+	if err := o.known(app); err != nil {
+		return p, err
+	}
+	p.Generation = o.Generation()
+	def, err := o.former(ctx, app, revision)
+	if err != nil {
+		return p, err
+	}
+	one, _, err := o.plan(ctx, def)
+	if err != nil {
+		return p, refusal(err)
+	}
+	p.Applications = []helvetype.ApplicationPlan{one}
+	return p, nil
 }
 
-// Rollback deploys a former revision again, as a new one. Revision 0 is the one before the present one.
-func (o *Operator) Rollback(context.Context, helvetype.Author, string, int, string) (r helvetype.Outcome, err error) {
-	return r, unimplemented("rollback")
+// plan is the plan of a deploy of an application.
+func (o *Operator) plan(ctx context.Context, def deploy.App) (p helvetype.ApplicationPlan, next deploy.App, err error) {
+	of, err := o.set.Node.Compare(ctx, def)
+	if err != nil {
+		return p, def, err
+	}
+	in := plan.Input{App: def.Graph.App, After: version(&of.Next), Same: of.Same, Rollback: def.RollbackOf != 0, GPUs: float64(of.Devices)}
+	if of.Running {
+		in.Before = version(&of.Now)
+	}
+	if err := o.observe(ctx, &in); err != nil {
+		return p, def, err
+	}
+	p = plan.Of(in)
+	if of.Unchanged {
+		p.Change = plan.Unchanged
+	}
+	return p, of.Next, nil
 }
 
-// Patch sets options of the override layer. null clears an override. A generation of 0 is for any.
-func (o *Operator) Patch(context.Context, helvetype.Author, string, json.RawMessage, uint64) (r helvetype.Outcome, err error) {
-	return r, unimplemented("patch")
+// planDelete is the plan of the end of an application.
+func (o *Operator) planDelete(ctx context.Context, app string) (p helvetype.ApplicationPlan, err error) {
+	now, _, ok := o.set.Node.Deployed(app, 0)
+	in := plan.Input{App: app}
+	if ok {
+		in.Before = version(&now)
+	}
+	if err := o.observe(ctx, &in); err != nil {
+		return p, err
+	}
+	return plan.Of(in), nil
+}
+
+func version(a *deploy.App) *plan.Version { return &plan.Version{Graph: a.Graph, Options: a.Options()} }
+
+// observe completes the input of a plan with the numbers of replicas, and with the GPUs that other applications ask for.
+func (o *Operator) observe(ctx context.Context, in *plan.Input) error {
+	scales, _, err := store.List(ctx, o.set.Target.Store, store.Scales(""))
+	if err != nil && scales == nil {
+		return err
+	}
+	in.Scales, in.Running = map[string]plan.Scale{}, map[string]int{}
+	elsewhere := map[string]map[string]int{}
+	for _, s := range scales {
+		key, err := store.ParseKey(s.Key)
+		if err != nil {
+			continue
+		}
+		if key.App == in.App {
+			in.Scales[key.Deployment] = plan.Scale{Replicas: s.Record.Replicas, By: s.Record.By, Reason: s.Record.Reason}
+			continue
+		}
+		if elsewhere[key.App] == nil {
+			elsewhere[key.App] = map[string]int{}
+		}
+		elsewhere[key.App][key.Deployment] = s.Record.Replicas
+	}
+	for app, of := range elsewhere {
+		now, _, ok := o.set.Node.Deployed(app, 0)
+		if !ok {
+			continue
+		}
+		for _, d := range now.Graph.Deployments {
+			in.GPUsElsewhere += d.Options.Resources.GPUs * float64(of[d.Name])
+		}
+	}
+	for name, d := range o.set.Node.Status().Applications[in.App].Deployments {
+		for _, r := range d.Replicas {
+			if r.State == helvetype.ReplicaRunning {
+				in.Running[name]++
+			}
+		}
+	}
+	return nil
+}
+
+// known is the error for an application that is neither there nor in the store.
+func (o *Operator) known(app string) error {
+	if _, _, ok := o.set.Node.Deployed(app, 0); ok {
+		return nil
+	}
+	if lost := o.set.Restorer.Lost()[app]; lost != nil {
+		return nil
+	}
+	return o.absent(app, "")
+}
+
+// former is an application as a revision before has it.
+func (o *Operator) former(ctx context.Context, app string, revision int) (deploy.App, error) {
+	def, err := o.set.Restorer.Former(ctx, app, revision)
+	if err != nil {
+		return def, &helvetype.OperationError{
+			Code: helvetype.CodeFailedPrecondition, Message: err.Error(), Next: fmt.Sprintf("helve history %s lists the revisions", app), Err: err,
+		}
+	}
+	return def, nil
+}
+
+// Rollback deploys a former revision again, as a new one. Revision 0 is the one before the present one. It returns when the new revision is the target.
+func (o *Operator) Rollback(ctx context.Context, by helvetype.Author, app string, revision int, message string) (r helvetype.Outcome, err error) {
+	if err := o.known(app); err != nil {
+		return r, err
+	}
+	def, err := o.former(ctx, app, revision)
+	if err != nil {
+		return r, err
+	}
+	if message == "" {
+		message = fmt.Sprintf("rollback to revision %d", def.RollbackOf)
+	}
+	def.Message = message
+	return o.change(ctx, by, def)
+}
+
+// change deploys an application that is there already. It returns when the store has it; the start goes on.
+func (o *Operator) change(ctx context.Context, by helvetype.Author, def deploy.App) (r helvetype.Outcome, err error) {
+	app := def.Graph.App
+	done, err := o.turn(0)
+	if err != nil {
+		return r, err
+	}
+	defer done()
+	before := o.number(ctx, app)
+	added, over := make(chan struct{}), make(chan error, 1)
+	def.Author, def.Added = by, func() { close(added) }
+	go func() { over <- o.set.Node.Deploy(context.WithoutCancel(ctx), def) }()
+	select {
+	case <-added:
+		go func() {
+			if err := <-over; err != nil {
+				o.set.Log.Warn("a change of an application has failed", "app", app, "error", err)
+			}
+		}()
+	case err = <-over:
+		select {
+		case <-added: // the failure is in the status, too
+			r.Error = errorText(err)
+		default:
+			if err != nil {
+				return r, refusal(err)
+			}
+		}
+	}
+	r.Change, r.Revision = plan.Changed, o.number(ctx, app)
+	if r.Revision == before {
+		r.Change = plan.Unchanged
+	}
+	return r, nil
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// number is the revision that an application should run; 0 for none.
+func (o *Operator) number(ctx context.Context, app string) int {
+	record, err := store.Get(context.WithoutCancel(ctx), o.set.Target.Store, store.AppKey(app))
+	if err != nil {
+		return 0
+	}
+	return int(record.Record.Revision)
+}
+
+// Patch sets options of the override layer. null clears an override. A generation of 0 is for any. Overrides stay over deploys: see [deploy.Layers].
+func (o *Operator) Patch(ctx context.Context, by helvetype.Author, app string, options json.RawMessage, seen uint64) (r helvetype.Outcome, err error) {
+	if err := o.absent(app, ""); err != nil {
+		return r, err
+	}
+	if now := o.Generation(); seen != 0 && now != seen {
+		return r, &helvetype.OperationError{
+			Code: helvetype.CodeFailedPrecondition, Message: fmt.Sprintf("the generation is %d by now, and the change was made for generation %d", now, seen),
+			Next: "read the state again, and repeat the change if it is still right",
+		}
+	}
+	def, err := o.patched(app, options)
+	if err != nil {
+		return r, err
+	}
+	def.Message = "options: " + strings.Join(patchedPaths(options), ", ")
+	return o.change(ctx, by, def)
+}
+
+// patched is an application with other overrides.
+func (o *Operator) patched(app string, options json.RawMessage) (def deploy.App, err error) {
+	wrong := func(format string, args ...any) error {
+		return &helvetype.OperationError{
+			Code: helvetype.CodeInvalidArgument, Message: fmt.Sprintf(format, args...),
+			Next: fmt.Sprintf(`give {"deployments": {"NAME": {"OPTION": VALUE}}}; helve config %s --effective lists the options`, app),
+		}
+	}
+	var patch map[string]json.RawMessage
+	if err := json.Unmarshal(options, &patch); err != nil || patch == nil {
+		return def, wrong("the options must be a JSON object")
+	}
+	layers := map[string]json.RawMessage{}
+	if raw, ok := patch["deployments"]; ok {
+		if err := json.Unmarshal(raw, &layers); err != nil || layers == nil {
+			return def, wrong("deployments: must be an object of deployments by name")
+		}
+		delete(patch, "deployments")
+	}
+	def, _, ok := o.set.Node.Deployed(app, 0)
+	if !ok {
+		return def, o.absent(app, "")
+	}
+	for name := range layers {
+		if !slices.ContainsFunc(def.Graph.Deployments, func(d spec.Deployment) bool { return d.Name == name }) {
+			return def, o.absent(app, name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(patch)) {
+		if !slices.Contains(overridable, name) {
+			return def, wrong("%s: cannot be overridden; %s can, the rest comes from the file: deploy it again", name, strings.Join(overridable, " and "))
+		}
+	}
+	if len(patch) > 0 {
+		if layers[""], err = json.Marshal(patch); err != nil {
+			return def, err
+		}
+	}
+	all, err := deploy.MergeOverrides(def.Layers.Overrides(), layers)
+	if err != nil {
+		return def, wrong("%s", err)
+	}
+	if own := all[""]; len(own) > 0 {
+		a, err := spec.Application{}.Merge(own, spec.FromOverride)
+		if errs := a.Validate(); err != nil || len(errs) > 0 {
+			return def, wrong("%s", errors.Join(append(errs, err)...))
+		}
+	}
+	if errs := def.Override(all); len(errs) > 0 {
+		return def, wrong("%s", errors.Join(errs...))
+	}
+	if prefix := def.Options().RoutePrefix; def.Graph.Ingress != nil {
+		def.Graph.RoutePrefix = prefix
+	}
+	for _, err := range def.Graph.Validate() {
+		return def, wrong("%s", err)
+	}
+	def.SameCode, def.Replace, def.RollbackOf, def.Restored = true, true, 0, false
+	return def, nil
+}
+
+// overridable are the options of an application that an override can have.
+var overridable = []string{"history_limit", "route_prefix"} //nolint:gochecknoglobals // a constant
+
+// patchedPaths are the paths that a patch sets or clears, for the history.
+func patchedPaths(options json.RawMessage) (all []string) {
+	var walk func(at string, raw json.RawMessage, depth int)
+	walk = func(at string, raw json.RawMessage, depth int) {
+		var fields map[string]json.RawMessage
+		if depth == 0 || !bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) || json.Unmarshal(raw, &fields) != nil {
+			all = append(all, strings.TrimPrefix(strings.TrimPrefix(at, ".deployments"), "."))
+			return
+		}
+		for _, name := range slices.Sorted(maps.Keys(fields)) {
+			walk(at+"."+name, fields[name], depth-1)
+		}
+	}
+	walk("", options, 3)
+	return all
 }
 
 // History has the revisions of an application that are kept.
-func (o *Operator) History(context.Context, string) (h helvetype.History, err error) {
-	return h, unimplemented("history")
+func (o *Operator) History(ctx context.Context, app string) (h helvetype.History, err error) {
+	if err := o.known(app); err != nil {
+		return h, err
+	}
+	now, all, err := o.set.Target.History(ctx, app)
+	if err != nil {
+		return h, err
+	}
+	h.App, h.Revisions = app, []helvetype.RevisionEntry{}
+	starting := now.Attempt != nil || o.deploying(app)
+	for i, n := range all {
+		e := helvetype.RevisionEntry{
+			Number: n.Number, At: n.Record.At, By: n.Record.By, From: n.Record.From, Source: n.Record.Source, Message: n.Record.Message,
+			State: "retired", Reason: n.Outcome.Reason, RollbackOf: int(n.Record.RollbackOf),
+		}
+		switch {
+		case n.Err != nil:
+			e.Reason = "its record cannot be read: " + n.Err.Error()
+		case uint64(n.Number) == now.Revision && starting && now.Paused:
+			e.State = "paused"
+		case uint64(n.Number) == now.Revision && starting:
+			e.State = "starting"
+		case n.Outcome.State == store.Failed:
+			e.State = "failed"
+		case n.Outcome.State == store.Superseded:
+			e.State = "superseded"
+		case uint64(n.Number) == now.Revision:
+			e.State = "running"
+		}
+		if n.Err == nil && i+1 < len(all) && all[i+1].Err == nil {
+			e.Changes = changesOf(all[i+1].Record, n.Record)
+		}
+		h.Revisions = append(h.Revisions, e)
+	}
+	return h, nil
 }
 
-// Config has each option of an application with the source of its value.
-func (o *Operator) Config(context.Context, string) (c helvetype.EffectiveConfig, err error) {
-	return c, unimplemented("config")
+// deploying says whether an application has not run yet in its present revision.
+func (o *Operator) deploying(app string) bool {
+	return o.set.Node.Status().Applications[app].Status == helvetype.ApplicationDeploying
+}
+
+// changesOf are the lines about the difference of two revisions.
+func changesOf(before, after store.Revision) []string {
+	same := map[string]bool{}
+	for _, d := range after.Graph.Deployments {
+		same[d.Name] = sameCode(before, after, d)
+	}
+	return plan.Lines(versionOf(before), versionOf(after), same)
+}
+
+func versionOf(r store.Revision) plan.Version {
+	g, layers, err := deploy.GraphOf(r)
+	if err != nil {
+		g = r.Graph
+	}
+	a := deploy.App{Graph: g, Layers: layers, Submitted: r.Submitted}
+	return plan.Version{Graph: g, Options: a.Options()}
+}
+
+// sameCode says whether two records have the same code of a deployment, as far as records say so.
+func sameCode(before, after store.Revision, d spec.Deployment) bool {
+	switch {
+	case d.Options.Version != "":
+		return true // a change of the option is a line of its own
+	case d.Language == "python":
+		return after.Versions[d.Name] != "" && after.Versions[d.Name] == before.Versions[d.Name]
+	case after.Own || before.Own:
+		return before.Identity == after.Identity
+	case after.Go != nil && before.Go != nil:
+		return after.Go.Digest == before.Go.Digest
+	}
+	return after.Parts[d.Import].Program.Digest == before.Parts[d.Import].Program.Digest && after.Arguments[d.Name] == before.Arguments[d.Name]
+}
+
+// Config has each option of an application with the source of its value. A user config that was set in place is an override.
+func (o *Operator) Config(ctx context.Context, app string) (c helvetype.EffectiveConfig, err error) {
+	if err := o.absent(app, ""); err != nil {
+		return c, err
+	}
+	now, _, _ := o.set.Node.Deployed(app, 0)
+	record, err := store.Get(ctx, o.set.Target.Store, store.AppKey(app))
+	if err != nil {
+		return c, err
+	}
+	c.App, c.Revision, c.Deployments = app, int(record.Record.Revision), map[string][]helvetype.EffectiveValue{}
+	if c.Submitted, err = o.Submitted(ctx, app); err != nil {
+		return c, err
+	}
+	c.Fields = plan.Values(now.Options().Effective().Values())
+	configs := o.set.Target.Configs(app, record.Record)
+	for _, d := range now.Graph.Deployments {
+		options := d.Options
+		if set := configs[d.Name]; set.UserConfig != nil {
+			layer, err := json.Marshal(map[string]json.RawMessage{"user_config": set.UserConfig})
+			if err == nil {
+				options, _ = options.Merge(layer, spec.FromOverride) //nolint:errcheck // it was in use
+			}
+		}
+		c.Deployments[d.Name] = plan.Values(options.Effective().Values())
+	}
+	return c, nil
 }

@@ -25,6 +25,8 @@ type Operated interface {
 	Status() helvetype.Status
 	// Deployed is the application as it is deployed now, and, if this process keeps its code, as a revision has it.
 	Deployed(app string, revision int) (now deploy.App, then *deploy.App, ok bool)
+	// Compare looks at an application as a deploy of it would, and deploys nothing.
+	Compare(ctx context.Context, def deploy.App) (deploy.Comparison, error)
 	// Missing says why there is no application of the name that serves.
 	Missing(app string) error
 	// Absent says why there is no deployment of the name.

@@ -66,6 +66,9 @@ type application struct {
 // The end of ctx ends the deploy. With a durable store it does so only until the store has the revision: for example, a program that is killed while the node still packs
 // its directories leaves nothing, and one that is killed while its model is loaded finds the application running.
 func (c *Controller) Deploy(ctx context.Context, def deploy.App) error {
+	if err := c.inherit(&def); err != nil {
+		return err
+	}
 	if err := def.Check(c.set.Program); err != nil {
 		return err
 	}
@@ -82,7 +85,10 @@ func (c *Controller) Deploy(ctx context.Context, def deploy.App) error {
 		return call.EndOf(ctx)
 	}
 	r, err := c.add(ctx, def, record)
-	if err != nil {
+	if err == nil && r == nil && def.Added != nil { // unchanged
+		def.Added()
+	}
+	if err != nil || r == nil {
 		return err
 	}
 	if c.records.Durable { // the store has it: a next node would go on with it too
@@ -171,7 +177,7 @@ func (c *Controller) awaitStopped(a *application) {
 	})
 }
 
-// add makes def the target. An application of its name that is being deleted has its time to drain first.
+// add makes def the target; nil for one that runs already as def says. An application of its name that is being deleted has its time to drain first.
 func (c *Controller) add(ctx context.Context, def deploy.App, record store.Revision) (*revision, error) {
 	for {
 		r, first, err := c.tryAdd(ctx, def, record)
@@ -205,7 +211,13 @@ func (c *Controller) tryAdd(ctx context.Context, def deploy.App, record store.Re
 		return nil, first, err
 	}
 	there := c.apps[def.Graph.App]
+	if c.unchangedLocked(there, &def) {
+		return nil, nil, nil
+	}
 	f := c.formerLocked(there, def.Graph.App, record.Identity)
+	if u := def.Undoes; u != nil {
+		f.Undone, f.Why = u.Revision, u.Reason
+	}
 	c.scales.Hold(def.Graph.App)
 	defer c.writtenLocked()
 	c.mu.Unlock()

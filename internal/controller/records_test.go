@@ -323,7 +323,7 @@ func TestDeployComparesRecords(t *testing.T) {
 			writes = 0
 			s.set(func() {
 				s.before = func(txn store.Txn) {
-					if slices.ContainsFunc(txn.Then, func(op store.Op) bool { return op.Key == "apps/app" }) {
+					if slices.ContainsFunc(txn.Then, func(op store.Op) bool { return strings.HasPrefix(op.Key, "revisions/app") }) {
 						if writes++; writes <= times {
 							op, err := store.Encode(store.ScaleKey("app", "A"), store.Scale{Replicas: 3, By: "ann"})
 							if err == nil {

@@ -462,7 +462,7 @@ func TestRollback(t *testing.T) {
 			return def
 		}
 		n.deploy(t, version("one"))
-		if err := n.Rollback(t.Context(), "app", 0); err == nil || !strings.Contains(err.Error(), "no revision before") {
+		if err := n.Rollback(t.Context(), "app", 0, restore.Change{}); err == nil || !strings.Contains(err.Error(), "no revision before") {
 			t.Error(err)
 		}
 		n.deploy(t, version("two"))
@@ -476,7 +476,7 @@ func TestRollback(t *testing.T) {
 		time.Sleep(time.Minute) // fake time
 		synctest.Wait()
 		made.clear()
-		if err := n.Rollback(t.Context(), "app", 0); err != nil {
+		if err := n.Rollback(t.Context(), "app", 0, restore.Change{}); err != nil {
 			t.Fatal(err)
 		}
 		n.wantStatus(t, "rolled back", helvetype.ApplicationRunning, 4, 3)
@@ -487,7 +487,7 @@ func TestRollback(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 		made.clear()
-		if err := n.Rollback(t.Context(), "app", 2); err != nil {
+		if err := n.Rollback(t.Context(), "app", 2, restore.Change{}); err != nil {
 			t.Fatal(err)
 		}
 		n.wantStatus(t, "rolled forward", helvetype.ApplicationRunning, 5, 3)
@@ -495,11 +495,11 @@ func TestRollback(t *testing.T) {
 			t.Errorf("replicas were made of %v", made.all)
 		}
 		for revision, want := range map[int]string{77: "no revision 77", -1: "no revision before"} {
-			if err := n.Rollback(t.Context(), "app", revision); err == nil || !strings.Contains(err.Error(), want) {
+			if err := n.Rollback(t.Context(), "app", revision, restore.Change{}); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%d: %v", revision, err)
 			}
 		}
-		if err := n.Rollback(t.Context(), "none", 1); err == nil || !strings.Contains(err.Error(), `no application "none"`) {
+		if err := n.Rollback(t.Context(), "none", 1, restore.Change{}); err == nil || !strings.Contains(err.Error(), `no application "none"`) {
 			t.Error(err)
 		}
 	})

@@ -202,6 +202,7 @@ func (a *application) failRolloutLocked(f *rollout.Failure) {
 	a.noteRolledBackLocked(ch, f.Message, f.Reason, f.Inputs)
 	def := ch.from.def
 	def.RollbackOf, def.Replace, def.Restored, def.Undoes = uint64(ch.From), true, false, &deploy.Undo{Revision: ch.To, Reason: f.Message}
+	def.Author, def.Message = helvetype.Author{Name: "helve"}, fmt.Sprintf("automatic rollback of revision %d", ch.To)
 	a.c.wg.Go(func() {
 		if err := a.c.Deploy(a.c.ctx, def); err != nil {
 			a.c.log.Error("the automatic rollback has failed", "app", a.name, "revision", ch.From, "error", err)

@@ -2,7 +2,9 @@ package controller
 
 import (
 	"context"
+	"errors"
 
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/store"
 )
@@ -28,7 +30,11 @@ func (c *Controller) conclude(ctx context.Context, r *revision, runs bool) error
 	if err == nil {
 		if runs {
 			err = c.records.End(ctx, r.def.Graph, r.wrote)
-		} else if err = c.undo(ctx, r.app.name, r.wrote); err == nil && r.first && !r.def.KeepFailed {
+		} else {
+			r.noteFailure()
+			err = c.undo(ctx, r.app.name, r.wrote)
+		}
+		if err == nil && !runs && r.first && !r.def.KeepFailed {
 			c.mu.Lock()
 			r.app.leaveLocked() // before another deploy has its turn
 			c.mu.Unlock()
@@ -43,6 +49,15 @@ func (c *Controller) conclude(ctx context.Context, r *revision, runs bool) error
 	c.mu.Unlock()
 	close(r.concluded)
 	return err
+}
+
+// noteFailure puts the failure of a revision into its records, for the history.
+func (r *revision) noteFailure() {
+	r.app.c.mu.Lock()
+	defer r.app.c.mu.Unlock()
+	if r.failure != nil {
+		r.wrote.Fail(r.failure.Error(), errors.Is(r.failure, deploy.ErrSuperseded))
+	}
 }
 
 // withdraw takes back the records of a deploy that was not begun.

@@ -71,6 +71,10 @@ type App struct {
 	Source    string
 	From      string
 	Submitted json.RawMessage
+	// Layers has the overrides that the options of Graph have, and the options below.
+	Layers Layers
+	// SameCode says that the code is that of the revision that runs, as when an operator changes options: replicas go on also if nothing else identifies the code.
+	SameCode bool
 	// RollbackOf is the revision that this application repeats; 0 for none. The numbers of replicas stay then.
 	RollbackOf uint64
 	// Undoes is for an automatic rollback: the revision that has failed after its rollout. nil for others.

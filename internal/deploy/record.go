@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/spec"
@@ -35,7 +37,13 @@ func (a *App) Keep(ctx context.Context, own host.Program, blobs store.Blobs, dir
 //
 // KeepBuild must have been called. own starts the Go workers of the node's executable.
 func (a *App) Record(ctx context.Context, own host.Program, blobs store.Blobs) (r store.Revision, err error) {
-	r = store.Revision{Graph: a.Graph, From: a.Origin(own), Identity: a.Identity(own), RollbackOf: a.RollbackOf}
+	r = store.Revision{
+		Graph: a.Graph, From: cmp.Or(a.From, a.Origin(own)), Identity: a.Identity(own), RollbackOf: a.RollbackOf, By: a.Author.Name, Source: a.Source, Message: a.Message,
+		Submitted: a.Submitted, Keep: a.Options().Effective().HistoryLimit,
+	}
+	if err := a.Layers.record(a.Graph, &r); err != nil {
+		return r, err
+	}
 	if blobs == nil {
 		return r, nil
 	}
@@ -125,7 +133,10 @@ func Load(r store.Revision, g spec.Graph, blobs store.Blobs) (a App, err error) 
 	if r.Own {
 		return a, ErrOwn
 	}
-	a = App{Graph: g, At: r.At, CodeVersions: clone(r.Versions), archives: clone(r.Archives), identity: r.Identity, Replace: true, Retry: true, Attempts: true, KeepFailed: true}
+	a = App{Graph: g, At: r.At, Author: helvetype.Author{Name: r.By}, Message: r.Message, Source: r.Source, From: r.From, Submitted: r.Submitted, CodeVersions: clone(r.Versions), archives: clone(r.Archives), identity: r.Identity, Replace: true, Retry: true, Attempts: true, KeepFailed: true}
+	if a.Graph, a.Layers, err = layersOf(r, g); err != nil {
+		return a, err
+	}
 	if r.Go != nil {
 		p, err := program(*r.Go, blobs)
 		if err != nil {
@@ -157,6 +168,13 @@ func Load(r store.Revision, g spec.Graph, blobs store.Blobs) (a App, err error) 
 		set(&a.Arguments, name, args)
 	}
 	return a, nil
+}
+
+// Describe gives an application whose code is in the executable of the node the author, message, source and overrides of a record. An override that does
+// not fit the executable any more is dropped.
+func (a *App) Describe(r store.Revision) {
+	a.Author.Name, a.Message, a.Source, a.From, a.Submitted = r.By, r.Message, r.Source, r.From, r.Submitted
+	a.Override(r.Overrides)
 }
 
 // program is the executable of a record: the blob, if there is one.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/restore"
 )
 
 // restoreTime is how long [Node.Restore] waits for the workers of the node before: they dial within 50 ms.
@@ -40,7 +41,7 @@ func (n *Node) Restore() (ready <-chan struct{}, err error) {
 
 // Rollback deploys an application again as a revision before has it, with its code; revision 0 is the one that ran before the present one.
 func (n *Node) Rollback(ctx context.Context, app string, revision int) error {
-	return n.restorer.Rollback(ctx, app, revision)
+	return n.restorer.Rollback(ctx, app, revision, restore.Change{})
 }
 
 // Delete drains an application and stops its replicas. An application that cannot be restored is deleted from the store.

@@ -28,7 +28,7 @@ func (t *Target) tryWriteRollout(ctx context.Context, app string, w *Deploy, pau
 		return err
 	}
 	next := was.Record
-	if next.Paused = paused; next.Paused == was.Record.Paused {
+	if next.Paused, next.Step = paused, step; next.Paused == was.Record.Paused && next.Step == was.Record.Step {
 		return nil
 	}
 	op, err := t.appRecord(ctx, app, next)

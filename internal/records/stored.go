@@ -42,7 +42,11 @@ func (t *Target) Stored(ctx context.Context) ([]Stored, error) {
 			continue
 		}
 		w := &Deploy{Number: int(a.Record.Revision), Modified: a.Modified, Scales: numbers[key.App], overrides: a.Record.Overrides, before: a, from: int(a.Record.Before)}
-		w.Paused = a.Record.Paused
+		w.Paused, w.Step = a.Record.Paused, a.Record.Step
+		w.outcomes = a.Record.Outcomes
+		if r, err := store.Get(ctx, t.Store, store.RevisionKey(key.App, a.Record.Revision)); err == nil {
+			w.keep = r.Record.Keep
+		}
 		w.Configs, err = t.configs(key.App, w.overrides)
 		bad = errors.Join(bad, err)
 		if ch := a.Record.Attempt; ch != nil {
@@ -88,6 +92,7 @@ func (s *Stored) Before(t *Target) *Deploy {
 	}
 	return &Deploy{
 		Number: s.From, Last: s.Deploy.Last, Modified: s.Deploy.Modified, Scales: s.Deploy.Scales, Configs: configs, overrides: was, before: s.Deploy.before, next: s.Deploy,
+		outcomes: s.Deploy.outcomes, keep: s.Deploy.keep,
 	}
 }
 

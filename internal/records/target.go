@@ -3,6 +3,7 @@
 package records
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,7 +38,7 @@ const (
 	// configs take long on a busy machine.
 	Timeout       = 10 * time.Second
 	writeAttempts = 5  // how often a write is decided again after another writer was faster
-	revisionsKept = 10 // the newest revisions of an application that stay in the store
+	revisionsKept = 10 // the newest revisions of an application that stay in the store, if its options say no other number
 )
 
 // Target has the target records of all applications. Its methods may be called from any goroutine.
@@ -177,9 +178,12 @@ type Deploy struct {
 	before    store.Stored[store.App]
 	changed   map[string]changedScale // the deployments whose number of replicas the deploy has set
 	// Paused and Step are those of the rollout, for one that another process has begun.
-	Paused bool
-	Step   int
-	next   *Deploy // the deploy that goes on from this revision, which another process has begun; nil for none
+	Paused   bool
+	Step     int
+	next     *Deploy       // the deploy that goes on from this revision, which another process has begun; nil for none
+	outcomes outcomes      // of the revisions in the store
+	keep     int           // the number of revisions that stay in the store
+	failed   store.Outcome // see Fail
 }
 
 // Scale is a record of the number of replicas as it was last seen.
@@ -212,6 +216,8 @@ type Former struct {
 	Number    int                    // of its last revision
 	Submitted map[string]int         // num_replicas in that
 	Scales    map[string]store.Scale // numbers of replicas, for deployments of which the store has none
+	Undone    int                    // the revision that an automatic rollback takes back, for the reason Why; 0 for other deploys
+	Why       string
 }
 
 // Submitted is num_replicas of each deployment of a graph.
@@ -263,6 +269,10 @@ func (t *Target) tryWriteDeploy(ctx context.Context, r store.Revision, f Former)
 		f.Submitted = Submitted(g)
 	}
 	w := &Deploy{Number: f.Number + 1, Last: f.Number + 1, from: f.Current, before: before, changed: map[string]changedScale{}, Scales: map[string]Scale{}}
+	w.outcomes, w.keep = before.Record.Outcomes, r.Keep
+	if f.Undone != 0 {
+		w.outcomes = w.outcomes.with(f.Undone, store.Outcome{State: store.Failed, Reason: f.Why, At: time.Now().UTC()})
+	}
 	there, _, err := t.Store.List(ctx, store.Scales(name).String())
 	if err != nil {
 		return nil, err
@@ -279,7 +289,7 @@ func (t *Target) tryWriteDeploy(ctx context.Context, r store.Revision, f Former)
 	if err != nil {
 		return nil, err
 	}
-	record := store.App{Revision: uint64(w.Number), Before: uint64(f.Current)}
+	record := store.App{Revision: uint64(w.Number), Before: uint64(f.Current), Outcomes: w.outcomes}
 	if t.Durable {
 		record.Attempt = w.change()
 	}
@@ -441,7 +451,9 @@ func (t *Target) revisionRecord(ctx context.Context, r store.Revision, number in
 // PutBack writes the records that a failed deploy has changed as they were before, and gives the numbers of replicas that it has written.
 // Records that another writer has changed since stay.
 func (t *Target) PutBack(ctx context.Context, app string, w *Deploy) (written map[string]Scale, err error) {
-	op, err := t.appRecord(ctx, app, w.before.Record)
+	record := w.before.Record
+	record.Outcomes = w.outcomes.with(w.Number, w.failure())
+	op, err := t.appRecord(ctx, app, record)
 	if err != nil {
 		return nil, err
 	}
@@ -480,28 +492,30 @@ func (t *Target) PutBack(ctx context.Context, app string, w *Deploy) (written ma
 	}
 }
 
-// End ends a deploy whose revision runs: it deletes the oldest revisions, and the numbers of deployments that the application does not have any
+// End ends a deploy whose revision runs: it notes that, and deletes the oldest revisions and the numbers of deployments that the application does not have any
 // more.
 func (t *Target) End(ctx context.Context, g spec.Graph, w *Deploy) error {
 	app := g.App
 	ctx = endingDeploy(ctx)
-	var writes []write
-	if t.Durable {
-		op, err := t.appRecord(ctx, app, store.App{Revision: uint64(w.Number), Before: uint64(w.from), Overrides: w.overrides})
-		if err != nil {
-			return err
-		}
-		writes = append(writes, write{op, store.Condition{Key: op.Key, Modified: w.Modified}})
-	}
 	revisions, _, err := t.Store.List(ctx, store.Revisions(app).String())
 	if err != nil {
 		return err
 	}
-	for _, kv := range revisions[:max(len(revisions)-revisionsKept, 0)] {
+	record := store.App{Revision: uint64(w.Number), Before: uint64(w.from), Overrides: w.overrides, Outcomes: w.outcomes.with(w.Number, store.Outcome{State: store.Ran, At: time.Now().UTC()})}
+	var writes []write
+	for _, kv := range revisions[:max(len(revisions)-cmp.Or(w.keep, revisionsKept), 0)] {
 		if kv.Key != store.RevisionKey(app, uint64(w.Number)).String() && kv.Key != store.RevisionKey(app, uint64(w.from)).String() {
 			writes = append(writes, write{Op: store.Delete(kv.Key)})
+			if key, err := store.ParseKey(kv.Key); err == nil {
+				delete(record.Outcomes, key.Revision)
+			}
 		}
 	}
+	op, err := t.appRecord(ctx, app, record)
+	if err != nil {
+		return err
+	}
+	writes = append(writes, write{op, store.Condition{Key: op.Key, Modified: w.Modified}})
 	scales, _, err := t.Store.List(ctx, store.Scales(app).String())
 	if err != nil {
 		return err
@@ -511,7 +525,12 @@ func (t *Target) End(ctx context.Context, g spec.Graph, w *Deploy) error {
 			writes = append(writes, write{Op: store.Delete(kv.Key)})
 		}
 	}
-	return t.commitDeletes(ctx, writes)
+	modified, err := t.commitDeletes(ctx, writes)
+	if m := modified[op.Key]; m != 0 {
+		w.wrote(w.Modified, m)
+		w.outcomes = record.Outcomes
+	}
+	return err
 }
 
 // Delete deletes the target of an application. written is the revision of the store that wrote apps/A; 0 for any.
@@ -530,7 +549,8 @@ func (t *Target) Delete(ctx context.Context, app string, written int64) error {
 			writes = append(writes, write{Op: store.Delete(kv.Key)})
 		}
 	}
-	return t.commitDeletes(ctx, writes)
+	_, err = t.commitDeletes(ctx, writes)
+	return err
 }
 
 // Undo takes the records of a deploy back that was not begun, or that has failed: those of a new application are deleted, the others are put back as
@@ -542,16 +562,16 @@ func (t *Target) Undo(ctx context.Context, app string, w *Deploy) (written map[s
 	return t.PutBack(ctx, app, w)
 }
 
-// commitDeletes deletes records, and the blobs that only they needed.
-func (t *Target) commitDeletes(ctx context.Context, writes []write) error {
-	if _, err := t.commit(ctx, writes); err != nil {
-		return err
+// commitDeletes deletes records, and the blobs that only they needed. It gives the revision of the store that each key has then.
+func (t *Target) commitDeletes(ctx context.Context, writes []write) (modified map[string]int64, err error) {
+	if modified, err = t.commit(ctx, writes); err != nil {
+		return modified, err
 	}
 	deletes := func(w write) bool { return w.Op.Delete && strings.HasPrefix(w.Key, store.Revisions("").String()) }
 	if (t.Durable || t.large.Load()) && slices.ContainsFunc(writes, deletes) {
-		return t.Collect(ctx)
+		return modified, t.Collect(ctx)
 	}
-	return nil
+	return modified, nil
 }
 
 // Collect removes the blobs that no record needs. It must be called with the turn of an operation. A record that cannot be read may need

@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/planner"
@@ -281,6 +282,7 @@ func (r *Restorer) load(ctx context.Context, app string, number int) (def deploy
 			break
 		}
 		def.Replace, def.Retry = true, true
+		def.Describe(record)
 		if of = same; record.Identity != def.Identity(r.Program) {
 			of = changed
 		}
@@ -303,35 +305,56 @@ func (r *Restorer) Collect(ctx context.Context) error {
 	return r.Target.Collect(ctx)
 }
 
+// Change says who asks for a change of an application, and why.
+type Change struct {
+	Author  helvetype.Author
+	Message string
+	// Added is called when the change is the target: see [deploy.App].
+	Added func()
+}
+
 // Rollback deploys an application again as a revision before has it, with the code of that, as a new revision. Number 0 is the revision that ran
 // before the present one. The numbers of replicas stay as they are.
-func (r *Restorer) Rollback(ctx context.Context, app string, number int) error {
-	record, err := store.Get(ctx, r.Target.Store, store.AppKey(app))
+func (r *Restorer) Rollback(ctx context.Context, app string, number int, by Change) error {
+	def, err := r.Former(ctx, app, number)
 	if err != nil {
 		return err
+	}
+	def.Author, def.Message, def.Added = by.Author, by.Message, by.Added
+	return r.To.Deploy(ctx, def)
+}
+
+// Former is an application as a revision before has it, ready to be deployed again.
+func (r *Restorer) Former(ctx context.Context, app string, number int) (def deploy.App, err error) {
+	record, err := store.Get(ctx, r.Target.Store, store.AppKey(app))
+	if err != nil {
+		return def, err
 	}
 	if number == 0 {
 		number = int(record.Record.Before)
 	}
 	if record.Modified != 0 && number <= 0 {
-		return fmt.Errorf("application %q has no revision before this one", app)
+		return def, fmt.Errorf("application %q has no revision before this one", app)
 	}
-	_, then, ok := r.To.Deployed(app, number)
+	now, then, ok := r.To.Deployed(app, number)
 	switch {
 	case !ok && r.Lost()[app] == nil:
-		return fmt.Errorf("no application %q is running", app)
+		return def, fmt.Errorf("no application %q is running", app)
 	case then == nil && !r.Target.Durable:
-		return fmt.Errorf("application %q cannot go back to revision %d: only a durable node keeps the code of revisions (helve start)", app, number)
+		return def, fmt.Errorf("application %q cannot go back to revision %d: only a durable node keeps the code of revisions (helve start)", app, number)
 	case then == nil:
-		def, of, err := r.load(ctx, app, number)
+		loaded, of, err := r.load(ctx, app, number)
 		if err == nil && of == changed {
 			err = fmt.Errorf("application %q: revision %d: %w, which has changed since", app, number, deploy.ErrOwn)
 		}
 		if err != nil {
-			return err
+			return def, err
 		}
-		then = &def
+		then = &loaded
 	}
-	then.RollbackOf, then.Replace = uint64(number), true
-	return r.To.Deploy(ctx, *then)
+	then.RollbackOf, then.Replace, then.Added, then.SameCode = uint64(number), true, nil, false
+	if ok {
+		then.Source = now.Source // the application belongs to the file that it belonged to
+	}
+	return *then, nil
 }

@@ -38,7 +38,7 @@ func TestBudgets(t *testing.T) {
 	}
 }
 
-// TestBudgetsAllowProgress: whatever the options are, an update may replace a replica.
+// TestBudgetsAllowProgress: with all options, an update may replace a replica.
 func TestBudgetsAllowProgress(t *testing.T) {
 	t.Parallel()
 	shares := []string{"", "0", "1", "3", "0%", "1%", "34%", "100%"}
@@ -79,7 +79,7 @@ func TestSteps(t *testing.T) {
 	}
 }
 
-// TestRolloutMistakes compares the texts of mistakes, and leaves what is right alone.
+// TestRolloutMistakes compares the texts of mistakes.
 func TestRolloutMistakes(t *testing.T) {
 	t.Parallel()
 	for options, want := range map[string]string{

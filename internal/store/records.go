@@ -15,7 +15,7 @@ import (
 // format is the version of the records' JSON. It rises with every change, also with a new field: a program that does not
 // know a field would drop it when it writes the record again, so it refuses to read the record. Records of older formats are read: the fields
 // that they do not have are zero. Records of each format are in disk/testdata.
-const format = 2
+const format = 3
 
 // Formats names the formats that a program reads whose newest one is n: "1", or "1 to 3".
 func Formats(n int) string {
@@ -37,11 +37,31 @@ type App struct {
 	Revision uint64 `json:"revision"`         // the number of the revision that should run
 	Before   uint64 `json:"before,omitempty"` // the revision that ran before that; 0 for none
 	Paused   bool   `json:"paused,omitempty"` // the rollout to Revision is paused
+	Step     int    `json:"step,omitempty"`   // of the rollout to Revision, from 1; 0 for none
 	// Overrides has options that replace those of the revision, by deployment: see [Override].
 	Overrides map[string]json.RawMessage `json:"overrides,omitempty"`
 	// Attempt is the deploy that has led to Revision, as long as it has not ended; nil after that.
 	Attempt *Attempt `json:"attempt,omitempty"`
+	// Outcomes say what became of the revisions that are in the store, by their numbers. A revision of an older program has none.
+	Outcomes map[uint64]Outcome `json:"outcomes,omitempty"`
 }
+
+// Outcome says what became of a revision. It is beside the revision, because a revision is never changed.
+type Outcome struct {
+	State  OutcomeState `json:"state"`
+	Reason string       `json:"reason,omitempty"` // why it failed, or which revision came before it ran
+	At     time.Time    `json:"at,omitzero"`
+}
+
+// OutcomeState is what became of a revision.
+type OutcomeState string
+
+// The outcomes. A revision that ran may still fail: an automatic rollback takes it back when too many of its calls fail.
+const (
+	Ran        OutcomeState = "ran"
+	Failed     OutcomeState = "failed"
+	Superseded OutcomeState = "superseded"
+)
 
 // Attempt is a deploy whose revision has not run yet. It says what was there before, so that the deploy can be ended by another node than the one
 // that began it. For example, a node is killed while hello changes from revision 3 to 4: the next one starts 3, changes to 4 again, and puts
@@ -65,8 +85,10 @@ type Revision struct {
 	Identity string `json:"identity,omitempty"`
 	// Submitted is the configuration as it was submitted.
 	Submitted json.RawMessage `json:"submitted,omitempty"`
-	By        string          `json:"by,omitempty"`   // the person or program that submitted it
-	From      string          `json:"from,omitempty"` // where: a host and a directory, or a file
+	By        string          `json:"by,omitempty"`      // the person or program that submitted it
+	From      string          `json:"from,omitempty"`    // where: a host and a directory, or a file
+	Source    string          `json:"source,omitempty"`  // of the apply that submitted it; "" for a program
+	Message   string          `json:"message,omitempty"` // a note of its author
 	At        time.Time       `json:"at"`
 	Go        *Program        `json:"go,omitempty"`     // the process of the deployments in Go; nil for the node's own
 	Python    *Program        `json:"python,omitempty"` // the processes of the deployments in Python
@@ -81,6 +103,14 @@ type Revision struct {
 	Archives map[string][]string `json:"archives,omitempty"`
 	// RollbackOf is the revision that this one repeats; 0 for none.
 	RollbackOf uint64 `json:"rollback_of,omitempty"`
+	// Sources say where options come from that are not from code, by deployment and path, without those that are overridden.
+	Sources map[string]map[string]spec.Source `json:"sources,omitempty"`
+	// Overrides are the options that an operator has put over those of code and file, by deployment; "" has those of the application. The options of Graph
+	// have them. Below are the options under them, of the deployments that have overrides.
+	Overrides map[string]json.RawMessage `json:"overrides,omitempty"`
+	Below     map[string]json.RawMessage `json:"below,omitempty"`
+	// Keep is the number of revisions that stay in the store when this one runs; 0 for 10.
+	Keep int `json:"keep,omitempty"`
 }
 
 // Program says how a process of an application is started. What it runs is in the blobs, so that it can be started again when the files that it
@@ -123,6 +153,9 @@ type Settings struct {
 	Logging        LoggingSettings `json:"logging"`
 	Tracing        TracingSettings `json:"tracing"`
 	TargetCapacity *float64        `json:"target_capacity,omitempty"` // percent of all numbers of replicas; nil for 100
+	// Submitted are the fields of the file that set them, as it has them: an object with http_options, logging_config and so on.
+	Submitted json.RawMessage `json:"submitted,omitempty"`
+	By        string          `json:"by,omitempty"` // the person or program that submitted them
 }
 
 // HTTPSettings are for the proxies.

@@ -75,8 +75,8 @@ func TestRecordErrors(t *testing.T) {
 	}{
 		"no JSON":           {scale(`{`), `record scale/a/D: unexpected EOF`},
 		"empty":             {scale(``), `record scale/a/D: EOF`},
-		"another format":    {scale(`{"format":3,"record":{"shards":1}}`), `record scale/a/D: field "format": is 3, this program reads 1 to 2`},
-		"no format":         {scale(`{"record":{"replicas":1}}`), `record scale/a/D: field "format": is 0, this program reads 1 to 2`},
+		"another format":    {scale(`{"format":4,"record":{"shards":1}}`), `record scale/a/D: field "format": is 4, this program reads 1 to 3`},
+		"no format":         {scale(`{"record":{"replicas":1}}`), `record scale/a/D: field "format": is 0, this program reads 1 to 3`},
 		"no record":         {scale(`{"format":1}`), `record scale/a/D: field "record": is missing`},
 		"a null record":     {scale(`{"format":1,"record":null}`), `record scale/a/D: field "record": is missing`},
 		"an unknown field":  {scale(`{"format":1,"record":{"replicas":1,"shards":2}}`), `record scale/a/D: json: unknown field "shards"`},

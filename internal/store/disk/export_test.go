@@ -269,7 +269,7 @@ func TestDamagedExport(t *testing.T) {
 		records []store.KV
 		want    string
 	}{
-		"a newer record": {h, with(func(r *store.KV) { r.Value = []byte(`{"format":9,"record":{}}`) }), "record apps/a: field \"format\": is 9, this program reads 1 to 2"},
+		"a newer record": {h, with(func(r *store.KV) { r.Value = []byte(`{"format":9,"record":{}}`) }), "record apps/a: field \"format\": is 9, this program reads 1 to 3"},
 		"no record":      {h, nil, "it has 0 records and should have 1"},
 		"a revision":     {h, with(func(r *store.KV) { r.Modified = 3 }), "record apps/a is none that a store keeps"},
 		"another kind":   {h, with(func(r *store.KV) { r.Key = "models/a" }), "there are no records of the kind"},

@@ -32,7 +32,7 @@ func fixtures(t testing.TB) (ops []store.Op, records []any) {
 	}
 	capacity := 50.0
 	app := store.App{
-		Revision: 2, Before: 1, Paused: true, Overrides: map[string]json.RawMessage{"D": json.RawMessage(`{"num_replicas":2}`)},
+		Revision: 2, Before: 1, Paused: true, Step: 1, Outcomes: map[uint64]store.Outcome{1: {State: store.Failed, Reason: "no port", At: at}}, Overrides: map[string]json.RawMessage{"D": json.RawMessage(`{"num_replicas":2}`)},
 		Attempt: &store.Attempt{
 			Scales: map[string]*store.Scale{"D": {Replicas: 1, By: "ann", Reason: "more", At: at}}, Overrides: map[string]json.RawMessage{"D": json.RawMessage(`{"user_config":1}`)},
 		},
@@ -42,11 +42,14 @@ func fixtures(t testing.TB) (ops []store.Op, records []any) {
 		Graph: graph, Code: []string{code}, Identity: "i", Submitted: json.RawMessage(`{"a":1}`), By: "ann", From: "host:/srv", At: at, Go: &program, Python: &program,
 		Own: true, Parts: map[string]store.Part{"exec:/srv/hello#hello": {Graph: graph, Program: program}}, Arguments: map[string]string{"D": code},
 		Versions: map[string]string{"D": "1"}, Archives: map[string][]string{"D": {code}}, RollbackOf: 1,
+		Source: "default", Message: "more replicas", Sources: map[string]map[string]spec.Source{"D": {"num_replicas": spec.FromFile}},
+		Overrides: map[string]json.RawMessage{"D": json.RawMessage(`{"version":"2"}`)}, Below: map[string]json.RawMessage{"D": json.RawMessage(`{"version":"1"}`)}, Keep: 20,
 	}
 	scale := store.Scale{Replicas: 2, By: "deploy", Reason: "num_replicas of revision 2", At: at}
 	settings := store.Settings{
 		HTTP: store.HTTPSettings{Host: "127.0.0.1", Port: 8000, RootPath: "/a"}, Logging: store.LoggingSettings{Level: "INFO", Encoding: "JSON"},
 		Tracing: store.TracingSettings{Endpoint: "http://127.0.0.1:4317", Ratio: 0.1}, TargetCapacity: &capacity,
+		Submitted: json.RawMessage(`{"target_capacity":50}`), By: "ann",
 	}
 	return []store.Op{
 		encoded(t, store.AppKey("hello"), app), encoded(t, store.RevisionKey("hello", 1), one), encoded(t, store.RevisionKey("hello", 2), two),

@@ -1,0 +1,260 @@
+// Package plan describes a change of an application before the change is made: the options that differ, the replicas that stay, the number of replicas
+// after it, and whether they fit the machine. It is pure: the caller reads the records and the state of the node.
+//
+// For example, the file of an application has another max_ongoing_requests and another image size in the user_config of its deployment Ranker. The plan says of
+// Ranker: in place, with both options. A second deployment, whose module has changed, has the update "new replicas".
+package plan
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/secret"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// The changes of applications and deployments.
+const (
+	Created   = "created"
+	Changed   = "changed"
+	Unchanged = "unchanged"
+	Deleted   = "deleted"
+)
+
+// Version is an application at one time: the graph with the options of all deployments, and the options of its own.
+type Version struct {
+	Graph   spec.Graph
+	Options spec.Application
+}
+
+// Scale is the number of replicas that a deployment should have now, and its author.
+type Scale struct {
+	Replicas int
+	By       string // "deploy", or a person
+	Reason   string
+}
+
+// Input is all that a plan depends on.
+type Input struct {
+	App string
+	// Before is the application as it is deployed, and After as it would be; nil for none.
+	Before, After *Version
+	// Same says which deployments have the same code before and after.
+	Same map[string]bool
+	// Scales are the numbers of replicas that are wanted now, and Running the replicas that run, by deployment.
+	Scales  map[string]Scale
+	Running map[string]int
+	// Rollback says that a former revision is deployed again: numbers of replicas stay.
+	Rollback bool
+	// GPUs is the number that the machine has, and GPUsElsewhere the number that other applications ask for.
+	GPUs, GPUsElsewhere float64
+}
+
+// Of is the plan of an application.
+func Of(in Input) helvetype.ApplicationPlan {
+	p := helvetype.ApplicationPlan{Name: in.App, Change: Changed, Deployments: []helvetype.DeploymentPlan{}}
+	before, after := byName(in.Before), byName(in.After)
+	switch {
+	case in.Before == nil && in.After == nil:
+		p.Change = Unchanged
+	case in.Before == nil:
+		p.Change = Created
+	case in.After == nil:
+		p.Change = Deleted
+	}
+	rebuilt := ""
+	if in.Before != nil && in.After != nil {
+		changes := spec.ApplicationChanges(in.Before.Options.Effective(), in.After.Options.Effective())
+		p.Fields = values(changes)
+		for _, c := range changes {
+			if c.Update == spec.NewApplication {
+				rebuilt = c.Option
+				break
+			}
+		}
+	}
+	needed := in.GPUsElsewhere
+	for _, d := range after {
+		needed += d.Options.Resources.GPUs * float64(in.next(d, before))
+	}
+	moves := len(p.Fields) > 0
+	names := slices.AppendSeq(slices.Collect(maps.Keys(before)), maps.Keys(after))
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		was, there := before[name]
+		is, stays := after[name]
+		d := helvetype.DeploymentPlan{Name: name, Change: Unchanged, Update: spec.Lightweight.String(), Replicas: in.Running[name]}
+		if s, ok := in.Scales[name]; ok && there {
+			if d.Wanted = s.Replicas; s.By != "deploy" && s.By != "" {
+				d.ScaledBy = s.By
+				if s.Reason != "" {
+					d.ScaledBy += ": " + s.Reason
+				}
+			}
+		} else if there {
+			d.Wanted = was.Options.Effective().StartReplicas()
+		}
+		if !stays {
+			d.Change, d.Reason = Deleted, "the application does not have it any more"
+		} else {
+			d.Submitted, d.Next = is.Options.Effective().StartReplicas(), in.next(is, before)
+			in.compare(&d, was, is, there, rebuilt)
+			in.fit(&d, is.Options.Effective(), needed)
+		}
+		moves = moves || d.Change != Unchanged
+		p.Deployments = append(p.Deployments, d)
+	}
+	if p.Change == Changed && !moves && spec.Diff(in.Before.Graph, in.After.Graph, "", "") == nil {
+		p.Change = Unchanged
+	}
+	return p
+}
+
+// next is the number of replicas after the change: num_replicas if that is another one than before, else the number that is wanted now.
+func (in Input) next(d spec.Deployment, before map[string]spec.Deployment) int {
+	n := d.Options.Effective().StartReplicas()
+	now, scaled := in.Scales[d.Name]
+	was, there := before[d.Name]
+	if scaled && there && (in.Rollback || was.Options.Effective().StartReplicas() == n) {
+		return now.Replicas
+	}
+	return n
+}
+
+// compare says what happens to the replicas of a deployment.
+func (in Input) compare(d *helvetype.DeploymentPlan, was, is spec.Deployment, there bool, rebuilt string) {
+	if !there {
+		d.Change, d.Update, d.Reason = Created, spec.NewReplicas.String(), "it is new"
+		return
+	}
+	before, after := was.Options.Effective(), is.Options.Effective()
+	changes := spec.Changes(before, after)
+	most := spec.MostUpdate(changes)
+	d.Options = values(changes)
+	switch {
+	case !in.Same[d.Name] && rebuilt != "":
+		most, d.Reason = spec.NewApplication, rebuilt+" has changed"
+	case !in.Same[d.Name]:
+		most, d.Reason = spec.NewReplicas, "the code has changed"
+	case before.UserConfig != nil && after.UserConfig == nil && most < spec.NewReplicas:
+		most, d.Reason = spec.NewReplicas, "a replica that has a user_config cannot be told that it has none"
+	case most > spec.Lightweight:
+		for _, c := range changes {
+			if c.Update == most {
+				d.Reason = c.Option + " has changed"
+				break
+			}
+		}
+	}
+	d.Update = most.String()
+	if len(changes) > 0 || most > spec.Lightweight || d.Next != d.Wanted {
+		d.Change = Changed
+	}
+	if most >= spec.NewReplicas {
+		d.Surge, d.Unavailable = in.budget(after, d.Next)
+	}
+}
+
+// budget is the surge and the number of missing replicas of an update. A surge that does not fit the machine becomes smaller, and replicas are missing
+// then: for example, one replica has the only GPU.
+func (in Input) budget(o spec.Effective, n int) (surge, unavailable int) {
+	surge, unavailable = o.Surge(n), o.Unavailable(n)
+	if o.MaxReplicasPerNode > 0 {
+		surge = max(0, min(surge, o.MaxReplicasPerNode-n))
+	}
+	if g := o.Resources.GPUs; g > 0 {
+		free := in.GPUs - in.GPUsElsewhere - g*float64(n)
+		surge = max(0, min(surge, int(math.Floor(free/g+1e-6))))
+	}
+	if surge == 0 && unavailable == 0 && n > 0 {
+		unavailable = 1
+	}
+	return surge, unavailable
+}
+
+// fit says whether the replicas of a deployment find a place. needed is the number of GPUs that all replicas ask for after the change.
+func (in Input) fit(d *helvetype.DeploymentPlan, o spec.Effective, needed float64) {
+	switch g := o.Resources.GPUs; {
+	case o.MaxReplicasPerNode > 0 && d.Next > o.MaxReplicasPerNode:
+		d.Fit = fmt.Sprintf("%d of %d replicas would wait: max_replicas_per_node is %d", d.Next-o.MaxReplicasPerNode, d.Next, o.MaxReplicasPerNode)
+	case g > 0 && d.Next > 0 && needed > in.GPUs+1e-6:
+		d.Fit = fmt.Sprintf("replicas would wait: all applications together ask for %s GPUs, and the machine has %s", number(needed), number(in.GPUs))
+	}
+}
+
+func number(f float64) string {
+	b, err := json.Marshal(math.Round(f*1000) / 1000)
+	if err != nil {
+		return fmt.Sprint(f)
+	}
+	return string(b)
+}
+
+// values are changes for people: secrets are hidden.
+func values(changes []spec.Change) []helvetype.ValueChange {
+	var all []helvetype.ValueChange
+	for _, c := range changes {
+		all = append(all, helvetype.ValueChange{
+			Path: c.Option, Update: c.Update.String(), Before: secret.RedactAt(c.Option, c.Before), After: secret.RedactAt(c.Option, c.After),
+			BeforeFrom: string(c.FromSource), AfterFrom: string(c.ToSource),
+		})
+	}
+	return all
+}
+
+// Lines say in a line for each deployment how a revision differs from the one before, for the history. same says which deployments have the same code.
+func Lines(before, after Version, same map[string]bool) []string {
+	in := Input{Before: &before, After: &after, Same: same}
+	var all []string
+	p := Of(in)
+	for _, f := range p.Fields {
+		all = append(all, fmt.Sprintf("%s: %s", f.Path, f.Update))
+	}
+	for _, d := range p.Deployments {
+		switch d.Change {
+		case Created, Deleted:
+			all = append(all, d.Name+": "+d.Change)
+		case Changed:
+			var names []string
+			if !same[d.Name] {
+				names = append(names, "code")
+			}
+			for _, o := range d.Options {
+				names = append(names, o.Path)
+			}
+			line := d.Name + ": " + d.Update
+			for i, n := range names {
+				line += cmp.Or(map[bool]string{true: " ("}[i == 0], ", ") + n
+			}
+			if len(names) > 0 {
+				line += ")"
+			}
+			all = append(all, line)
+		}
+	}
+	return all
+}
+
+// Values are the options of a deployment or an application for people.
+func Values(all []spec.Value) []helvetype.EffectiveValue {
+	out := make([]helvetype.EffectiveValue, len(all))
+	for i, v := range all {
+		out[i] = helvetype.EffectiveValue{Path: v.Option, Value: secret.RedactAt(v.Option, v.JSON), From: string(v.From), Update: v.Update.String()}
+	}
+	return out
+}
+
+func byName(v *Version) map[string]spec.Deployment {
+	all := map[string]spec.Deployment{}
+	if v != nil {
+		for _, d := range v.Graph.Deployments {
+			all[d.Name] = d
+		}
+	}
+	return all
+}

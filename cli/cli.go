@@ -110,7 +110,7 @@ func command(apps []Application) *cobra.Command {
 		return usageError{fmt.Errorf("%w%s (see %s --help)", mistake, nearFlag(c, err), path)}
 	})
 	r := &run{apps: apps}
-	root.AddCommand(r.command(), startCommand(apps), upgradeCommand(), nodeCommand(apps), stateCommand(), versionCommand(root.Version))
+	root.AddCommand(r.command(), startCommand(apps), upgradeCommand(), nodeCommand(apps), stateCommand(), versionCommand(root.Version), readCommand())
 	root.AddCommand(commands.New(commands.Settings{Program: programName(), Applications: names(apps)})...)
 	if len(apps) > 0 {
 		root.RunE = func(c *cobra.Command, _ []string) error { return r.execute(c.Context(), nil) }

@@ -97,8 +97,16 @@ func (d *deployment) read(v *value) {
 	d.bundles(v)
 	o, err := spec.Options{}.Merge(mustJSON(d.layer), spec.FromFile)
 	d.table(err)
-	if err == nil {
-		d.table(errors.Join(o.Validate()...))
+	if err != nil {
+		return
+	}
+	for _, err := range o.Validate() {
+		if m, ok := errors.AsType[*spec.Mistake](err); ok && slices.Equal(m.Paths(), []string{"autoscaling_config"}) {
+			if scaling := v.get("autoscaling_config"); scaling.get("min_replicas") == nil || scaling.get("max_replicas") == nil {
+				continue // the code may have the other bound
+			}
+		}
+		d.table(err)
 	}
 }
 

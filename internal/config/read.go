@@ -15,6 +15,7 @@ import (
 type reader struct {
 	name     string
 	lines    []string
+	root     *value
 	file     *File
 	mistakes []*Mistake
 	hidden   []place // values that no message shows
@@ -28,6 +29,7 @@ func Read(name string, source []byte) (*File, error) {
 	r := &reader{name: name, lines: strings.Split(string(source), "\n"), file: &File{Name: name, places: map[string]place{}}}
 	r.file.reader = r
 	root := r.tree(source)
+	r.root = root
 	if root == nil && len(r.mistakes) > 0 {
 		r.broken = true
 	} else {

@@ -106,3 +106,25 @@ func (r *Resolver) ScrubLine(line []byte) []byte {
 	}
 	return []byte(r.Scrub(string(line)))
 }
+
+// Values are the values of the placeholders of a text or of JSON, by the placeholders as records have them, for a process that puts them in their place itself:
+// {"${!env:KEY}": "hunter2"}.
+func (r *Resolver) Values(text string) (map[string]string, error) {
+	if !Has(text) {
+		return nil, nil
+	}
+	source, seen := r.of()
+	all := map[string]string{}
+	err := each(text, func(_ string, p *placeholder) error {
+		if p == nil {
+			return nil
+		}
+		v, err := source.value(*p, seen)
+		all[sealed+p.String()] = v
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}

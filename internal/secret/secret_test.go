@@ -3,6 +3,7 @@ package secret_test
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -213,5 +214,24 @@ func TestResolver(t *testing.T) {
 	none.Note("${!env:KEY}")
 	if got, err := none.Text("${!env:NO_SUCH_VARIABLE:-x}"); err != nil || got != "x" || none.Scrub("x") != "x" || string(none.ScrubLine([]byte("x"))) != "x" {
 		t.Error(got, err)
+	}
+}
+
+func TestValues(t *testing.T) {
+	t.Parallel()
+	r := &secret.Resolver{Source: source(map[string]string{"KEY": "a long value"})}
+	got, err := r.Values(`{"a":"x ${!env:KEY}","b":["${!env:NONE:-d}","` + secret.Mark("hunter2") + `"]}`)
+	want := map[string]string{"${!env:KEY}": "a long value", "${!env:NONE:-d}": "d", secret.Mark("hunter2"): "hunter2"}
+	if err != nil || !maps.Equal(got, want) {
+		t.Error(got, err)
+	}
+	if got := r.Scrub("hunter2"); got != "***" {
+		t.Error(got)
+	}
+	if got, err := r.Values("plain"); got != nil || err != nil {
+		t.Error(got, err)
+	}
+	if _, err := r.Values("${!env:NONE}"); err == nil {
+		t.Error("no error for a variable that is not there")
 	}
 }

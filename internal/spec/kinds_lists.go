@@ -63,16 +63,43 @@ func (codes) check(v int, wrong func(string, ...any)) {
 	}
 }
 
-// objects is any JSON object. A layer replaces it as a whole.
+// objects is any JSON object. A layer changes the fields that it has, at any depth, and takes one away with null. For example, {"min_replicas": 2} over
+// {"min_replicas": 1, "max_replicas": 4} has both bounds.
 type objects struct{ document }
 
 func object() objects { return objects{} }
 
-func (objects) parse(raw, _ json.RawMessage) (json.RawMessage, error) {
-	if _, err := parse[map[string]json.RawMessage](raw, "an object"); err != nil {
+func (objects) parse(raw, old json.RawMessage) (json.RawMessage, error) {
+	layer, err := parse[map[string]json.RawMessage](raw, "an object")
+	if err != nil {
 		return nil, err
 	}
-	return slices.Clone(raw), nil
+	var before map[string]json.RawMessage
+	if len(old) == 0 || json.Unmarshal(old, &before) != nil || len(before) == 0 {
+		return slices.Clone(raw), nil
+	}
+	return json.Marshal(mergedFields(before, layer))
+}
+
+// mergedFields are the fields of an object with those of a layer over them.
+func mergedFields(before, layer map[string]json.RawMessage) map[string]json.RawMessage {
+	out := maps.Clone(before)
+	for name, v := range layer {
+		var inner, own map[string]json.RawMessage
+		switch {
+		case isNull(v):
+			delete(out, name)
+		case json.Unmarshal(v, &inner) == nil && json.Unmarshal(out[name], &own) == nil && own != nil:
+			merged, err := json.Marshal(mergedFields(own, inner))
+			if err != nil {
+				merged = v // fields that were read have a form
+			}
+			out[name] = merged
+		default:
+			out[name] = v
+		}
+	}
+	return out
 }
 
 func (objects) accepts() string { return "object" }

@@ -422,3 +422,19 @@ func FuzzOptions(f *testing.F) {
 		}
 	})
 }
+
+// TestObjectsMerge: a layer changes the fields of an object that it has, and null takes one away.
+func TestObjectsMerge(t *testing.T) {
+	t.Parallel()
+	o, err := Options{}.Merge([]byte(`{"autoscaling_config":{"min_replicas":1,"max_replicas":4,"policy":{"a":1,"b":2}}}`), FromCode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err = o.Merge([]byte(`{"autoscaling_config":{"min_replicas":2,"initial_replicas":null,"policy":{"b":null,"c":3}}}`), FromFile)
+	if want := `{"max_replicas":4,"min_replicas":2,"policy":{"a":1,"c":3}}`; err != nil || string(o.AutoscalingConfig) != want {
+		t.Errorf("%s, %v", o.AutoscalingConfig, err)
+	}
+	if o, err = o.Merge([]byte(`{"autoscaling_config":null}`), FromOverride); err != nil || o.AutoscalingConfig != nil {
+		t.Errorf("%s, %v", o.AutoscalingConfig, err)
+	}
+}

@@ -215,7 +215,7 @@ def test_a_file_of_applications(project):
         run.wait("application 'model' is not in the program any more, and has ended")
         run.wait("reloaded in .*: nothing had to restart")
         file.write_text("applications: [{nam: x}]\n")
-        run.wait("serve.yaml:1: nam: an application has no such field; did you mean 'name'")
+        run.wait("serve.yaml:1:17: nam: an application has no such field; did you mean name")
         run.wait("the version before serves on")
 
 

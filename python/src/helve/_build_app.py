@@ -114,7 +114,7 @@ class _ForRayError(Exception):
 
 
 def _graph(app: dict, request: dict) -> dict:
-    from helve import _code, _run
+    from helve import _code, _run, _secret
     from helve._flags import Mistake
     from helve._hooks import hook
     from helve.serve.deployment import Graph, http_mistake
@@ -124,7 +124,10 @@ def _graph(app: dict, request: dict) -> dict:
         e.argument = argument  # type: ignore[attr-defined]
         return e
 
-    planned = _run.Planned(app["import_path"], app["name"], app["route_prefix"], app.get("args") or {}, mistake)
+    secrets = app.get("secrets") or {}
+    _secret.use(secrets)
+    arguments = _secret.opened(app.get("args") or {}, secrets)
+    planned = _run.Planned(app["import_path"], app["name"], app["route_prefix"], arguments, mistake)
     try:
         loaded = _run.load(planned, request["dir"], "runtime_env.working_dir, or the directory of the deploy, must be that of the module")
         if not request.get("ray") and (type(loaded).__module__ or "").partition(".")[0] == "ray":
@@ -151,7 +154,7 @@ def _graph(app: dict, request: dict) -> dict:
     return {
         "app": {
             "name": app["name"], "route_prefix": app["route_prefix"], "ingress": graph.ingress, "cwd": request["dir"],
-            "blob": base64.b64encode(dumps(graph.code)).decode(), "deployments": graph.deployments, "own": own,
+            "blob": base64.b64encode(dumps(graph.code)).decode(), "deployments": _secret.sealed(graph.deployments), "own": own,
             "env": {"HELVE_RAY_COMPAT": "1"} if request.get("ray") else {},
         },
         "imported": [p for p in own if _code.imported_from(p)],

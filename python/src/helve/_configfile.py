@@ -1,39 +1,23 @@
-"""A file of applications for `helve run serve.yaml`, in the form of Ray Serve's configuration. Each mistake names its file and line.
-
-A field that Helve does not have is a mistake, unless its value asks for nothing. For example, `grpc_options: {port: 9000}` is read without effect,
-because it names no service, and `target_capacity: 50` is refused.
+"""A file of applications for `helve run serve.yaml`, in the form of Ray Serve's configuration. The binary reads it (internal/config), as it does for
+`helve deploy`, so that one reader has the rules. Here its options are put over those of the code, and a mistake that the code shows gets its place.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 from helve._flags import Mistake
 from helve._hooks import hook, no_reconfigure
 
-TOP = (
-    "proxy_location", "http_options", "grpc_options", "logging_config", "applications", "target_capacity", "tracing_config", "controller_options",
-)
-HTTP = (
-    "host", "port", "root_path", "request_timeout_s", "keep_alive_timeout_s", "ssl_keyfile", "ssl_certfile", "ssl_keyfile_password", "ssl_ca_certs",
-)
-APPLICATION = (
-    "name", "route_prefix", "import_path", "args", "runtime_env", "deployments", "logging_config", "external_scaler_enabled", "autoscaling_policy",
-)
 # Options that are groups of fields: a file changes the fields that it names, and null takes one away.
-GROUPS = ("ray_actor_options", "autoscaling_config", "request_router_config", "backpressure_config", "logging_config")
-MOST = 100_000  # values of a file
-# Fields that are there in Ray Serve only: the test whether a value asks for nothing, and what to do instead.
-_REFUSED: Dict[str, tuple] = {
-    "grpc_options": (lambda v: isinstance(v, dict) and not v.get("grpc_servicer_functions"), "there is no gRPC ingress: use HTTP, or handles"),
-    "target_capacity": (lambda v: v == 100, "leave it out, and set num_replicas of the deployments"),
-    "tracing_config": (lambda v: isinstance(v, dict) and not v.get("enabled"), "traces are not exported yet; requests carry the trace of their caller"),
-    "controller_options": (lambda v: v == {}, "the node has no controller to configure"),
-    "external_scaler_enabled": (lambda v: v is False, "leave it out: the number of replicas can be set from outside at any time"),
-    "autoscaling_policy": (lambda v: v == {}, "replicas do not scale by themselves yet: set num_replicas"),
-}
+GROUPS = (
+    "ray_actor_options", "autoscaling_config", "request_router_config", "backpressure_config", "logging_config", "rollout_config", "ejection_config", "limits",
+    "request_router",
+)
 
 
 @dataclass
@@ -55,17 +39,18 @@ class File:
     """A file that was read."""
 
     name: str
-    data: Any
-    lines: Dict[tuple, int] = field(default_factory=dict)  # of the key or item at each path
+    places: Dict[tuple, tuple] = field(default_factory=dict)  # line and column of the key or item at each path
     apps: List[App] = field(default_factory=list)
     http: Dict[str, Any] = field(default_factory=dict)
     proxy_location: Optional[str] = None
-    logging_config: Any = None
+    warnings: List[str] = field(default_factory=list)
+    secrets: Dict[str, str] = field(default_factory=dict)  # values of placeholders in arguments
 
     def mistake(self, at: tuple, text: str, code: int = 2) -> Mistake:
-        while at and at not in self.lines:
+        while at and at not in self.places:
             at = at[:-1]
-        return Mistake(f"{self.name}:{self.lines.get(at, 1)}: {text}", code)
+        line, column = self.places.get(at, (1, 1))
+        return Mistake(f"{self.name}:{line}:{column}: {text}", code)
 
     def blamed(self, at: tuple, value: Any, text: str) -> tuple:
         """The path of the field that an error about a value is about: of its keys, the one whose name comes first in the text, and so on inside."""
@@ -79,149 +64,52 @@ class File:
 
 def read(name: str) -> File:
     """Reads a file and checks all that can be checked without the code of its applications."""
-    file = _parsed(name)
-    data = file.data
-    if not isinstance(data, dict):
-        raise file.mistake((), "must have fields such as applications, and has none")
-    if "import_path" in data and "applications" not in data:
-        raise file.mistake(("import_path",), "an application is an item of the list `applications:`")
-    _known(file, (), data, TOP, "the file")
-    applications = data.get("applications")
-    if not isinstance(applications, list) or not applications:
-        raise file.mistake(("applications",), "applications: must be a list with one application or more")
-    _http(file, data.get("http_options"))
-    location = data.get("proxy_location")
-    if location is not None:
-        from helve.serve.api import LOCATIONS
+    from helve import _driver, _secret
 
-        if location not in LOCATIONS:
-            raise file.mistake(("proxy_location",), f"proxy_location: must be {', '.join(LOCATIONS)}, is {location!r}")
-        file.proxy_location = location
-    file.logging_config = _logging(file, ("logging_config",), data.get("logging_config"))
-    for i, app in enumerate(applications):
-        file.apps.append(_application(file, ("applications", i), app))
-    for attribute in ("name", "route_prefix"):
-        seen: Dict[Any, App] = {}
-        for app in file.apps:
-            value = getattr(app, attribute)
-            if value is not None and value in seen:
-                first = file.lines.get((*seen[value].at, attribute)) or file.lines[seen[value].at]
-                raise file.mistake((*app.at, attribute), f"two applications have the {attribute} {value!r}, this one and that of line {first}: give each its own")
-            seen[value] = app
+    try:
+        with open(name, "rb") as f:
+            text = f.read()
+    except OSError as e:
+        raise Mistake(f"{name}: {e.strerror}") from None
+    done = subprocess.run([_driver.binary(), "read-file", "--", name], input=text, capture_output=True, check=False)
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip().removeprefix("error: ")
+        raise Mistake(said or f"{name}: the reader of files has ended with status {done.returncode}")
+    data = json.loads(done.stdout)
+    file = File(name, http=data["http_options"] or {}, proxy_location=data.get("proxy_location"), warnings=data["warnings"] or [])
+    file.places = {tuple(p[:-2]): (p[-2], p[-1]) for p in data["places"] or ()}
+    if not data["applications"]:
+        raise file.mistake(("applications",), "applications: must be a list with one application or more")
+    try:
+        file.http = _secret.opened(file.http)
+    except RuntimeError as e:
+        raise file.mistake(("http_options",), str(e)) from None
+    file.apps = [_application(file, ("applications", i), app) for i, app in enumerate(data["applications"])]
+    _secret.use(file.secrets)
     return file
 
 
-def _application(file: File, at: tuple, app: Any) -> App:
-    if not isinstance(app, dict):
-        raise file.mistake(at, f"an application must have fields such as import_path, and is {app!r}")
-    for key in ("host", "port"):
-        if key in app:
-            raise file.mistake((*at, key), f"{key}: is of all applications: write it in http_options of the file")
-    _known(file, at, app, APPLICATION, "an application")
-    path = app.get("import_path")
-    if not isinstance(path, str):
-        wrong = "is missing" if path is None else f"must be a text, is {path!r}"
-        raise file.mistake((*at, "import_path"), f"import_path: {wrong}: it names the application, for example import_path: app:entrypoint")
-    module, colon, attribute = path.partition(":") if ":" in path else path.rpartition(".")
-    if not module or not attribute or ":" in attribute:
-        raise file.mistake((*at, "import_path"), f"import_path: must be MODULE:APPLICATION, for example app:entrypoint, is {path!r}")
-    name = app.get("name", "default")
-    if not isinstance(name, str) or not name:
-        raise file.mistake((*at, "name"), f"name: must be a text that is not empty, is {name!r}")
-    prefix = app.get("route_prefix", "/")
-    if prefix is not None:
-        from helve.serve.api import _prefix
-
-        try:
-            _prefix(prefix)
-        except (TypeError, ValueError) as e:
-            raise file.mistake((*at, "route_prefix"), str(e)) from None
-    environment = _object(file, (*at, "runtime_env"), app.get("runtime_env"))
+def _application(file: File, at: tuple, app: dict) -> App:
+    from helve import _secret
     from helve.serve import _environment
 
+    fields = app["fields"]
     try:
-        made = _environment.environment("runtime_env", environment)
+        environment = _environment.environment("runtime_env", app["runtime_env"] or {})
     except (TypeError, ValueError, NotImplementedError) as e:
-        raise file.mistake(file.blamed((*at, "runtime_env"), environment, str(e)), str(e)) from None
-    for key, path in _environment.missing(made):
+        raise file.mistake(file.blamed((*at, "runtime_env"), fields.get("runtime_env"), str(e)), str(e)) from None
+    for key, path in _environment.missing(environment):
         raise file.mistake((*at, "runtime_env", key), f"runtime_env: {key}: there is no {path}")
+    try:
+        secrets = _secret.found(fields.get("args") or {})
+    except RuntimeError as e:
+        raise file.mistake((*at, "args"), str(e)) from None
+    file.secrets.update(secrets)
+    arguments = _secret.opened(fields.get("args") or {}, secrets)
     deployments: Dict[str, dict] = {}
-    items = app.get("deployments")
-    items = [] if items is None else items
-    if not isinstance(items, list):
-        raise file.mistake((*at, "deployments"), "deployments: must be a list")
-    for i, d in enumerate(items):
-        place = (*at, "deployments", i)
-        own = d.get("name") if isinstance(d, dict) else None
-        if not isinstance(own, str):
-            raise file.mistake(place, "a deployment must have a name, that of its class or function")
-        if own in deployments:
-            raise file.mistake((*place, "name"), f"deployment {own!r} is twice in this application")
-        from helve.serve import _checks
-
-        _known(file, place, d, (*_checks.RAY, *_checks.OWN), f"deployment {own!r}")
-        for group, model in (("autoscaling_config", "AutoscalingConfig"), ("request_router_config", "RequestRouterConfig")):
-            if isinstance(d.get(group), dict):
-                from helve.serve import config
-
-                public = {k: v for k, v in d[group].items() if not str(k).startswith("_")}  # `serve build` writes others, too
-                _known(file, (*place, group), public, getattr(config, model).model_fields, f"{group} of deployment {own!r}")
-        deployments[own] = {"name": own, "at": place, "fields": {k: v for k, v in d.items() if k != "name"}}
-    return App(
-        f"{module}:{attribute}", name, prefix, _object(file, (*at, "args"), app.get("args")), made, _logging(file, (*at, "logging_config"), app.get("logging_config")),
-        deployments, at,
-    )
-
-
-def _http(file: File, value: Any) -> None:
-    at = ("http_options",)
-    value = _object(file, at, value)
-    _known(file, at, value, HTTP, "http_options")
-    from helve.serve._http_options import HTTPSettings
-
-    given = {k: v for k, v in value.items() if v is not None}
-    try:
-        HTTPSettings(**given)
-    except (TypeError, ValueError) as e:
-        raise file.mistake(file.blamed(at, value, str(e)), str(e)) from None
-    file.http = given
-
-
-def _logging(file: File, at: tuple, value: Any) -> Any:
-    if value is None:
-        return None
-    from helve import _logging as checks
-
-    try:
-        return checks.checked(value)
-    except (TypeError, ValueError) as e:
-        errors: Optional[Callable[[], list]] = getattr(e, "errors", None)
-        if errors is None:
-            raise file.mistake(file.blamed(at, value, str(e)), str(e)) from None
-        first = errors()[0]
-        text = "there is no such field" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-        raise file.mistake((*at, *first["loc"][:1]), f"logging_config: {'.'.join(map(str, first['loc']))}: {text}") from None
-
-
-def _object(file: File, at: tuple, value: Any) -> dict:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise file.mistake(at, f"{at[-1]}: must have fields, is {value!r}")
-    return value
-
-
-def _known(file: File, at: tuple, value: dict, names: Any, of: str) -> None:
-    """Refuses fields that are not there, and those of Ray Serve that ask for more than Helve has."""
-    for key, v in value.items():
-        if key not in names:
-            from helve._refused import close_names
-
-            raise file.mistake((*at, key), f"{key}: {of} has no such field{close_names(str(key), names) or '; it has ' + ', '.join(names)}")
-        if key in _REFUSED and v is not None:
-            nothing, instead = _REFUSED[key]
-            if not nothing(v):
-                raise file.mistake((*at, key), f"{key}: is not there: {instead}")
+    for i, d in enumerate(fields.get("deployments") or ()):
+        deployments[d["name"]] = {"name": d["name"], "at": (*at, "deployments", i), "fields": {k: v for k, v in d.items() if k != "name"}}
+    return App(app["import_path"], app["name"], app["route_prefix"], arguments, environment, app["logging_config"], deployments, at)
 
 
 def changed(file: File, app: App, name: str, deployment: Any) -> Any:
@@ -274,110 +162,6 @@ def _merged(before: Any, value: dict) -> dict:
         else:
             out[key] = _merged(out.get(key), v) if isinstance(v, dict) else v
     return out
-
-
-def _parsed(name: str) -> File:
-    import yaml  # type: ignore[import-untyped]
-
-    try:
-        with open(name, "rb") as f:
-            text = f.read().decode("utf-8")
-    except OSError as e:
-        raise Mistake(f"{name}: {e.strerror}") from None
-    except UnicodeDecodeError as e:
-        raise Mistake(f"{name}:{_line(e.object, e.start)}: is no text in UTF-8: {e.reason}") from None
-    file = File(name, None)
-    try:
-        loader = yaml.SafeLoader(text)
-        try:
-            node = loader.get_single_node()
-            file.data = _Values(loader, file).value(node, (), ()) if node is not None else None
-        finally:
-            loader.dispose()
-    except yaml.MarkedYAMLError as e:
-        mark = e.problem_mark or e.context_mark
-        raise Mistake(f"{name}:{mark.line + 1 if mark else 1}: {e.problem or e.context}") from None
-    except yaml.reader.ReaderError as e:
-        raise Mistake(f"{name}:{_line(text, e.position)}: has the character #x{e.character:04x}, which a text has not") from None
-    except RecursionError:
-        raise Mistake(f"{name}:1: has too many values inside each other") from None
-    return file
-
-
-def _line(text: Any, position: int) -> int:
-    """The line of a position in a text or in bytes, from 1."""
-    return text.count(b"\n" if isinstance(text, bytes) else "\n", 0, position) + 1
-
-
-class _Values:
-    """The values of the nodes of a file. The lines of keys and items go into the file meanwhile."""
-
-    def __init__(self, loader: Any, file: File):
-        self.loader, self.file = loader, file
-        self.own: Dict[int, tuple] = {}  # of mappings, by their id: the lines of their own keys, and that of the key <<; an alias comes here again
-
-    def mistake(self, node: Any, text: str) -> Mistake:
-        return Mistake(f"{self.file.name}:{node.start_mark.line + 1}: {text}")
-
-    def value(self, node: Any, at: tuple, above: tuple) -> Any:
-        """The value of a node, whose place in the file is at. above are the nodes that it is in."""
-        import yaml  # type: ignore[import-untyped]
-
-        if any(node is n for n in above):
-            raise self.mistake(node, "the value has itself inside")
-        if len(self.file.lines) > MOST:  # aliases of aliases: ten lines can have more values than a machine has memory
-            raise self.mistake(node, f"the file has more than {MOST:,} values")
-        if isinstance(node, yaml.CollectionNode) and node.tag not in ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"):
-            raise self.mistake(node, f"a value with the tag {_tag(node)!r}: must be plain")
-        if isinstance(node, yaml.MappingNode):
-            own, merged = self.keys(node)
-            out = {}
-            for key, v in node.value:
-                name = self.scalar(key)
-                place = (*at, name)
-                self.file.lines[place] = own.get(key.value, merged)
-                out[name] = self.value(v, place, (*above, node))
-            return out
-        if isinstance(node, yaml.SequenceNode):
-            items = []
-            for i, v in enumerate(node.value):
-                self.file.lines[(*at, i)] = v.start_mark.line + 1
-                items.append(self.value(v, (*at, i), (*above, node)))
-            return items
-        return self.scalar(node)
-
-    def keys(self, node: Any) -> tuple:
-        """The lines of a mapping's keys, and the line of its key <<, in whose place the fields of another mapping come."""
-        import yaml  # type: ignore[import-untyped]
-
-        if id(node) in self.own:  # its fields are those of both mappings already, and may be there twice
-            return self.own[id(node)]
-        own: Dict[Any, int] = {}
-        merged = node.start_mark.line + 1
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise self.mistake(key, "the name of a field must be a text")
-            if key.tag == "tag:yaml.org,2002:merge":
-                merged = key.start_mark.line + 1
-            elif key.value in own:
-                raise self.mistake(key, f"{key.value}: is in line {own[key.value]} too")
-            else:
-                own[key.value] = key.start_mark.line + 1
-        self.loader.flatten_mapping(node)
-        self.own[id(node)] = own, merged
-        return own, merged
-
-    def scalar(self, node: Any) -> Any:
-        """The value of a text, such as a number or a date. PyYAML has errors of many types for a text that only looks like one, such as 2020-13-45."""
-        try:
-            return self.loader.construct_object(node, deep=True)
-        except (ValueError, TypeError, LookupError, AttributeError):
-            text = node.value if len(node.value) <= 40 else node.value[:40] + "..."
-            raise self.mistake(node, f"{text!r} cannot be read as {_tag(node)}; in quotes it is a text") from None
-
-
-def _tag(node: Any) -> str:
-    return node.tag.replace("tag:yaml.org,2002:", "!!")
 
 
 __all__ = ["App", "File", "changed", "read", "wrong"]

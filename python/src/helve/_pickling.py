@@ -13,6 +13,8 @@ APART = 128 << 10  # bytes; larger buffers travel outside of their pickle: copyi
 
 PLAIN_TYPES = frozenset((bytes, str, int, float, bool, type(None)))
 pickled, loads = pickle.dumps, pickle.loads
+SECRET = "helve.secret"  # marks the references of _secret in a pickle
+persistent_id: Optional[Callable] = None  # gives the reference in the place of a value that no pickle may have; None for no such value
 
 _pickler: Optional[type] = None  # made when first needed: the import of cloudpickle takes longer than many a script
 
@@ -114,9 +116,21 @@ def dumps_replacing(value: Any, replace: Callable[[Any], Any]) -> bytes:
             reduced = replace(obj)
             return super().reducer_override(obj) if reduced is NotImplemented else reduced
 
+    kind: type = Replacing
+    if persistent_id is not None:
+        kind = type("Referring", (Replacing,), {"persistent_id": staticmethod(persistent_id)})
     with io.BytesIO() as file:
-        Replacing(file, PROTOCOL).dump(value)
+        kind(file, PROTOCOL).dump(value)
         return file.getvalue()
+
+
+def loads_code(data: bytes) -> Any:
+    """The value of a pickle of dumps_replacing()."""
+    if SECRET.encode() not in data:
+        return loads(data)
+    from helve import _secret
+
+    return _secret.loads(data)
 
 
 def dumps_plain(value: Any, buffers: Optional[list] = None) -> bytes:
@@ -148,4 +162,4 @@ def dumps_call(plain: bool, args: tuple, kwargs: dict, buffers: Optional[list] =
     return _cloudpickle((args, kwargs), buffers)
 
 
-__all__ = ["APART", "PLAIN_TYPES", "dumps", "dumps_call", "dumps_plain", "dumps_replacing", "loads", "pickled"]
+__all__ = ["APART", "PLAIN_TYPES", "dumps", "dumps_call", "dumps_plain", "dumps_replacing", "loads", "loads_code", "pickled"]

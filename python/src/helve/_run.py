@@ -63,6 +63,8 @@ def planned(command: Command) -> tuple:
         from helve import _configfile
 
         file = _configfile.read(command.file)
+        for warning in file.warnings:
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
         return [_of_file(file, app) for app in file.apps], file
     apps = []
     for t in command.targets:
@@ -123,7 +125,7 @@ def _of_file(file: Any, app: Any) -> Planned:
     def change(name: str, deployment: Any) -> Any:
         return _configfile.changed(file, app, name, deployment)
 
-    return Planned(app.path, app.name, app.route_prefix, app.arguments, mistake, app.runtime_env, app.logging_config or file.logging_config, change)
+    return Planned(app.path, app.name, app.route_prefix, app.arguments, mistake, app.runtime_env, app.logging_config, change)
 
 
 def made(command: Command, apps: List[Planned], file: Any) -> list:
@@ -164,8 +166,10 @@ def _graph(target: Any, app: Planned) -> Any:
 @contextmanager
 def _environment(environment: Dict[str, Any]) -> Iterator[None]:
     """The variables and the directory of an application's runtime_env, while its modules are imported here."""
+    from helve import _secret
+
     before = dict(os.environ)
-    os.environ.update(environment.get("env_vars") or {})
+    os.environ.update(_secret.opened(environment.get("env_vars") or {}))
     places = [p for p in (environment.get("working_dir"), *(environment.get("py_modules") or [])) if p and os.path.isdir(p)]
     sys.path[:0] = places
     try:

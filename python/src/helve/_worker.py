@@ -29,7 +29,7 @@ from helve._names import is_private, match_name
 from helve._opening import read_token
 from helve._phrases import no_method, returned_generator, returned_none
 from helve._parts import WHERE, Out, parse_slots
-from helve._pickling import APART, PLAIN_TYPES, PROTOCOL, pickled
+from helve._pickling import APART, PLAIN_TYPES, PROTOCOL, loads_code, pickled
 from helve._stream import Outflow, is_stream
 from helve._successor import Succession
 from helve._tasks import make_eager
@@ -583,7 +583,7 @@ class Worker(Succession):
         code, more, self.step = request["code"], [], "import"
         if "blob" in code:
             with open(code["blob"], "rb") as f:
-                target, args, kwargs, *more = loads(loads(f.read())[self.deployment])
+                target, args, kwargs, *more = loads_code(loads(f.read())[self.deployment])
         else:
             import base64
 

@@ -43,6 +43,8 @@ type App struct {
 	RoutePrefix *string `json:"route_prefix"`
 	// Args are the arguments of a function that makes an application, a JSON object.
 	Args json.RawMessage `json:"args,omitempty"`
+	// Secrets are the values of the placeholders in Args, see package secret. What the builder answers has the placeholders.
+	Secrets map[string]string `json:"secrets,omitempty"`
 }
 
 // Built is an application that was built.

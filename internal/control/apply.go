@@ -33,6 +33,9 @@ func (o *Operator) Apply(ctx context.Context, by helvetype.Author, r helvetype.A
 	if err != nil {
 		return a, err
 	}
+	if err := file.Resolve(o.set.Secrets); err != nil { // before a replica fails for it
+		return a, mistaken(err)
+	}
 	if err := o.current(r.If); err != nil { // before builds that may take minutes
 		return a, err
 	}

@@ -313,18 +313,23 @@ func (ap *apply) build(ctx context.Context, group []config.Application, results 
 		working.Go(func() {
 			apps := make([]builder.App, len(part))
 			for i, app := range part {
-				apps[i] = builder.App{Name: app.Name, ImportPath: app.ImportPath, Args: app.Args}
+				values, err := ap.o.set.Secrets.Values(string(app.Args))
+				if err != nil { // Apply has looked for each: it is gone since
+					ap.warn(fmt.Sprintf("application %q: args: %s", app.Name, err))
+				}
+				apps[i] = builder.App{Name: app.Name, ImportPath: app.ImportPath, Args: app.Args, Secrets: values}
 				if app.RoutePrefix != "" {
 					apps[i].RoutePrefix = &app.RoutePrefix
 				}
 			}
-			log := func(text string) { ap.o.set.Log.Info(text, "source", "builder") }
+			log := func(text string) { ap.o.set.Log.Info(ap.o.set.Secrets.Scrub(text), "source", "builder") }
 			builder.Build(ctx, e, apps, builder.Settings{Time: builder.Time, Line: log}, func(i int, b *builder.Built, err error) {
 				of := part[i]
 				var a deploy.App
 				if err == nil {
 					a, err = ap.pythonApplication(ctx, of, b, python, e.Dir)
 				} else if e, ok := errors.AsType[*builder.Error](err); ok {
+					e.Text = ap.o.set.Secrets.Scrub(e.Text)
 					err = ap.file.Place(of.Name, "", field(e), err)
 				}
 				results <- loaded{of, a, err}
@@ -371,7 +376,10 @@ func (ap *apply) prepare(ctx context.Context, of config.Application) (e builder.
 		}
 	}
 	own := ap.o.set.Program.Env
-	env := worker.WithVariables(spec.WithoutReserved(own), o.Env)
+	env, err := ap.o.set.Secrets.Environ(worker.WithVariables(spec.WithoutReserved(own), o.Env))
+	if err != nil {
+		return e, "", err
+	}
 	r := pyenv.Runtime{Request: pyenv.Request{
 		Interpreter: python, Packages: o.Pip.Packages, Options: o.Pip.InstallOptions, PipVersion: o.Pip.Version, Check: o.Pip.Check, Env: env, Dir: dir,
 	}, WorkingDir: o.Dir, PyModules: o.PyModules}
@@ -387,6 +395,11 @@ func (ap *apply) prepare(ctx context.Context, of config.Application) (e builder.
 		ap.o.set.Log.Info("pip installs packages for a build", "app", of.Name, "packages", pyenv.Describe(o.Pip.Packages))
 		return func() {}
 	})
+	if err != nil {
+		if text := err.Error(); ap.o.set.Secrets.Scrub(text) != text { // of pip, for example
+			err = errors.New(ap.o.set.Secrets.Scrub(text))
+		}
+	}
 	return e, python, err
 }
 

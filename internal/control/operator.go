@@ -15,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/internal/pyenv"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/restore"
+	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/worker"
 )
 
@@ -52,6 +53,8 @@ type Settings struct {
 	Restorer *restore.Restorer
 	// Lines has the newest lines of replicas, and of the node itself.
 	Lines *logs.Ring
+	// Secrets puts values in the place of placeholders, and takes them out of lines and errors of builders. May be nil.
+	Secrets *secret.Resolver
 	// Program starts the Go workers of the executable of the node. Builders of applications have its environment.
 	Program host.Program
 	// Python is the interpreter of applications; "" for HELVE_PYTHON, else the first on PATH.

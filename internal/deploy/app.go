@@ -169,6 +169,7 @@ type Placement struct {
 
 // Place gives a deployment the host of its kind: the one place where the kinds are told apart.
 func (a *App) Place(s spec.Deployment, hosts *host.App, set Settings) (*host.Deployment, Placement) {
+	hosts.Secrets().Note(string(a.Submitted)) // workers may print the values, those of a killed node too
 	d := &host.Deployment{App: a.Graph.App, Name: s.Name, Spec: s, Options: s.Options.Effective(), Class: a.Classes[s.Name]}
 	version := ""
 	if d.Options.Version != "" {

@@ -9,6 +9,7 @@ package config
 
 import (
 	"encoding/json"
+	"errors"
 
 	"github.com/helve-serve/helve/internal/secret"
 )
@@ -97,6 +98,9 @@ func key(app, deployment, option string) string { return app + "\x00" + deployme
 // does not have the field, the place is that of the group around it, else of the deployment, else of the application.
 // For example, a deployment that the code does not have is File.Place("shop", "Rankr", "name", err), and has the line of its name.
 func (f *File) Place(app, deployment, option string, err error) *Mistake {
+	if placed, ok := errors.AsType[*Mistake](err); ok && placed.File == f.Name {
+		return placed
+	}
 	where, ok := f.place(app, deployment, option)
 	if !ok {
 		where = place{1, 1, 1}

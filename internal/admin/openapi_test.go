@@ -19,7 +19,9 @@ func TestOpenAPI(t *testing.T) {
 	var doc struct {
 		OpenAPI    string
 		Paths      map[string]map[string]struct{ OperationID, Description string }
-		Components struct{ Schemas map[string]struct{ Properties map[string]any } }
+		Components struct {
+			Schemas map[string]struct{ Properties map[string]any }
+		}
 	}
 	if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil || doc.OpenAPI != "3.1.0" {
 		t.Fatalf("%d %s: %v", w.Code, w.Body, err)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/token"
 )
@@ -650,4 +652,102 @@ func (o operated) serveFuzzed(r *http.Request, match, authorization string) *htt
 	w := httptest.NewRecorder()
 	o.tcp.Handler.ServeHTTP(w, r)
 	return w
+}
+
+// secretNode is a node whose application has a secret.
+type secretNode struct{ fakeNode }
+
+func (secretNode) Applications() map[string]deploy.DeployedApp {
+	return map[string]deploy.DeployedApp{"app": {Deployments: map[string]deploy.DeployedDeployment{
+		"D": {Config: json.RawMessage(`{"name":"D","ray_actor_options":{"runtime_env":{"env_vars":{"KEY":"hunter2"}}}}`)},
+	}}}
+}
+
+// TestSecretsAreHidden: no answer, no entry of the audit log and no line of the log has the value of a secret.
+func TestSecretsAreHidden(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	operator := newOperator()
+	a := New(Settings{
+		Node: secretNode{fakeNode{telemetry.NewEvents(nil)}}, Operator: operator, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		Scrub: func(text string) string { return strings.ReplaceAll(text, "hunter2", "***") },
+	})
+	defer a.Close()
+	o := operated{Server: a, operator: operator}
+	for _, request := range []string{
+		"GET /api/serve/applications/", "GET /api/v1/applications", "GET /api/v1/applications/app", "DELETE /api/v1/applications/app", "GET /api/v1/applications/app/history", "GET /api/v1/audit",
+		`PATCH /api/v1/applications/app {"deployments":{"D":{"ray_actor_options":{"runtime_env":{"env_vars":{"KEY":"hunter2"}}}}}}`,
+	} {
+		if !strings.Contains(request, "serve") {
+			operator.fail(&helvetype.OperationError{Code: helvetype.CodeInvalidArgument, Message: "the key hunter2 is wrong"})
+		}
+		method, rest, _ := strings.Cut(request, " ")
+		path, body, _ := strings.Cut(rest, " ")
+		if w := o.send(t, a.unix, "", method+" "+path, body); strings.Contains(w.Body.String(), "hunter2") {
+			t.Errorf("%s: %s", request, w.Body)
+		}
+		operator.fail(nil)
+	}
+	operator.fail(errors.New("hunter2"))
+	if w := o.send(t, a.unix, "", "DELETE /api/v1/applications/app", ""); w.Code != 500 || strings.Contains(w.Body.String(), "hunter2") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if strings.Contains(log.String(), "hunter2") || !strings.Contains(log.String(), "***") {
+		t.Errorf("%s", log.String())
+	}
+}
+
+// TestTLS: a listener off the loopback interface needs a certificate and a token for everything; without a certificate there is none.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	o := operate(t)
+	l, err := net.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Serve(l); err == nil || !strings.Contains(err.Error(), "there is no TLS") {
+		t.Errorf("%v", err)
+	}
+	if _, err := ListenTCP("0.0.0.0:0", false); err == nil {
+		t.Error("a listener without a certificate")
+	}
+	if l, err = ListenTCP("0.0.0.0:0", true); err != nil {
+		t.Fatal(err)
+	}
+	issued := httptest.NewUnstartedServer(nil)
+	issued.StartTLS()
+	defer issued.Close()
+	o.set.TLS = issued.TLS
+	served := make(chan error, 1)
+	go func() { served <- o.Serve(l) }()
+	transport, _ := issued.Client().Transport.(*http.Transport)
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	for role, status := range map[helvetype.Role]int{"": 401, helvetype.RoleRead: 200} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://127.0.0.1:"+port+"/api/v1/status", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if role != "" {
+			req.Header.Set("Authorization", "Bearer "+o.tokens[role])
+		}
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != status {
+			t.Errorf("role %q: %d", role, resp.StatusCode)
+		}
+	}
+	if resp, err := http.DefaultTransport.RoundTrip(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:"+port+"/", nil)); err == nil {
+		if resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("without TLS: %d", resp.StatusCode)
+		}
+		resp.Body.Close()
+	}
+	transport.CloseIdleConnections()
+	o.Close()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
 }

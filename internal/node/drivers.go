@@ -42,7 +42,9 @@ func (n *Node) serveDriver(nc net.Conn, token wire.Token, driver *control.Driver
 		nc.Close()
 		return err
 	}
-	driver.Changed = func(operation, object, detail string, err error) { n.auditDriver(h.PID, operation, object, detail, err) }
+	driver.Changed = func(operation, object, detail string, err error) {
+		n.auditDriver(h.PID, operation, object, detail, err)
+	}
 	set := session.Settings{
 		Node: n, Results: n.results, Origin: "driver:" + strconv.Itoa(h.PID), Driver: n.answerDriver(driver), ReferenceOver: h.ReferenceOver, Metrics: n.user.Source(),
 	}

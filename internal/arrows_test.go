@@ -88,7 +88,7 @@ var only = map[string][]string{
 	"internal/pysource":     {},
 	"internal/devices":      {},
 	"internal/pyenv":        {"internal/kernel"},
-	"internal/admin":        {"internal/audit", "internal/controller", "internal/deploy", "internal/secret", "internal/telemetry", "internal/token"},
+	"internal/admin":        {"internal/audit", "internal/controller", "internal/deploy", "internal/kernel", "internal/listen", "internal/secret", "internal/sse", "internal/telemetry", "internal/token"},
 	"internal/metrics":      {"internal/telemetry", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/client_golang/prometheus/promhttp"},
 }
 

@@ -48,7 +48,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 }
 
-// TestTableOfRoutes: each row is complete, and what a row says about its method holds.
+// TestTableOfRoutes: each row is complete, and its method fits its kind.
 func TestTableOfRoutes(t *testing.T) {
 	t.Parallel()
 	for _, r := range routes() {
@@ -67,7 +67,7 @@ func TestTableOfRoutes(t *testing.T) {
 	}
 }
 
-// FuzzBody: a body is either refused or is what encoding/json makes of it, and no body ends the node.
+// FuzzBody: a body that is not refused is JSON with numbers in their bounds, and no body ends the node.
 func FuzzBody(f *testing.F) {
 	for _, text := range []string{`{"target_num_replicas":1}`, `{"config":"","if":1,"wait":true}`, "null", "[", `{"name":"a","role":"read"}`, `{"target_num_replicas":1e2}`, "{}{}", `{"a":{"b":null}}`} {
 		f.Add([]byte(text))
@@ -103,7 +103,7 @@ func FuzzRequest(f *testing.F) {
 	o := operate(f)
 	f.Fuzz(func(t *testing.T, method, target, match, authorization, body string) {
 		if strings.HasPrefix(target, "/debug/pprof/") || strings.Contains(target, "follow") {
-			return // they take time
+			return // profiles and streams take time
 		}
 		r, err := http.NewRequestWithContext(t.Context(), method, "http://127.0.0.1:8265"+target, strings.NewReader(body))
 		if err != nil || !strings.HasPrefix(target, "/") {

@@ -299,7 +299,7 @@ func TestRoles(t *testing.T) {
 	}
 }
 
-// TestAuthorization: a header that is no token is refused also where reading needs none, so that nobody believes to be known.
+// TestAuthorization: a header that is no token is refused also where reading needs none: the client learns that the node does not know it.
 func TestAuthorization(t *testing.T) {
 	t.Parallel()
 	o := operate(t)

@@ -69,7 +69,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// TestFilesAreBounded: two files stay, of bounded size, whatever authors write; their texts make no lines.
+// TestFilesAreBounded: two files of bounded size stay, also when authors write long texts.
 func TestFilesAreBounded(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

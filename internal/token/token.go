@@ -167,7 +167,7 @@ func (t *Tokens) Add(name string, role helvetype.Role) (text string, err error) 
 		}
 		var made entry
 		text, made = create(name, role)
-		if name == FirstName { // it was removed, and commands of this user look for it here
+		if name == FirstName { // commands of this user look for it in the file
 			if err := write(filepath.Join(t.dir, First), []byte(text+"\n")); err != nil {
 				return nil, err
 			}
@@ -262,7 +262,7 @@ func (t *Tokens) readLocked() error {
 	return nil
 }
 
-// change writes the file anew, with what f makes of its tokens. An error of f leaves it as it is.
+// change writes the file anew, with the tokens that f gives. An error of f leaves the file as it is.
 func (t *Tokens) change(f func(all []entry) ([]entry, error)) error {
 	lock, err := os.OpenFile(filepath.Join(t.dir, lockName), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {

@@ -51,7 +51,7 @@ func TestFirstToken(t *testing.T) {
 	}
 }
 
-// TestTextsThatAreNoTokens: a digest lets nobody in, nor does a part of a token.
+// TestTextsThatAreNoTokens: neither a digest nor a part of a token is a token.
 func TestTextsThatAreNoTokens(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -150,7 +150,7 @@ func TestManyAtOnce(t *testing.T) {
 	}
 }
 
-// TestDamagedFile: a file that cannot be read lets nobody in, and is not written over.
+// TestDamagedFile: a file that cannot be read has no tokens, and is not written over.
 func TestDamagedFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -8,6 +8,7 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -227,10 +228,18 @@ func codeOf(status int) helvetype.Code {
 	return helvetype.CodeUnknown
 }
 
+// indentMax is the size of an answer, in bytes, up to which it is indented for people who read it. A larger one is for programs: with a thousand replicas the
+// spaces would take as long as all the rest.
+const indentMax = 64 << 10
+
 func answer(w http.ResponseWriter, status int, v any) {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
+	b, err := json.Marshal(v)
+	var text bytes.Buffer
+	switch {
+	case err != nil:
 		status, b = http.StatusInternalServerError, []byte(`{"error": "the answer does not encode"}`)
+	case len(b) <= indentMax && json.Indent(&text, b, "", "  ") == nil:
+		b = text.Bytes()
 	}
 	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime)) //nolint:errcheck // tests without a connection
 	w.Header().Set("Content-Type", "application/json")

@@ -213,7 +213,7 @@ faults: python/src/helve/_bin/helve
 # Two applications of a durable node under load, with deploys, rollbacks, scaling and kills at random: make soak SOAK=1h for the long run.
 SOAK ?= 3m
 soak:
-	HELVE_SOAK=$(SOAK) go test -count=1 -v -timeout 3h -run '^TestSoak$$' ./internal/e2e/operate
+	HELVE_SOAK=$(SOAK) go test -count=1 -v -timeout 3h -run '^TestOperate$$/^soak$$' ./internal/e2e/operate
 
 clean:
 	rm -rf bin dist site .venv-site .venv-examples .venv-deploy $(VENV) bench/.venv bench/ray/.venv python/src/helve/_bin

@@ -13,6 +13,20 @@ import (
 
 func TestMain(m *testing.M) { fixture.Main(m) }
 
+// TestOperate has the tests of this package, which share one binary.
+func TestOperate(t *testing.T) {
+	t.Parallel()
+	binary := fixture.Compile(t, "./cmd/helve")
+	for name, test := range map[string]func(*testing.T, string){
+		"no update is lost": testNoUpdateLost, "operators at once": testAtOnce, "killed": testKilled, "soak": testSoak,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, binary)
+		})
+	}
+}
+
 // Page is a deployment that says of which version it is: the argument of the executable that the deploy gave.
 type Page struct{}
 

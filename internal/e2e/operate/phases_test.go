@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve"
-	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
 // The variables that choose longer runs.
@@ -50,11 +49,9 @@ func seeds(t *testing.T) (all []uint64, long bool) {
 	return all, true
 }
 
-// TestKilledInEachPhase kills the node at each event of a rollout, of a rollback and of a delete. The next node has the application in one version, with all its
+// testKilled kills the node at each event of a rollout, of a rollback and of a delete. The next node has the application in one version, with all its
 // replicas, or, after a delete, not at all. Clients lose at most the request that was under way.
-func TestKilledInEachPhase(t *testing.T) {
-	t.Parallel()
-	binary := fixture.Compile(t, "./cmd/helve")
+func testKilled(t *testing.T, binary string) {
 	all, long := seeds(t)
 	for _, seed := range all {
 		for _, operation := range []struct {

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
 const (
@@ -20,11 +19,10 @@ const (
 	soakClients = 3            // of each application
 )
 
-// TestSoak changes two applications under load for a time: deploys, roll-backs, other numbers of replicas, and kill -9 of the node and of workers. After every
+// testSoak changes two applications under load for a time: deploys, roll-backs, other numbers of replicas, and kill -9 of the node and of workers. After every
 // operation its application is whole in one version; after an operation that no kill has disturbed that is the version of the operation. A kill costs each client
 // at most the request that was under way.
-func TestSoak(t *testing.T) {
-	t.Parallel()
+func testSoak(t *testing.T, binary string) {
 	length := 2 * time.Second
 	if v, ok := os.LookupEnv(soakEnv); ok {
 		var err error
@@ -36,7 +34,7 @@ func TestSoak(t *testing.T) {
 	if all, long := seeds(t); long {
 		seed = all[0]
 	}
-	s := &soak{node: start(t, fixture.Compile(t, "./cmd/helve"))}
+	s := &soak{node: start(t, binary)}
 	ctx, cancel := context.WithTimeout(t.Context(), length)
 	defer cancel()
 	var apps sync.WaitGroup

@@ -143,9 +143,19 @@ const applications = 100
 // name is that of an application of stored/main.go.
 func name(i int) string { return fmt.Sprintf("app%03d", i) }
 
+// attach connects a program to the node. The admin interface of a node answers before programs can attach.
+func (d *durable) attach() (sys *helve.System, err error) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if sys, err = helve.Connect(d.b.ctx, d.state); err == nil {
+			return sys, nil
+		}
+	}
+	return nil, err
+}
+
 // deploy has the node keep the applications with these numbers.
 func (d *durable) deploy(from, to int) error {
-	sys, err := helve.Connect(d.b.ctx, d.state)
+	sys, err := d.attach()
 	if err != nil {
 		return err
 	}

@@ -204,6 +204,29 @@ func (b *bench) deployMany(apps int, build time.Duration) (time.Duration, error)
 	return took, errors.Join(errors.Join(errs...), sys.Close(context.WithoutCancel(b.ctx)))
 }
 
+// storeWrites is how often a node writes to its state directory for the deploy of an application of three deployments, until it runs.
+func (b *bench) storeWrites() (float64, error) {
+	d, err := b.durableNode()
+	if err != nil {
+		return 0, err
+	}
+	if err := d.start(); err != nil {
+		return 0, err
+	}
+	if err := errors.Join(d.await(), d.deploy(0, 1)); err != nil { // the executable is stored by then
+		return 0, err
+	}
+	before, _, err1 := d.writes()
+	sys, err := d.attach()
+	if err != nil {
+		return 0, err
+	}
+	defer sys.Close(b.ctx)
+	err2 := sys.Deploy(b.ctx, helve.Executable("exec:"+d.app+"#trio"))
+	after, _, err3 := d.writes()
+	return after - before, errors.Join(err1, err2, err3)
+}
+
 // Sleeper answers after its service time.
 type Sleeper struct{}
 
@@ -351,6 +374,10 @@ func operateRows(b *bench) []measurement {
 		bar := 3*build + 5*time.Second
 		return result{fmt.Sprintf("%.2f s", took.Seconds()), fmt.Sprintf("%.2f s", bar.Seconds()), took.Seconds() / bar.Seconds()}, err
 	}}}
+	rows = append(rows, measurement{name: "store writes, a deploy of 3 deployments / 12", bar: 1, exact: true, measure: func() (result, error) {
+		n, err := b.storeWrites()
+		return result{fmt.Sprint(n), "12", n / 12}, err
+	}})
 	large := sync.OnceValues(func() (*fleet, error) {
 		f, err := b.fleet(helve.Config{Admin: "127.0.0.1:0"}, apps, 1, 10)
 		if err == nil {

@@ -12,7 +12,7 @@ import (
 
 // Delete removes an application. It returns when the target is written, not when the last replica has stopped.
 func (o *Operator) Delete(ctx context.Context, by helvetype.Author, app string) error {
-	done, err := o.turn(0)
+	done, err := o.turn(by.Seen)
 	if err != nil {
 		return err
 	}

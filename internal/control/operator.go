@@ -96,7 +96,7 @@ func (o *Operator) turn(seen uint64) (done func(), err error) {
 		return o.turns.RUnlock, nil
 	}
 	o.turns.Lock()
-	if now := o.Generation(); now != seen {
+	if now := o.set.Target.Newest(); now != seen {
 		o.turns.Unlock()
 		return nil, otherGeneration(seen, now)
 	}

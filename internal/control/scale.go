@@ -8,7 +8,7 @@ import (
 
 // Scale sets the number of replicas of a deployment, and why is a note for the plan.
 func (o *Operator) Scale(ctx context.Context, by helvetype.Author, app, deployment string, n int, why string) error {
-	done, err := o.turn(0)
+	done, err := o.turn(by.Seen)
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,8 @@ type Target struct {
 	turn  chan struct{} // of one: full while an operation decides and writes
 	large atomic.Bool   // a record was too large for the store once
 
-	generation atomic.Int64 // see [Target.Generation]; 0 before the first change
+	generation atomic.Int64 // see [Target.Newest]; 0 before the first change
+	settled    atomic.Int64 // see [Target.Generation]; 0 before the first change
 
 	pinning sync.Mutex
 	pins    map[string]int // see [Target.Pin]
@@ -63,7 +64,7 @@ type Target struct {
 // NewTarget gives each request to a store [Timeout].
 func NewTarget(s store.Store, blobs store.Blobs, log *slog.Logger) *Target {
 	t := &Target{Blobs: blobs, Log: log, turn: make(chan struct{}, 1), pins: map[string]int{}}
-	t.Store = noting{Bound(s), &t.generation}
+	t.Store = noting{Bound(s), t}
 	return t
 }
 
@@ -85,8 +86,11 @@ func (t *Target) Lock(ctx context.Context) error {
 	}
 }
 
-// Unlock ends the turn.
-func (t *Target) Unlock() { <-t.turn }
+// Unlock ends the turn. The node has taken over what the operation has written by then.
+func (t *Target) Unlock() {
+	t.settle()
+	<-t.turn
+}
 
 // Bounded bounds the time of writes that have to be made although the caller has gone.
 func Bounded(ctx context.Context) (context.Context, context.CancelFunc) {

@@ -129,8 +129,8 @@ func testAtOnce(t *testing.T, binary string) {
 	}
 	all.Wait()
 	n.await("the application to be whole", func() bool { a, _, _ := n.application("shop"); return settled(a) })
-	if told["deploy"] == 0 || told["scale"] == 0 {
-		t.Errorf("no deploy, or no scale, of %d operators has come about: %v", operators, told)
+	if told["deploy"]+told["rollback"] == 0 || told["scale"] == 0 {
+		t.Errorf("no change of the version, or no scale, of %d operators has come about: %v", operators, told)
 	}
 
 	var list admin.EventList
@@ -153,8 +153,8 @@ func testAtOnce(t *testing.T, binary string) {
 	}
 	a, _, _ := n.application("shop")
 	last := revisions[len(revisions)-1]
-	if a.Status == helvetype.ApplicationRunning && a.Revision != last || a.Revision > last {
-		t.Errorf("revision %d runs and is %s; the last of the history is %d", a.Revision, a.Status, last)
+	if a.Status == helvetype.ApplicationRunning && a.Revision < last { // a deploy that takes the place of another at once has no event of its own
+		t.Errorf("revision %d runs, and revision %d has come after it", a.Revision, last)
 	}
 	versions := map[string]int{}
 	client := &http.Client{Timeout: patience}

@@ -13,13 +13,52 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/plan"
+	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/store"
 )
 
-// Plan says what Apply would do, and changes nothing.
-func (o *Operator) Plan(context.Context, helvetype.ApplyRequest) (p helvetype.Plan, err error) {
-	return p, unimplemented("plan")
+// Plan says what Apply would do, and changes nothing. Applications are built for it, as for an apply. An error is for a file in which an application is
+// refused, because a plan that leaves it out would promise too much.
+func (o *Operator) Plan(ctx context.Context, r helvetype.ApplyRequest) (p helvetype.Plan, err error) {
+	file, err := readFile(r)
+	if err != nil {
+		return p, err
+	}
+	if err := o.current(r.If); err != nil {
+		return p, err
+	}
+	p.Generation = o.Generation()
+	ap := &apply{o: o, r: r, file: file, outcomes: map[string]helvetype.Outcome{}, claims: map[string]*claim{}}
+	for _, app := range file.Applications {
+		ap.claims[app.Name] = &claim{lost: make(chan struct{})} // nothing is taken over
+	}
+	p.Applications = []helvetype.ApplicationPlan{}
+	for _, one := range ap.load(ctx) {
+		of, _, err := o.plan(ctx, one.app)
+		if err != nil {
+			ap.refuse(one.name, ap.placed(one.name, err))
+			continue
+		}
+		p.Applications = append(p.Applications, of)
+	}
+	if ap.failed() {
+		for _, app := range file.Applications { // the first one, which has its place in the file
+			if err := ap.refused[app.Name]; err != nil {
+				return p, err
+			}
+		}
+	}
+	for _, app := range ap.obsolete() {
+		of, err := o.planDelete(ctx, app)
+		if err != nil {
+			return p, err
+		}
+		p.Applications = append(p.Applications, of)
+	}
+	slices.SortFunc(p.Applications, func(a, b helvetype.ApplicationPlan) int { return strings.Compare(a.Name, b.Name) })
+	p.Warnings = append(slices.Clone(file.Warnings), ap.warnings...)
+	return p, nil
 }
 
 // PlanRollback says what Rollback would do. Revision 0 is the one before the present one.
@@ -151,18 +190,21 @@ func (o *Operator) Rollback(ctx context.Context, by helvetype.Author, app string
 		message = fmt.Sprintf("rollback to revision %d", def.RollbackOf)
 	}
 	def.Message = message
-	return o.change(ctx, by, def)
+	return o.change(ctx, by, def, 0)
 }
 
 // change deploys an application that is there already. It returns when the store has it; the start goes on.
-func (o *Operator) change(ctx context.Context, by helvetype.Author, def deploy.App) (r helvetype.Outcome, err error) {
+func (o *Operator) change(ctx context.Context, by helvetype.Author, def deploy.App, seen uint64) (r helvetype.Outcome, err error) {
 	app := def.Graph.App
-	done, err := o.turn(0)
+	done, err := o.turn(seen)
 	if err != nil {
 		return r, err
 	}
 	defer done()
-	before := o.number(ctx, app)
+	before, err := o.revision(ctx, app)
+	if err != nil {
+		return r, err
+	}
 	added, over := make(chan struct{}), make(chan error, 1)
 	def.Author, def.Added = by, func() { close(added) }
 	go func() { over <- o.set.Node.Deploy(context.WithoutCancel(ctx), def) }()
@@ -175,35 +217,17 @@ func (o *Operator) change(ctx context.Context, by helvetype.Author, def deploy.A
 		}()
 	case err = <-over:
 		select {
-		case <-added: // the failure is in the status, too
-			r.Error = errorText(err)
+		case <-added:
 		default:
 			if err != nil {
 				return r, refusal(err)
 			}
 		}
 	}
-	r.Change, r.Revision = plan.Changed, o.number(ctx, app)
-	if r.Revision == before {
-		r.Change = plan.Unchanged
+	if r = o.outcome(ctx, app, before); err != nil {
+		r.Error = err.Error() // it is in the status, too
 	}
 	return r, nil
-}
-
-func errorText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
-}
-
-// number is the revision that an application should run; 0 for none.
-func (o *Operator) number(ctx context.Context, app string) int {
-	record, err := store.Get(context.WithoutCancel(ctx), o.set.Target.Store, store.AppKey(app))
-	if err != nil {
-		return 0
-	}
-	return int(record.Record.Revision)
 }
 
 // Patch sets options of the override layer. null clears an override. A generation of 0 is for any. Overrides stay over deploys: see [deploy.Layers].
@@ -211,18 +235,14 @@ func (o *Operator) Patch(ctx context.Context, by helvetype.Author, app string, o
 	if err := o.absent(app, ""); err != nil {
 		return r, err
 	}
-	if now := o.Generation(); seen != 0 && now != seen {
-		return r, &helvetype.OperationError{
-			Code: helvetype.CodeFailedPrecondition, Message: fmt.Sprintf("the generation is %d by now, and the change was made for generation %d", now, seen),
-			Next: "read the state again, and repeat the change if it is still right",
-		}
-	}
+	o.patching.Lock()
+	defer o.patching.Unlock()
 	def, err := o.patched(app, options)
 	if err != nil {
 		return r, err
 	}
 	def.Message = "options: " + strings.Join(patchedPaths(options), ", ")
-	return o.change(ctx, by, def)
+	return o.change(ctx, by, def, seen)
 }
 
 // patched is an application with other overrides.
@@ -232,6 +252,9 @@ func (o *Operator) patched(app string, options json.RawMessage) (def deploy.App,
 			Code: helvetype.CodeInvalidArgument, Message: fmt.Sprintf(format, args...),
 			Next: fmt.Sprintf(`give {"deployments": {"NAME": {"OPTION": VALUE}}}; helve config %s --effective lists the options`, app),
 		}
+	}
+	if options, err = secret.SealJSON(options); err != nil {
+		return def, wrong("%s", err)
 	}
 	var patch map[string]json.RawMessage
 	if err := json.Unmarshal(options, &patch); err != nil || patch == nil {

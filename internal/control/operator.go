@@ -66,9 +66,10 @@ type Settings struct {
 type Operator struct {
 	set Settings
 
-	turns  sync.RWMutex // see turn
-	claims claims       // applications that requests build or deploy
-	cache  func() (*pyenv.Cache, error)
+	turns    sync.RWMutex // see turn
+	patching sync.Mutex   // held from the look at the overrides of an application until the store has other ones
+	claims   claims       // applications that requests build or deploy
+	cache    func() (*pyenv.Cache, error)
 }
 
 // NewOperator makes the operator of a node.

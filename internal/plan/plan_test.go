@@ -1,0 +1,184 @@
+package plan_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/plan"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// version is an application with deployments by name, each with options of a file.
+func version(t testing.TB, application string, deployments map[string]string) *plan.Version {
+	t.Helper()
+	v := &plan.Version{Graph: spec.Graph{App: "shop", Ingress: &spec.IngressSpec{Deployment: "A"}}}
+	if err := json.Unmarshal([]byte(application), &v.Options); err != nil {
+		t.Fatal(err)
+	}
+	for name, options := range deployments {
+		d := spec.Deployment{Name: name, Language: "python"}
+		var err error
+		if d.Options, err = d.Options.Merge(json.RawMessage(options), spec.FromFile); err != nil {
+			t.Fatal(err)
+		}
+		v.Graph.Deployments = append(v.Graph.Deployments, d)
+	}
+	return v
+}
+
+// line is a deployment of a plan in one line.
+func line(d helvetype.DeploymentPlan) string {
+	s := fmt.Sprintf("%s, %s", d.Change, d.Update)
+	if d.Reason != "" {
+		s += " (" + d.Reason + ")"
+	}
+	s += fmt.Sprintf(": %d of %d -> %d", d.Replicas, d.Wanted, d.Next)
+	if d.Surge+d.Unavailable > 0 {
+		s += fmt.Sprintf(" +%d -%d", d.Surge, d.Unavailable)
+	}
+	if d.Fit != "" {
+		s += "; " + d.Fit
+	}
+	return s
+}
+
+// TestPlans compares the plans of changes of one deployment.
+func TestPlans(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		before, after string // "" for no deployment
+		code          bool   // it is another one
+		application   string
+		scale         *plan.Scale
+		rollback      bool
+		gpus          float64
+		want          string
+	}{
+		"nothing":                   {before: `{}`, after: `{}`, want: "unchanged, nothing: 1 of 1 -> 1"},
+		"new":                       {after: `{"num_replicas": 2}`, want: "created, new replicas (it is new): 0 of 0 -> 2"},
+		"gone":                      {before: `{}`, want: "deleted, nothing (the application does not have it any more): 1 of 1 -> 0"},
+		"by the node":               {before: `{}`, after: `{"max_ongoing_requests": 7}`, want: "changed, nothing: 1 of 1 -> 1"},
+		"in place":                  {before: `{"user_config": 1}`, after: `{"user_config": 2}`, want: "changed, in place (user_config has changed): 1 of 1 -> 1"},
+		"without a config":          {before: `{"user_config": 1}`, after: `{}`, want: "changed, new replicas (a replica that has a user_config cannot be told that it has none): 1 of 1 -> 1 +1 -0"},
+		"limits":                    {before: `{}`, after: `{"limits": {"open_files": 99}}`, want: "changed, new replicas (limits.open_files has changed): 1 of 1 -> 1 +1 -0"},
+		"code":                      {before: `{"num_replicas": 10}`, after: `{"num_replicas": 10}`, code: true, want: "changed, new replicas (the code has changed): 10 of 10 -> 10 +2 -0"},
+		"import path":               {before: `{}`, after: `{}`, code: true, application: `{"import_path": "b:app"}`, want: "changed, new application (import_path has changed): 1 of 1 -> 1 +1 -0"},
+		"scaled, the file stays":    {before: `{"num_replicas": 2}`, after: `{"num_replicas": 2}`, scale: &plan.Scale{Replicas: 5, By: "ann"}, want: "unchanged, nothing: 5 of 5 -> 5"},
+		"scaled, the file changes":  {before: `{"num_replicas": 2}`, after: `{"num_replicas": 3}`, scale: &plan.Scale{Replicas: 5, By: "ann"}, want: "changed, nothing: 5 of 5 -> 3"},
+		"rolled back":               {before: `{"num_replicas": 2}`, after: `{"num_replicas": 3}`, scale: &plan.Scale{Replicas: 5, By: "ann"}, rollback: true, want: "changed, nothing: 5 of 5 -> 5"},
+		"too many for one node":     {before: `{}`, after: `{"num_replicas": 3, "max_replicas_per_node": 2}`, want: "changed, nothing: 1 of 1 -> 3; 1 of 3 replicas would wait: max_replicas_per_node is 2"},
+		"too many GPUs":             {before: `{}`, after: `{"num_replicas": 3, "ray_actor_options": {"num_gpus": 0.5}}`, gpus: 1, want: "changed, new replicas (ray_actor_options.num_gpus has changed): 1 of 1 -> 3 +0 -1; replicas would wait: all applications together ask for 1.5 GPUs, and the machine has 1"},
+		"no GPU left for the surge": {before: `{"ray_actor_options": {"num_gpus": 1}}`, after: `{"ray_actor_options": {"num_gpus": 1}}`, code: true, gpus: 1, want: "changed, new replicas (the code has changed): 1 of 1 -> 1 +0 -1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := plan.Input{App: "shop", Same: map[string]bool{"A": !x.code}, Rollback: x.rollback, GPUs: x.gpus, Running: map[string]int{}, Scales: map[string]plan.Scale{}}
+			options := func(one string) map[string]string {
+				if one == "" {
+					return nil
+				}
+				return map[string]string{"A": one}
+			}
+			application := `{"import_path": "a:app"}`
+			in.Before = version(t, application, options(x.before))
+			if x.application != "" {
+				application = x.application
+			}
+			in.After = version(t, application, options(x.after))
+			if x.before != "" {
+				in.Scales["A"] = plan.Scale{Replicas: in.Before.Graph.Deployments[0].Options.Effective().StartReplicas(), By: "deploy"}
+				if x.scale != nil {
+					in.Scales["A"] = *x.scale
+				}
+				in.Running["A"] = in.Scales["A"].Replicas
+			}
+			p := plan.Of(in)
+			if len(p.Deployments) != 1 {
+				t.Fatalf("%+v", p)
+			}
+			d := p.Deployments[0]
+			if got := line(d); got != x.want {
+				t.Errorf("\ngot  %s\nwant %s", got, x.want)
+			}
+			if (d.Change == plan.Unchanged) != (p.Change == plan.Unchanged) {
+				t.Errorf("the application is %s, its deployment %s", p.Change, d.Change)
+			}
+			if x.scale != nil && d.ScaledBy != "ann" {
+				t.Errorf("scaled by %q", d.ScaledBy)
+			}
+		})
+	}
+}
+
+// TestPlansHideSecrets: values of variables are not in a plan.
+func TestPlansHideSecrets(t *testing.T) {
+	t.Parallel()
+	env := func(value string) string { return `{"runtime_env": {"env_vars": {"KEY": "` + value + `"}}}` }
+	p := plan.Of(plan.Input{
+		App: "shop", Before: version(t, env("hunter2"), map[string]string{"A": env("hunter2")}), After: version(t, env("hunter3"), map[string]string{"A": env("hunter3")}),
+		Same: map[string]bool{"A": true},
+	})
+	text, err := json.Marshal(p)
+	if err != nil || strings.Contains(string(text), "hunter") || strings.Count(string(text), `***`) != 4 {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
+// TestPlanProperties holds of random changes: a plan from a version to itself changes nothing; the update of a deployment is the greatest of its options', or more
+// if the code is another; an update of replicas may replace at least one; and the plan of the way back changes the same options.
+func TestPlanProperties(t *testing.T) {
+	t.Parallel()
+	values := []string{
+		`"num_replicas": 1`, `"num_replicas": 4`, `"max_ongoing_requests": 9`, `"user_config": {"a": 1}`, `"user_config": {"a": 2}`, `"limits": {"open_files": 64}`,
+		`"rollout_config": {"max_surge": 0}`, `"ray_actor_options": {"num_gpus": 1}`, `"max_replicas_per_node": 2`, `"version": "2"`,
+	}
+	rank := map[string]int{"nothing": 0, "in place": 1, "new replicas": 2, "new application": 3}
+	for seed := range uint64(400) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		random := func() *plan.Version {
+			all := map[string]string{}
+			for _, name := range []string{"A", "B"} {
+				if name == "B" && r.IntN(3) == 0 {
+					continue
+				}
+				some := map[string]string{}
+				for range r.IntN(4) {
+					v := values[r.IntN(len(values))]
+					some[strings.SplitN(v, ":", 2)[0]] = v
+				}
+				var fields []string
+				for _, v := range some {
+					fields = append(fields, v)
+				}
+				all[name] = "{" + strings.Join(fields, ",") + "}"
+			}
+			return version(t, `{"import_path": "m:`+string(rune('a'+r.IntN(2)))+`"}`, all)
+		}
+		a, b := random(), random()
+		same := map[string]bool{"A": r.IntN(2) == 0, "B": r.IntN(2) == 0}
+		if p := plan.Of(plan.Input{App: "shop", Before: a, After: a, Same: map[string]bool{"A": true, "B": true}}); p.Change != plan.Unchanged {
+			t.Fatalf("seed %d: a version differs from itself: %+v", seed, p)
+		}
+		forth := plan.Of(plan.Input{App: "shop", Before: a, After: b, Same: same, GPUs: float64(r.IntN(3))})
+		back := plan.Of(plan.Input{App: "shop", Before: b, After: a, Same: same})
+		for i, d := range forth.Deployments {
+			most := 0
+			for _, o := range d.Options {
+				most = max(most, rank[o.Update])
+			}
+			if rank[d.Update] < most || d.Change == plan.Changed && !same[d.Name] && rank[d.Update] < 2 {
+				t.Fatalf("seed %d: %+v", seed, d)
+			}
+			if d.Change == plan.Changed && rank[d.Update] >= 2 && d.Next > 0 && d.Surge+d.Unavailable == 0 {
+				t.Fatalf("seed %d: no replica of %s can be replaced: %+v", seed, d.Name, d)
+			}
+			if len(d.Options) != len(back.Deployments[i].Options) {
+				t.Fatalf("seed %d: the way back changes other options: %+v, %+v", seed, d, back.Deployments[i])
+			}
+		}
+	}
+}

@@ -176,6 +176,23 @@ type DeploymentStatus struct {
 	Calls Calls `json:"calls"`
 	// LastExit describes the last end of a replica that nothing had asked to stop. It is nil until the first one.
 	LastExit *Exit `json:"last_exit,omitempty"`
+	// FirstFailure is the first of the last row of failures, with the traceback of the user's code. It stays after the deployment has recovered or its
+	// revision was rolled back, until the next deploy or the next row.
+	FirstFailure *Failure `json:"first_failure,omitempty"`
+	// Next says what will be tried next, for example "the start of 1 replica"; "" if all is well.
+	Next string `json:"next,omitempty"`
+	// NextAt is the time of that; zero if it depends on another event.
+	NextAt time.Time `json:"next_at,omitzero"`
+}
+
+// Failure is the failure of a replica: of its start, of its process, or of its health checks.
+type Failure struct {
+	// Replica is the id of the replica.
+	Replica string `json:"replica_id"`
+	// At is the time of the failure.
+	At time.Time `json:"at"`
+	// Error is the error, with the traceback of the user's code if there is one.
+	Error string `json:"error"`
 }
 
 // Calls counts the calls of a deployment. A call that ran in a worker when the worker died is in Total and in Errors.
@@ -229,6 +246,8 @@ type Condition struct {
 	Since time.Time `json:"since"`
 	// Reason gives the cause.
 	Reason string `json:"reason"`
+	// Traceback is the traceback of the user's code, if there is one.
+	Traceback string `json:"traceback,omitempty"`
 	// Next says what will be tried, for example "a probe; if it passes, the replica gets calls again".
 	Next string `json:"next,omitempty"`
 	// NextAt is the time of that; zero if it depends on another event.

@@ -2,11 +2,60 @@ package control
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/why"
 )
 
 // Explain says why an object is as it is; with a revision that is not 0, what has become of that revision of an application.
-func (o *Operator) Explain(context.Context, helvetype.Object, int) (e helvetype.Explanation, err error) {
-	return e, unimplemented("why")
+func (o *Operator) Explain(ctx context.Context, of helvetype.Object, revision int) (e helvetype.Explanation, err error) {
+	if revision != 0 {
+		return o.explainRevision(ctx, of.App, revision)
+	}
+	if of = kindOf(of); of.App == "" {
+		return e, &helvetype.OperationError{Code: helvetype.CodeInvalidArgument, Message: "the name of an application is missing", Next: "helve status lists the applications"}
+	}
+	s := o.set.Node.Status()
+	e, ok := why.Explain(of, s, o.set.Events)
+	if ok {
+		return e, nil
+	}
+	if a, there := s.Applications[of.App]; !there || of.Kind != helvetype.KindReplica {
+		return e, o.absent(of.App, of.Deployment)
+	} else if _, has := a.Deployments[of.Deployment]; !has {
+		return e, o.absent(of.App, of.Deployment)
+	}
+	return e, &helvetype.OperationError{
+		Code: helvetype.CodeNotFound, Message: fmt.Sprintf("deployment %s of application %s has no replica %q, and had none that the events know", of.Deployment, of.App, of.Replica),
+		Next: "helve status lists the replicas",
+	}
+}
+
+// kindOf is the object with its kind, which follows from the names that it has.
+func kindOf(of helvetype.Object) helvetype.Object {
+	switch {
+	case of.Replica != "":
+		of.Kind = helvetype.KindReplica
+	case of.Deployment != "":
+		of.Kind = helvetype.KindDeployment
+	default:
+		of.Kind = helvetype.KindApplication
+	}
+	return of
+}
+
+func (o *Operator) explainRevision(ctx context.Context, app string, revision int) (e helvetype.Explanation, err error) {
+	h, err := o.History(ctx, app)
+	if err != nil {
+		return e, err
+	}
+	i := slices.IndexFunc(h.Revisions, func(r helvetype.RevisionEntry) bool { return r.Number == revision })
+	if i < 0 {
+		return e, &helvetype.OperationError{
+			Code: helvetype.CodeNotFound, Message: fmt.Sprintf("application %s has no revision %d, or does not keep it any more", app, revision), Next: "helve history " + app + " lists the revisions",
+		}
+	}
+	return why.Revision(app, h.Revisions[i], o.set.Events), nil
 }

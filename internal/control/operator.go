@@ -16,6 +16,8 @@ import (
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/restore"
 	"github.com/helve-serve/helve/internal/secret"
+	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/why"
 	"github.com/helve-serve/helve/internal/worker"
 )
 
@@ -51,6 +53,8 @@ type Settings struct {
 	Target *records.Target
 	// Restorer deploys older revisions again.
 	Restorer *restore.Restorer
+	// Events are the events of the node.
+	Events why.Events
 	// Lines has the newest lines of replicas, and of the node itself.
 	Lines *logs.Ring
 	// Secrets puts values in the place of placeholders, and takes them out of lines and errors of builders. May be nil.
@@ -76,6 +80,9 @@ type Operator struct {
 func NewOperator(s Settings) *Operator {
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
+	}
+	if s.Events == nil {
+		s.Events = telemetry.NewEvents(nil)
 	}
 	o := &Operator{set: s}
 	o.cache = sync.OnceValues(func() (*pyenv.Cache, error) {

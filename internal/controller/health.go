@@ -1,6 +1,9 @@
 package controller
 
 import (
+	"context"
+	"log/slog"
+
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/health"
 	"github.com/helve-serve/helve/internal/serving"
@@ -34,7 +37,13 @@ func (c *Controller) healthChanged(r *replica, ch health.Change) {
 		} else {
 			d.causes.Failed(id)
 		}
-		c.log.Warn("replica: "+ch.Reason, "app", d.app.name, "deployment", d.name, "replica", r.id, "reason", ch.Message)
+		level, text := slog.LevelWarn, map[string]string{
+			health.NotReady: "replica is not ready and gets no calls", health.Ejected: "replica is ejected and gets no calls", health.NotEjected: "replica fails and gets calls",
+		}[ch.Reason]
+		if ch.Better() {
+			level, text = slog.LevelInfo, "replica gets calls again"
+		}
+		c.log.Log(context.Background(), level, text, "app", d.app.name, "deployment", d.name, "replica", r.id, "reason", ch.Message)
 	}
 	takes, running := r.takesLocked(), r.running
 	c.mu.Unlock()

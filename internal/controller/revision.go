@@ -63,7 +63,8 @@ type deployment struct {
 	// formerFailures counts the failed starts of replicas of former, which start where others of former have ended.
 	formerFailures planner.Failures
 	lastErr        error
-	message        string // of the last failure
+	message        string             // of the last failure
+	first          *helvetype.Failure // of the last row of failures
 	shown          states.Shown
 	causes         journal.Deployment
 	gaveUp         bool
@@ -83,6 +84,9 @@ type deployment struct {
 // noteFailureLocked notes the error of a replica that failed, for the status and for giving up. The event of the failure is the replica's last.
 func (d *deployment) noteFailureLocked(r *replica, err error) {
 	d.lastErr, d.message = err, err.Error()
+	if d.first == nil || d.failures.Number() <= 1 {
+		d.first = health.Failure(r.id, err)
+	}
 	d.causes.Failed(r.lastEvent)
 	d.noteFlappingLocked()
 }
@@ -228,7 +232,7 @@ func (a *application) adoptLocked(r *revision) {
 		d.forgetFailuresLocked()
 		d.noteResourcesLocked()
 		d.noteSurgeLocked()
-		d.rolledBack = ""
+		d.rolledBack, d.first = "", nil
 		if r.def.Bound != nil {
 			r.def.Bound(s.Name, d.serving)
 		}

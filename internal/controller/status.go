@@ -80,6 +80,7 @@ func (d *deployment) inventoryLocked() *inventory.Deployment {
 	s := helvetype.DeploymentStatus{
 		Status: helvetype.DeploymentState(d.shown.State), Trigger: states.Trigger(d.shown.Reason), Message: d.shown.Message, Wanted: d.wanted,
 		Uses: e.definition.Spec.Uses, DynamicUses: slices.Clone(d.dynamic), LastExit: e.places.LastExit, Failures: d.failures.Number(),
+		FirstFailure: d.first, NextAt: d.failures.Delayed(time.Now()),
 	}
 	if d.app.deployingLocked() {
 		s.MaxFailures = d.maxFailures()

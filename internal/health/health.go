@@ -16,8 +16,10 @@ package health
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -252,6 +254,9 @@ func (r *Replica) checked(a probe.Readiness) {
 		}
 		if a.Err != nil {
 			c.Reason = fmt.Sprintf("its readiness check failed (%d in a row): %s", a.Row, call.TextOf(a.Err))
+			if e, ok := errors.AsType[*call.Error](a.Err); ok {
+				c.Traceback = e.Traceback
+			}
 		}
 		r.notReady = &c
 	}
@@ -295,6 +300,15 @@ func (r *Replica) Failed(text string) {
 				"%d calls in a row failed for reasons of the system, the last: %s; it gets calls all the same: it is the last replica, or as many as may be are ejected", c.Failures, text)})
 		}
 	}
+}
+
+// Failure describes the failure of a replica to the user, with the traceback of the user's code.
+func Failure(replica string, err error) *helvetype.Failure {
+	f := &helvetype.Failure{Replica: replica, At: time.Now(), Error: err.Error()}
+	if e, ok := errors.AsType[*call.Error](err); ok && e.Traceback != "" && !strings.Contains(f.Error, e.Traceback) {
+		f.Error += "\n" + strings.TrimRight(e.Traceback, "\n")
+	}
+	return f
 }
 
 // keptTime is the least time between two changes that say that a replica is not ejected.

@@ -10,6 +10,7 @@ import (
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/why"
 )
 
 // Deployment is a deployment as it is now.
@@ -62,6 +63,7 @@ func (d *Deployment) Status() helvetype.DeploymentStatus {
 		running += r.Running()
 	}
 	s.Calls = helvetype.Calls{Queued: d.Serving.Router.Queued(), Running: running, Total: total.Started, Errors: total.Failed, Late: total.Late}
+	s.Next, s.NextAt = why.Next(&s)
 	return s
 }
 

@@ -87,6 +87,9 @@ func (f *Failures) Flapping() int {
 	return f.running.number
 }
 
+// Delayed says until when the next start waits; zero if it need not.
+func (f *Failures) Delayed(now time.Time) time.Time { return f.History(true).delayed(now) }
+
 // History has the failures as [Plan] wants them. ran says that a replica of the target's revision was ready once.
 func (f *Failures) History(ran bool) History {
 	return History{Failures: f.number, Rounds: max(f.starting.number, f.running.number), LastFailure: f.last, Ran: ran}

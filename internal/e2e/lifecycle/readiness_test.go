@@ -194,7 +194,7 @@ func TestEjection(t *testing.T) {
 			t.Errorf("it has returned after %s", took)
 		}
 		of.set(func(s *shelf) { s.hung[2] = never }) // both hang: one is ejected, and the other is the last
-		for range 60 {
+		for range 40 {
 			sell(100 * time.Millisecond) //nolint:errcheck // most fail
 		}
 		synctest.Wait()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -147,7 +148,7 @@ func TestPlace(t *testing.T) {
 	}
 }
 
-// TestSecrets: what the file hides is in the layers in the form of records, and in no message.
+// TestSecrets: secrets are in the layers in the form of records, and in no message.
 func TestSecrets(t *testing.T) {
 	t.Parallel()
 	const file = `applications:
@@ -173,6 +174,56 @@ func TestSecrets(t *testing.T) {
 	}
 	if s := string(app.Submitted) + f.Place("default", "", "args.url", errors.New("x")).Error(); strings.Contains(s, "hunter2") {
 		t.Error(s)
+	}
+}
+
+func TestIn(t *testing.T) {
+	t.Parallel()
+	const file = `applications:
+- import_path: a:app
+  runtime_env: {working_dir: models, py_modules: [lib, /abs, "s3://b/c.zip"], pip: requirements.txt, env_vars: {A: models}}
+  deployments:
+  - {name: D, num_replicas: 2, ray_actor_options: {runtime_env: {working_dir: "https://example.com/a.zip", pip: [torch, ./wheels/a.whl]}}}
+  - {name: E, num_replicas: 3}
+`
+	f, err := config.Read("f.yaml", []byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(path string) ([]byte, error) {
+		if path != "/srv/shop/requirements.txt" {
+			return nil, fs.ErrNotExist
+		}
+		return []byte("# packages\nnumpy==1.26 \\\n  --hash=x # of it\n-c bounds.txt\n\n./wheels/b.whl\n"), nil
+	}
+	if err := f.In("/srv/shop", read); err != nil {
+		t.Fatal(err)
+	}
+	app := f.Applications[0]
+	for got, want := range map[string]string{
+		string(app.RuntimeEnv): `{"env_vars":{"A":"models"},"pip":{"packages":["numpy==1.26    --hash=x","-c /srv/shop/bounds.txt","/srv/shop/wheels/b.whl"]},"py_modules":["/srv/shop/lib","/abs","s3://b/c.zip"],"working_dir":"/srv/shop/models"}`,
+		string(app.Deployments["D"]): `{"autoscaling_config":null,"num_replicas":2,"ray_actor_options":{},` +
+			`"runtime_env":{"pip":{"packages":["torch","/srv/shop/wheels/a.whl"]},"working_dir":"https://example.com/a.zip"}}`,
+		string(app.Deployments["E"]): `{"autoscaling_config":null,"num_replicas":3}`,
+	} {
+		if got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+// TestInWithoutItsFile: a requirements file that is not there is a mistake with its place.
+func TestInWithoutItsFile(t *testing.T) {
+	t.Parallel()
+	f, err := config.Read("f.yaml", []byte("applications:\n- import_path: a:app\n  deployments:\n  - name: D\n    runtime_env:\n      pip: none.txt\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = f.In("/srv", func(path string) ([]byte, error) {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	})
+	if err == nil || !strings.HasPrefix(err.Error(), "f.yaml:6:7: runtime_env.pip: open /srv/none.txt: file does not exist") {
+		t.Error(err)
 	}
 }
 

@@ -67,7 +67,7 @@ func (r *reader) environment(f field, of string, note func(option string, at pla
 		},
 		"pip": packages([4]string{"packages", "pip_check", "pip_install_options", "pip_version"}),
 		"uv":  packages([4]string{"packages", "uv_check", "uv_pip_install_options", "uv_version"}),
-		"excludes": func(r *reader, f field) { // nodes pack what programs import, so the list has no effect
+		"excludes": func(r *reader, f field) { // nodes pack the modules that programs import, so the list has no effect
 			r.texts(f, at)
 		},
 		"config":      func(*reader, field) {}, // settings of Ray for making environments

@@ -29,7 +29,7 @@ func Schema() []byte {
 		"target_capacity": schema{"type": []string{"number", "null"}, "minimum": 0, "maximum": 100, "description": "Percent of all numbers of replicas that should run."},
 		"applications":    schema{"type": "array", "items": schema{"$ref": "#/$defs/application"}},
 	})
-	root["additionalProperties"] = true // they are ignored
+	root["additionalProperties"] = true // unknown fields are ignored
 	root["required"] = []string{"applications"}
 	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	root["title"] = "Applications for Helve and Ray Serve"

@@ -74,7 +74,7 @@ func FuzzWrite(f *testing.F) {
 			t.Fatal(err)
 		}
 		file, err := config.Read("f.yaml", written)
-		if err != nil { // of the name itself, such as one that is empty
+		if err != nil { // of the name itself, such as an empty one
 			if name == "" || strings.ContainsRune(name, 0x7f) || strings.ToValidUTF8(name, "") != name {
 				return
 			}

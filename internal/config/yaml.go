@@ -272,7 +272,7 @@ func (b *builder) tagged(n *ast.TagNode, depth int) (*value, error) {
 	return nil, b.fail(n, "a value with the tag %s: must be plain, or have the tag !secret", tag)
 }
 
-// object makes the fields of a mapping. Those of << come last, and only where the mapping does not have them.
+// object makes the fields of a mapping. The fields of << come last, and only where the mapping does not have them.
 func (b *builder) object(m ast.MapNode, n ast.Node, depth int) (*value, error) {
 	v := &value{kind: object, at: at(n.GetToken())}
 	var merged []*value

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -94,6 +95,9 @@ func readFile(r helvetype.ApplyRequest) (*config.File, error) {
 	}
 	file, err := config.Read(name, []byte(r.Config))
 	if err != nil {
+		return nil, mistaken(err)
+	}
+	if err := file.In(r.Dir, os.ReadFile); err != nil {
 		return nil, mistaken(err)
 	}
 	if r.Only == "" {

@@ -59,7 +59,7 @@ func Shown(text string) string {
 	return b.String()
 }
 
-// JSON puts values in the place of the placeholders of each text of a value, but not of the keys of objects. Errors are those of [Source.Text].
+// JSON puts values in the place of the placeholders of each text of a value, but not of the keys of objects. Errors are as from [Source.Text].
 func (s Source) JSON(raw json.RawMessage, seen *Values) (json.RawMessage, error) {
 	if !Has(raw) {
 		return raw, nil

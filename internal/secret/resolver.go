@@ -13,7 +13,7 @@ type Resolver struct {
 	values Values
 }
 
-// of gives the parts; those of this process for a nil Resolver.
+// of gives the parts; for a nil Resolver the source is this process.
 func (r *Resolver) of() (Source, *Values) {
 	if r == nil {
 		return Source{}, nil

@@ -27,6 +27,7 @@ import (
 	"github.com/helve-serve/helve/internal/await"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/health"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
@@ -63,6 +64,8 @@ type Settings struct {
 	Durable bool
 	// Lost gives the route prefixes of applications of the store that cannot be loaded, by their names; nil for none. See [Controller.Publish].
 	Lost func() map[string]string
+	// Former is an application as a revision before has it, ready to be deployed again, for an automatic rollback. nil: it is as it was deployed in this process.
+	Former func(ctx context.Context, app string, revision int) (deploy.App, error)
 	// Host replaces the host of a deployment; nil, or a nil result, for the one of its kind.
 	Host func(d *host.Deployment) host.Host
 }

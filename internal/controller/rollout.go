@@ -200,14 +200,25 @@ func (a *application) failRolloutLocked(f *rollout.Failure) {
 	}
 	ch.undone = true
 	a.noteRolledBackLocked(ch, f.Message, f.Reason, f.Inputs)
-	def := ch.from.def
-	def.RollbackOf, def.Replace, def.Restored, def.Undoes = uint64(ch.From), true, false, &deploy.Undo{Revision: ch.To, Reason: f.Message}
-	def.Author, def.Message = helvetype.Author{Name: "helve"}, fmt.Sprintf("automatic rollback of revision %d", ch.To)
 	a.c.wg.Go(func() {
-		if err := a.c.Deploy(a.c.ctx, def); err != nil {
+		if err := a.c.undoChange(a.name, ch, f.Message); err != nil {
 			a.c.log.Error("the automatic rollback has failed", "app", a.name, "revision", ch.From, "error", err)
 		}
 	})
+}
+
+// undoChange deploys the revision before a rollout again, which has failed after it had settled.
+func (c *Controller) undoChange(app string, ch *change, why string) error {
+	def := ch.from.def
+	if c.set.Former != nil {
+		var err error
+		if def, err = c.set.Former(c.ctx, app, ch.From); err != nil {
+			return err
+		}
+	}
+	def.RollbackOf, def.Replace, def.Restored, def.Added, def.Undoes = uint64(ch.From), true, false, func() {}, &deploy.Undo{Revision: ch.To, Reason: why}
+	def.Author, def.Message = helvetype.Author{Name: "helve"}, fmt.Sprintf("automatic rollback of revision %d", ch.To)
+	return c.Deploy(c.ctx, def)
 }
 
 // noteFlappingLocked says once that replicas of the deployment are ready and end again and again.

@@ -392,3 +392,36 @@ func TestCapacity(t *testing.T) {
 		wantOf(t, "record", record(t, n.set.Store, store.ScaleKey("app", "A")).Replicas, 6)
 	})
 }
+
+// TestStepOutlivesTheNode: the next node of a killed one goes on at the step of the rollout.
+func TestStepOutlivesTheNode(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		steps := func(o *spec.Options) { o.Rollout.Steps = []string{"1", "2"} }
+		former, next := rolled(3, "1", 0, nil), rolled(3, "2", 0, steps)
+		d := newDurable(nil)
+		first := d.node()
+		first.deploy(t, former)
+		done := make(chan error, 1)
+		go func() { done <- first.Deploy(context.Background(), next) }()
+		time.Sleep(time.Minute) // fake time
+		wantOf(t, "resume", first.ResumeRollout(t.Context(), "app", "ann"), nil)
+		time.Sleep(time.Minute) // fake time
+		wantOf(t, "the second step", first.versions(), "map[1:1 2:2]")
+		first.kill()
+		<-done
+		asked := []deploy.App{next, former}
+		d.own = func(string) (def deploy.App, _ error) {
+			def, asked = asked[0], asked[1:]
+			return def, nil
+		}
+		second := d.restored(t)
+		defer second.kill()
+		time.Sleep(time.Minute) // fake time
+		synctest.Wait()
+		wantOf(t, "the second step again", second.versions(), "map[1:1 2:2]")
+		if r := second.rollout(); r == nil || r.Step != 2 || r.State != "waiting" {
+			t.Errorf("%+v", r)
+		}
+	})
+}

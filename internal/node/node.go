@@ -23,6 +23,7 @@ import (
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/control"
 	"github.com/helve-serve/helve/internal/controller"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/history"
 	"github.com/helve-serve/helve/internal/host"
@@ -151,8 +152,15 @@ func New(s Settings) *Node {
 		},
 		Changed: func() { n.Wake() }, AttachDir: func() string { return n.attachDir() }, Starter: s.Starter, Beside: s.Beside, Blob: s.blob(),
 	})
+	var former func(ctx context.Context, app string, revision int) (deploy.App, error)
+	if s.Durable { // the store has the code of revisions; the files that it was deployed from may have changed
+		former = func(ctx context.Context, app string, revision int) (deploy.App, error) {
+			return n.restorer.Former(ctx, app, revision)
+		}
+	}
 	n.Controller = controller.New(controller.Settings{
-		Store: s.Store, Blobs: s.Blobs, Durable: s.Durable,
+		Former: former,
+		Store:  s.Store, Blobs: s.Blobs, Durable: s.Durable,
 		Logger: s.Logger, Node: name, Codec: cd, Proxy: n.proxy, Workers: n.workers, Program: s.Program,
 		Strict: s.Strict, OutOfLine: s.OutOfLine, Events: n.events, Host: s.Host, Lost: func() map[string]string { return n.restorer.Routes() },
 	})

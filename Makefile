@@ -12,7 +12,7 @@ export GOFLAGS := $(GOFLAGS) -trimpath
 # The digest of the bytes of some files.
 digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 
-.PHONY: build environments wheels test-wheel test test-go test-python types growth test-browser test-deploy test-etcd test-examples test-search ray-programs bench bench-ray site lint fuzz simulate kill-store faults soak clean
+.PHONY: build environments wheels test-wheel test test-go test-python types growth test-browser test-deploy test-rest test-etcd test-examples test-search ray-programs bench bench-ray site lint fuzz simulate kill-store faults soak clean
 
 build:
 	go build -o bin/ ./cmd/helve ./examples/hello
@@ -150,8 +150,21 @@ $(DEPLOYPY): .venv-deploy/packages-$(call digest,deploy/requirements.txt)
 test-deploy: $(DEPLOYPY)
 	deploy/validate $(DEPLOYPY)
 
+# The REST API of a node with real applications against its OpenAPI document, for a minute, by schemathesis in an environment of its own.
+RESTPY := .venv-rest/bin/python
+$(RESTPY): .venv-rest/packages-$(call digest,$(PACKAGES) python/tests/rest/requirements.txt)
+
+.venv-rest/packages-%: | $(VENVPY)
+	$(PYTHON) -m venv --without-pip .venv-rest
+	$(call pip_install,$(RESTPY)) -r python/tests/rest/requirements.txt
+	rm -f .venv-rest/packages-*
+	touch $@
+
+test-rest: python/src/helve/_bin/helve $(RESTPY)
+	$(VENVPY) python/tests/rest/run.py .venv-rest/bin/schemathesis $(ARGS)
+
 # All environments that CI needs, one after the other: each has the package in place, and with it the binary is built, the first time for minutes.
-environments: $(VENVPY) $(PEERPY) $(SITEPY) $(EXAMPLEPY) $(DEPLOYPY)
+environments: $(VENVPY) $(PEERPY) $(SITEPY) $(EXAMPLEPY) $(DEPLOYPY) $(RESTPY)
 
 test-examples: python/src/helve/_bin/helve $(EXAMPLEPY)
 	$(EXAMPLEPY) -m pytest -q $(EXAMPLES)

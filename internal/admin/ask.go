@@ -329,12 +329,18 @@ func (a *Server) tag(c *ask) {
 	}
 }
 
-// note adds a change to the audit log.
+// note adds a change to the audit log. The log of the node has the changes that were made, and those that have failed for another reason than a mistake of the author.
 func (a *Server) note(c *ask, object, detail string, err error) {
 	e := helvetype.AuditEntry{At: time.Now().UTC(), Author: c.by, Operation: c.route.operation, Object: object, Detail: detail}
 	level := slog.LevelInfo
 	if err != nil {
 		e.Error, level = a.set.Scrub(err.Error()), slog.LevelWarn
+		if mistake, ok := errors.AsType[*helvetype.OperationError](err); ok {
+			e.Error = a.set.Scrub(mistake.Message)
+			if statusOf(mistake.Code) < http.StatusInternalServerError {
+				level = slog.LevelDebug
+			}
+		}
 	}
 	a.set.Audit.Add(e)
 	a.set.Logger.Log(c.r.Context(), level, "a change was asked for", "operation", e.Operation, "object", object, "by", c.by.Name, "address", c.by.Address, "detail", detail, "error", e.Error)

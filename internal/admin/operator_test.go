@@ -378,7 +378,7 @@ func TestStatusesOfErrors(t *testing.T) {
 			if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != status || cmp.Diff(want, got) != "" {
 				t.Errorf("%d, %+v, %v", w.Code, got, err)
 			}
-			if entries := o.set.Audit.Entries(1); len(entries) != 1 || entries[0].Error != "no\nhelve status" {
+			if entries := o.set.Audit.Entries(1); len(entries) != 1 || entries[0].Error != "no" {
 				t.Errorf("audit: %+v", entries)
 			}
 		})
@@ -669,7 +669,7 @@ func TestSecretsAreHidden(t *testing.T) {
 	var log bytes.Buffer
 	operator := newOperator()
 	a := New(Settings{
-		Node: secretNode{fakeNode{telemetry.NewEvents(nil)}}, Operator: operator, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		Node: secretNode{fakeNode{telemetry.NewEvents(nil)}}, Operator: operator, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Scrub: func(text string) string { return strings.ReplaceAll(text, "hunter2", "***") },
 	})
 	defer a.Close()

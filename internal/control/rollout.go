@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/deploy"
@@ -14,7 +15,21 @@ func (o *Operator) Restart(_ context.Context, by helvetype.Author, app, deployme
 	if err := o.absent(app, deployment); err != nil {
 		return err
 	}
-	return steered(o.set.Node.Restart(app, deployment, replica, by.Name), app)
+	err := o.set.Node.Restart(app, deployment, replica, by.Name)
+	if err != nil && replica != "" && !o.runs(app, replica) {
+		return &helvetype.OperationError{Code: helvetype.CodeNotFound, Message: err.Error(), Next: "helve status " + app}
+	}
+	return steered(err, app)
+}
+
+// runs says whether a replica of an application runs.
+func (o *Operator) runs(app, replica string) bool {
+	for _, d := range o.set.Node.Status().Applications[app].Deployments {
+		if slices.ContainsFunc(d.Replicas, func(r helvetype.ReplicaStatus) bool { return r.ID == replica && r.State == helvetype.ReplicaRunning }) {
+			return true
+		}
+	}
+	return false
 }
 
 // Pause stops the rollout of an application where it is, and Resume goes on with it.

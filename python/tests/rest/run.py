@@ -1,0 +1,135 @@
+"""The REST API against its own OpenAPI document: python run.py SCHEMATHESIS [--seconds 60]. make test-rest runs it.
+
+A durable node serves two applications. schemathesis sends requests that the document allows, and requests that it does not allow, and compares the answers with it: an
+answer of another form, a failure of the node, and a mistake that is accepted are errors. The requests deploy, scale and delete. In the end the node must be the same process, and
+serve the two applications when they are deployed again.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+LIMIT = 60  # seconds
+
+PROGRAM = """
+from helve import serve
+
+
+@serve.deployment(num_replicas=2)
+class Price:
+    def __call__(self, request):
+        return "42 euros"
+
+
+@serve.deployment
+class Shop:
+    def __init__(self, price):
+        self.price = price
+
+    async def __call__(self, request):
+        return await self.price.remote(None)
+
+
+serve.run(Shop.bind(Price.bind()), name="shop", route_prefix="/shop")
+serve.run(Price.bind(), name="price", route_prefix="/price")
+"""
+
+# Profiles take time: they have tests in Go.
+LEFT_OUT = r"^/debug/pprof"
+
+
+def eventually(found):
+    """The result of a function as soon as it has one."""
+    until = time.monotonic() + LIMIT
+    while not (result := found()):
+        if time.monotonic() > until:
+            raise TimeoutError(found)
+        time.sleep(0.05)
+    return result
+
+
+def text(path):
+    """The first line of a file; "" without it."""
+    try:
+        return path.read_text().partition("\n")[0]
+    except FileNotFoundError:
+        return ""
+
+
+def deployed(work, environment, node, url, token):
+    """The two applications are deployed, with a replica each, and answer. A deploy of the same numbers does not undo that a request has scaled to 0."""
+    subprocess.run([sys.executable, "shop.py"], cwd=work, env=environment, check=True, timeout=2 * LIMIT)
+    for deployment in ("shop/deployments/Shop", "shop/deployments/Price", "price/deployments/Price"):
+        scale = urllib.request.Request(f"{url}/api/v1/applications/{deployment}/scale", b'{"target_num_replicas": 1}', {"Authorization": f"Bearer {token}"})
+        urllib.request.urlopen(scale, timeout=LIMIT).close()
+    for route in ("/shop", "/price"):
+        with urllib.request.urlopen(node["http"] + route, timeout=LIMIT) as answer:
+            assert answer.read() == b"42 euros", route
+
+
+def about(url):
+    with urllib.request.urlopen(url, timeout=LIMIT) as answer:
+        return json.load(answer)
+
+
+def fuzz(schemathesis, url, token, seconds, environment):
+    """The exit status of schemathesis."""
+    command = [
+        schemathesis, "--config-file", HERE / "schemathesis.toml", "run", url + "/openapi.json", "--header", f"Authorization: Bearer {token}",
+        "--max-time", str(seconds), "--exclude-path-regex", LEFT_OUT, "--request-timeout", "60", "--warnings", "off",
+    ]
+    hooks = {"SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE)}
+    return subprocess.run(command, env={**environment, **hooks}, timeout=seconds + 5 * LIMIT).returncode
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("schemathesis")
+    parser.add_argument("--seconds", type=int, default=60)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory)
+        state, attach = work / "state", work / "state" / "attach"
+        (work / "run").mkdir()
+        (work / "shop.py").write_text(PROGRAM)
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("HELVE_")} | {"HELVE_RUNTIME_DIR": str(work / "run"), "HELVE_NODE": str(state)}
+        log = open(work / "log", "w+")
+        node = subprocess.Popen(
+            [sys.executable, "-m", "helve", "start", "--state-dir", state, "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"],
+            cwd=work, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+        )
+        try:
+            url = eventually(lambda: text(attach / "admin.urls"))
+            before = eventually(lambda: about(url) if about(url).get("http") else None)
+            token = text(attach / "admin.token")
+            deployed(work, environment, before, url, token)
+            status = fuzz(options.schemathesis, url, token, options.seconds, environment)
+            after = about(url)
+            if (before["pid"], before["started_at"]) != (after["pid"], after["started_at"]):
+                print("the node was started again")
+                status = 1
+            deployed(work, environment, after, url, token)
+        except BaseException:
+            log.seek(0)
+            sys.stderr.write(log.read()[-20000:])
+            raise
+        finally:
+            node.terminate()
+            try:
+                node.wait(LIMIT)
+            finally:
+                node.kill()
+                node.wait()
+                log.close()
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

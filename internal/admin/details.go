@@ -89,6 +89,7 @@ type AppDetails struct {
 
 	Revision     int                     `json:"revision"`
 	SharedMemory *helvetype.SharedMemory `json:"shared_memory,omitempty"`
+	Rollout      *helvetype.Rollout      `json:"rollout,omitempty"` // nil while there is none
 }
 
 // Topology says which deployments of an application call which others.
@@ -143,6 +144,8 @@ type ReplicaDetails struct {
 	LastExit     *helvetype.Exit         `json:"last_exit,omitempty"`
 	Unresponsive *helvetype.Unresponsive `json:"unresponsive,omitempty"`
 	Waits        *helvetype.Wait         `json:"waits,omitempty"` // of a replica that starts
+	NotReady     *helvetype.Condition    `json:"not_ready,omitempty"`
+	Ejected      *helvetype.Condition    `json:"ejected,omitempty"`
 }
 
 const nodeID = "local"
@@ -266,7 +269,7 @@ func address(ingress string) (host string, port int) {
 func appDetails(name string, s helvetype.ApplicationStatus, was deploy.DeployedApp, here Actor) AppDetails {
 	app := AppDetails{
 		Name: name, Status: s.Status, Message: s.Message, LastDeployedTimeS: seconds(s.DeployedAt), Source: imperative,
-		Deployments: map[string]DeploymentDetails{}, Revision: was.Revision, SharedMemory: s.SharedMemory,
+		Deployments: map[string]DeploymentDetails{}, Revision: was.Revision, SharedMemory: s.SharedMemory, Rollout: s.Rollout,
 		DeploymentTopology: &Topology{AppName: name, Nodes: map[string]TopologyNode{}},
 	}
 	if s.RoutePrefix != "" {
@@ -298,7 +301,7 @@ func deploymentDetails(name string, s helvetype.DeploymentStatus, wants deploy.D
 	for _, r := range s.Replicas {
 		rd := ReplicaDetails{
 			Actor: here, ReplicaID: r.ID, State: r.State, StartTimeS: seconds(r.StartedAt), GPUs: r.GPUs, InNode: r.PID == 0 && r.State != helvetype.ReplicaStarting,
-			Restarts: r.Restarts, LastExit: r.LastExit, Unresponsive: r.Unresponsive, Waits: r.Wait,
+			Restarts: r.Restarts, LastExit: r.LastExit, Unresponsive: r.Unresponsive, Waits: r.Wait, NotReady: r.NotReady, Ejected: r.Ejected,
 		}
 		pid := r.PID
 		if pid == 0 {

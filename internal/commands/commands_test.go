@@ -461,15 +461,18 @@ func TestProgress(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1000, 0)
 	in := admin.Instance{Applications: map[string]admin.AppDetails{
-		"shop": {Status: helvetype.ApplicationDeploying, Revision: 4, Deployments: map[string]admin.DeploymentDetails{"Ranker": {
+		"shop": {Status: helvetype.ApplicationDeploying, Revision: 4, Rollout: &helvetype.Rollout{
+			From: 3, To: 4, State: "waiting", Step: 1, Steps: 2, StartedAt: now.Add(-time.Minute), New: helvetype.CallWindow{Calls: 10, Failures: 1}, Message: "the next step begins in 5 s",
+		}, Deployments: map[string]admin.DeploymentDetails{"Ranker": {
 			Name: "Ranker", Status: helvetype.DeploymentUpdating, TargetNumReplicas: 2, Replicas: []admin.ReplicaDetails{
-				{ReplicaID: "Ranker#001", State: helvetype.ReplicaRunning},
+				{ReplicaID: "Ranker#001", State: helvetype.ReplicaRunning, NotReady: &helvetype.Condition{Since: now, Reason: "cold"}},
 				{ReplicaID: "Ranker#002", State: helvetype.ReplicaStarting, Waits: &helvetype.Wait{For: "its constructor", Since: now.Add(-12 * time.Second)}},
 			},
 		}}},
 		"well": {Status: helvetype.ApplicationRunning},
 	}}
-	want := "shop DEPLOYING, revision 4\n  Ranker UPDATING, 1 replicas run, 2 wanted\n    Ranker#002 STARTING: waits for its constructor, since 12s\n"
+	want := "shop DEPLOYING, revision 4\n" +
+		"  rollout: revision 3 to 4, waiting since 1m0s, step 1 of 2; failures: new 1 of\n    10 calls, old 0 of 0; the next step begins in 5 s\n  Ranker UPDATING, 1 replicas run, 2 wanted\n    Ranker#002 STARTING: waits for its constructor, since 12s\n"
 	if got := progressText(in, now, 80); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}

@@ -57,8 +57,11 @@ func asYAML(text []byte) ([]byte, error) {
 	if err := yaml.UnmarshalWithOptions(text, &value, yaml.UseOrderedMap()); err != nil {
 		return nil, err
 	}
-	return yaml.MarshalWithOptions(value, yaml.UseLiteralStyleIfMultiline(true), yaml.IndentSequence(false))
+	return yaml.MarshalWithOptions(value, yaml.UseLiteralStyleIfMultiline(true), yaml.IndentSequence(false), yaml.CustomMarshaler(number))
 }
+
+// number is a number as JSON has it: 1796009420.993, and not 1.796009420993e+09.
+func number(f float64) ([]byte, error) { return json.Marshal(f) }
 
 // fromYAML reads YAML into a value of JSON.
 func fromYAML(text []byte, to any) error {

@@ -110,8 +110,14 @@ func progressText(in admin.Instance, now time.Time, width int) string {
 				below = append(append(below, fmt.Sprintf("  %s %s, %d replicas run, %d wanted", d.Name, d.Status, running, d.TargetNumReplicas)), waits...)
 			}
 		}
-		if app.Status != helvetype.ApplicationRunning || len(below) > 0 {
-			lines = append(append(lines, fmt.Sprintf("%s %s, revision %d", name, app.Status, app.Revision)), below...)
+		if app.Status != helvetype.ApplicationRunning || app.Rollout != nil || len(below) > 0 {
+			lines = append(lines, fmt.Sprintf("%s %s, revision %d", name, app.Status, app.Revision))
+			if app.Rollout != nil {
+				var text strings.Builder
+				rolloutText(&text, app.Rollout, now, width)
+				lines = append(lines, strings.Split(strings.TrimRight(text.String(), "\n"), "\n")...)
+			}
+			lines = append(lines, below...)
 		}
 	}
 	if len(lines) > most {

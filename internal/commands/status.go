@@ -228,6 +228,9 @@ func appTable(b *strings.Builder, name string, app admin.AppDetails, now time.Ti
 	}
 	fmt.Fprintf(b, "\napplication %s   %s   revision %d, deployed %s ago%s\n", name, app.Status, app.Revision, ago(now.Sub(at(app.LastDeployedTimeS))), route)
 	message(b, "  ", "  ", app.Message, width)
+	if app.Rollout != nil {
+		rolloutText(b, app.Rollout, now, width)
+	}
 	var rows [][]string
 	for _, d := range inOrder(app) {
 		ready := 0
@@ -306,6 +309,10 @@ func note(r admin.ReplicaDetails, now time.Time) string {
 	switch {
 	case r.Unresponsive != nil:
 		return "does not answer since " + ago(now.Sub(r.Unresponsive.Since))
+	case r.Ejected != nil:
+		return condition("gets no calls", r.Ejected, now)
+	case r.NotReady != nil:
+		return condition("is not ready", r.NotReady, now)
 	case r.Waits != nil:
 		return fmt.Sprintf("waits for %s, since %s", r.Waits.For, ago(now.Sub(r.Waits.Since)))
 	case r.State == helvetype.ReplicaStopping:
@@ -315,6 +322,35 @@ func note(r admin.ReplicaDetails, now time.Time) string {
 		return fmt.Sprintf("%s ended: %s", r.LastExit.Replica, first)
 	}
 	return ""
+}
+
+// condition is a state that should end, for people, for example "is not ready since 4s: the cache is cold; next in 2s: a check".
+func condition(what string, c *helvetype.Condition, now time.Time) string {
+	first, _, _ := strings.Cut(strings.TrimSpace(c.Reason), "\n")
+	text := fmt.Sprintf("%s since %s: %s", what, ago(now.Sub(c.Since)), first)
+	if c.Next != "" {
+		text += "; next"
+		if !c.NextAt.IsZero() {
+			text += " in " + ago(c.NextAt.Sub(now))
+		}
+		text += ": " + c.Next
+	}
+	return text
+}
+
+// rolloutText writes the state of a rollout.
+func rolloutText(b *strings.Builder, r *helvetype.Rollout, now time.Time, width int) {
+	text := fmt.Sprintf("revision %d to %d, %s since %s", r.From, r.To, r.State, ago(now.Sub(r.StartedAt)))
+	if r.Steps > 0 {
+		text += fmt.Sprintf(", step %d of %d", r.Step, r.Steps)
+	}
+	if r.New.Calls > 0 || r.Old.Calls > 0 {
+		text += fmt.Sprintf("; failures: new %d of %d calls, old %d of %d", r.New.Failures, r.New.Calls, r.Old.Failures, r.Old.Calls)
+	}
+	if r.Message != "" {
+		text += "; " + r.Message
+	}
+	paragraph(b, "  rollout: ", "    ", text, width)
 }
 
 func at(seconds float64) time.Time { return time.UnixMilli(int64(seconds * 1000)) }

@@ -1,0 +1,100 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/helve-serve/helve/internal/builder"
+	"github.com/helve-serve/helve/internal/config"
+	"github.com/helve-serve/helve/internal/pyenv"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+func buildCommand() *cobra.Command {
+	var dir, out, python string
+	c := &cobra.Command{
+		Use: "build MODULE:APPLICATION...", Short: "Write a file for applications of Python modules",
+		Long: "Write a file that deploy takes, for applications of Python modules: each deployment with the options that the code sets, as comments. No node is asked.\n" +
+			"One application is called default, several are app1, app2, and so on.",
+		Example: "  helve build app:app -o serve.yaml",
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage("build takes import paths, for example app:app")
+			}
+			ctx, stop := interruptible(c.Context())
+			defer stop()
+			text, err := buildFile(ctx, args, dir, python)
+			if err != nil {
+				return err
+			}
+			if out == "" {
+				_, err = os.Stdout.Write(text)
+				return err
+			}
+			if err := os.WriteFile(out, text, 0o644); err != nil { //nolint:gosec // a file without secrets
+				return err
+			}
+			_, err = fmt.Printf("wrote %s. Deploy it with: helve deploy %s\n", out, out)
+			return err
+		},
+	}
+	c.Flags().StringVarP(&dir, "app-dir", "d", ".", "directory from which modules are imported")
+	c.Flags().StringVarP(&out, "output-path", "o", "", "file to write (default: the standard output)")
+	c.Flags().StringVar(&python, "python", "", "interpreter (default: that of HELVE_PYTHON, of the active environment, or the first one)")
+	NoVariable(c, "app-dir", "output-path", "python")
+	return c
+}
+
+// buildFile is the file for applications of import paths.
+func buildFile(ctx context.Context, paths []string, dir, python string) ([]byte, error) {
+	python, err := builder.Interpreter(python, os.Getenv)
+	if err != nil {
+		return nil, UsageError{err}
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	apps := make([]builder.App, len(paths))
+	for i, path := range paths {
+		name, prefix := "default", "/"
+		if len(paths) > 1 {
+			name = fmt.Sprintf("app%d", i+1)
+			prefix = "/" + name
+		}
+		apps[i] = builder.App{Name: name, ImportPath: path, RoutePrefix: &prefix}
+	}
+	built, failed := make([]config.Built, len(apps)), make([]error, len(apps))
+	e := builder.Environment{Place: pyenv.Place{Interpreter: python, Dir: dir}, Dir: dir, Env: os.Environ()}
+	show := func(text string) { fmt.Fprintln(os.Stderr, text) }
+	builder.Build(ctx, e, apps, builder.Settings{Time: builder.Time, Line: show}, func(i int, b *builder.Built, err error) {
+		if err == nil {
+			built[i], err = builtOf(apps[i], b)
+		}
+		if err != nil {
+			failed[i] = fmt.Errorf("%s: %s", apps[i].ImportPath, strings.TrimPrefix(strings.TrimSpace(err.Error()), apps[i].ImportPath+": "))
+		}
+	})
+	if err := errors.Join(failed...); err != nil {
+		return nil, err
+	}
+	return config.Write(built)
+}
+
+// builtOf is an application of a builder for a file.
+func builtOf(app builder.App, b *builder.Built) (config.Built, error) {
+	c := config.Built{Name: app.Name, RoutePrefix: *app.RoutePrefix, ImportPath: app.ImportPath}
+	for _, d := range b.App.Deployments {
+		options, err := spec.Options{}.Merge(d.Options, spec.FromCode)
+		if err != nil {
+			return c, fmt.Errorf("deployment %q: %w", d.Name, err)
+		}
+		c.Deployments = append(c.Deployments, config.BuiltDeployment{Name: d.Name, Options: options})
+	}
+	return c, nil
+}

@@ -17,7 +17,7 @@ func auditCommand(s Settings) *cobra.Command {
 	r := newReader(s)
 	limit := 100
 	c := &cobra.Command{
-		Use: "audit", Short: "Show who has changed what in a running node", Args: NoArgs,
+		Use: "audit", Short: "Show the changes of a running node, and who has asked for them", Args: NoArgs,
 		Long: "Show the newest changes that people and programs have asked a node for, the oldest first, also those that were refused.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if limit < 1 {

@@ -259,13 +259,16 @@ func outcomeText(a helvetype.ApplyAnswer, waited bool, program string, width int
 		state := ""
 		switch {
 		case o.Error != "":
-			state = "failed: " + strings.TrimSpace(o.Error)
+			state = "failed"
 		case waited && o.Change != "deleted":
 			state = "runs"
 		}
 		rows = append(rows, []string{name, o.Change, revision, state})
 	}
 	writeTable(&b, "", width, nil, rows)
+	for _, name := range slices.Sorted(maps.Keys(a.Applications)) {
+		message(&b, name+": ", "  ", a.Applications[name].Error, width)
+	}
 	switch {
 	case len(rows) == 0:
 		b.WriteString("nothing has changed: the file has no application\n")

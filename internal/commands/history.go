@@ -59,7 +59,8 @@ func historyText(h helvetype.History, width int) string {
 		}
 		notes = append(notes, e.Changes...)
 		if e.Reason != "" {
-			notes = append(notes, e.State+": "+strings.TrimSpace(e.Reason))
+			first, _, _ := strings.Cut(strings.TrimSpace(e.Reason), "\n")
+			notes = append(notes, e.State+": "+first)
 		}
 		rows = append(rows, []string{strconv.Itoa(e.Number), e.At.Local().Format("2006-01-02 15:04:05"), e.State, cmp.Or(e.By, "-"), strings.Join(notes, "\n")})
 	}

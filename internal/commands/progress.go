@@ -44,7 +44,7 @@ func (p *progress) show(ctx context.Context, ready chan<- struct{}) {
 		query := url.Values{"follow": {"true"}, "after": {fmt.Sprint(newest.Next)}}
 		p.node.Lines(ctx, "/events", query, func(line []byte) error { //nolint:errcheck // the request that waits has the error
 			var e helvetype.Event
-			if !p.terminal && json.Unmarshal(line, &e) == nil && e.ID > 0 {
+			if !p.terminal && json.Unmarshal(line, &e) == nil && e.ID > 0 && e.From != e.To { // a state that stays has another message every few seconds
 				fmt.Fprintln(p.out, EventLine(e))
 			}
 			select {

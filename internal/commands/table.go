@@ -95,11 +95,11 @@ func wrapped(text string, width int) (lines []string) {
 			lines = append(lines, line)
 			continue
 		}
-		now := ""
+		now := line[:len(line)-len(strings.TrimLeft(line, " "))] // of a traceback, for example
 		for word := range strings.FieldsSeq(line) {
 			switch {
-			case now == "":
-				now = word
+			case strings.TrimSpace(now) == "":
+				now += word
 			case utf8.RuneCountInString(now)+1+utf8.RuneCountInString(word) <= width:
 				now += " " + word
 			default:

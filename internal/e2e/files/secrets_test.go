@@ -145,6 +145,9 @@ func TestSecretsAreStoredAndShownNowhere(t *testing.T) {
 	if got := get(); got != want {
 		t.Errorf("a replica answers %q, want %q", got, want)
 	}
+	if out, err := helve("config", "build"); err != nil || !strings.Contains(out, "import_path: shop:build") || !strings.Contains(out, "***") {
+		t.Errorf("the configuration: %v\n%s", err, out)
+	}
 	for _, file := range []string{"broken.yaml", "wrong.yaml"} {
 		if out, err := helve("deploy", "--wait", "--keep", file); err == nil || !strings.Contains(out, "with ***") {
 			t.Errorf("%s: %v\n%s", file, err, out)

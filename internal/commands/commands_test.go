@@ -229,7 +229,7 @@ func TestOperations(t *testing.T) { //nolint:paralleltest // the standard output
 		"deploy " + file:              {"apply", []string{"warning: grpc_options has no effect", "shop   changed   revision 4", "helve status -w"}},
 		"deploy --wait " + file:       {"apply", []string{"shop   changed   revision 4   runs"}},
 		"deploy --dry-run " + file:    {"plan", []string{"~ application shop: changed"}},
-		"plan " + file:                {"plan", []string{"- application old: deleted", "~ route_prefix   \"/\" (code) -> \"/shop\" (file): nothing", "~ Ranker: new replicas (the code has changed)", "3 run, 4 wanted", "fit: it wants 8 GPUs", "scaled by anna, and stays so: the file has 2", "~ max_ongoing_requests   5 (default) -> 10 (file): in place", "The plan is for generation 8."}},
+		"plan " + file:                {"plan", []string{"- application old: deleted", "~ route_prefix   \"/\" (code) -> \"/shop\" (file)\n", "~ Ranker: new replicas (the code has changed)", "3 run, 4 wanted", "fit: it wants 8 GPUs", "scaled by anna, and stays so: the file has 2", "~ max_ongoing_requests   5 (default) -> 10 (file): in place", "The plan is for generation 8."}},
 		"plan app:app n=3":            {"plan", nil},
 		"rollback shop 2 -m back":     {"rollback shop 2 back", []string{"revision 4"}},
 		"rollback shop --wait":        {"history shop", []string{"revision 4   runs"}},

@@ -21,11 +21,10 @@ func planText(p helvetype.Plan, width int) string {
 		changes[app.Change]++
 		fmt.Fprintf(&b, "%s application %s: %s\n", sign(app.Change), app.Name, app.Change)
 		values(&b, "    ", app.Fields, width)
-		if app.Change == "unchanged" {
-			continue
-		}
 		for _, d := range app.Deployments {
-			deploymentPlan(&b, d, width)
+			if app.Change != "unchanged" || d.ScaledBy != "" && d.Submitted != d.Next {
+				deploymentPlan(&b, d, width)
+			}
 		}
 	}
 	if len(p.Settings) > 0 {
@@ -63,7 +62,7 @@ func deploymentPlan(b *strings.Builder, d helvetype.DeploymentPlan, width int) {
 	case "unchanged":
 		line += "nothing changes"
 	default:
-		line += cmp.Or(d.Update, "nothing")
+		line += updates(d.Update)
 	}
 	if d.Reason != "" {
 		line += " (" + d.Reason + ")"
@@ -91,6 +90,14 @@ func deploymentPlan(b *strings.Builder, d helvetype.DeploymentPlan, width int) {
 	values(b, "      ", d.Options, width)
 }
 
+// updates says what a change does to the replicas that run.
+func updates(update string) string {
+	if update == "" || update == "nothing" {
+		return "its replicas go on"
+	}
+	return update
+}
+
 // values writes values that change, with where they come from.
 func values(b *strings.Builder, indent string, all []helvetype.ValueChange, width int) {
 	var rows [][]string
@@ -102,7 +109,7 @@ func values(b *strings.Builder, indent string, all []helvetype.ValueChange, widt
 		case empty(v.After):
 			mark, text = "-", side(v.Before, v.BeforeFrom)
 		}
-		if v.Update != "" {
+		if v.Update != "" && v.Update != "nothing" {
 			text += ": " + v.Update
 		}
 		rows = append(rows, []string{mark + " " + v.Path, text})

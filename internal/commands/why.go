@@ -56,7 +56,8 @@ func whyText(e helvetype.Explanation, width int) string {
 			change += " (" + event.To + ")"
 		}
 		if event.Message != "" {
-			change += ": " + strings.TrimSpace(event.Message)
+			first, _, _ := strings.Cut(strings.TrimSpace(event.Message), "\n")
+			change += ": " + first
 		}
 		rows = append(rows, []string{event.Time.Local().Format("15:04:05.000"), event.Object.String(), change})
 	}

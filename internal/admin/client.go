@@ -206,6 +206,9 @@ func (c *Client) send(ctx context.Context, method, target, token string, text []
 	}
 	defer resp.Body.Close()
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if bytes.Contains(b, []byte("HTTP request to an HTTPS server")) { // the answer of a server of net/http
+		return nil, &UnreachableError{c.address, errors.New("it takes TLS only: write https:// in front of the address")}
+	}
 	failed := &helvetype.OperationError{}
 	if json.Unmarshal(b, failed) != nil || failed.Message == "" {
 		failed = &helvetype.OperationError{Message: fmt.Sprintf("%s answers %s: %s", c.address, resp.Status, strings.TrimSpace(string(b)))}

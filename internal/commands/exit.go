@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
@@ -93,6 +94,9 @@ func StatusOf(err error) int {
 func TextOf(err error) string {
 	e, ok := errors.AsType[*helvetype.OperationError](err)
 	if !ok {
+		if errors.As(err, new(x509.UnknownAuthorityError)) {
+			return err.Error() + "\nnext: give --ca with the file of the authority that has signed the certificate of the node"
+		}
 		return err.Error()
 	}
 	var b strings.Builder

@@ -196,7 +196,7 @@ func TestIn(t *testing.T) {
 		}
 		return []byte("# packages\nnumpy==1.26 \\\n  --hash=x # of it\n-c bounds.txt\n\n./wheels/b.whl\n"), nil
 	}
-	if err := f.In("/srv/shop", read); err != nil {
+	if err := f.In(config.Machine{Dir: "/srv/shop", Read: read}); err != nil {
 		t.Fatal(err)
 	}
 	app := f.Applications[0]
@@ -219,11 +219,43 @@ func TestInWithoutItsFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = f.In("/srv", func(path string) ([]byte, error) {
+	err = f.In(config.Machine{Dir: "/srv", Read: func(path string) ([]byte, error) {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
-	})
+	}})
 	if err == nil || !strings.HasPrefix(err.Error(), "f.yaml:6:7: runtime_env.pip: open /srv/none.txt: file does not exist") {
 		t.Error(err)
+	}
+}
+
+// TestInFetches: each archive is fetched once, and one that cannot be has its place.
+func TestInFetches(t *testing.T) {
+	t.Parallel()
+	const file = `applications:
+- import_path: a:app
+  runtime_env: {working_dir: "https://example.com/a.zip", py_modules: ["https://example.com/a.zip", lib]}
+- import_path: b:app
+  name: b
+  route_prefix: /b
+  runtime_env:
+    working_dir: s3://b/c.zip
+`
+	f, err := config.Read("f.yaml", []byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := 0
+	err = f.In(config.Machine{Dir: "/srv", Fetch: func(uri string) (string, error) {
+		calls++
+		if strings.HasPrefix(uri, "s3:") {
+			return "", errors.New("no such scheme")
+		}
+		return "/cache/a.zip", nil
+	}})
+	if err == nil || !strings.HasPrefix(err.Error(), "f.yaml:7:3: runtime_env.working_dir: no such scheme") || calls != 2 {
+		t.Error(calls, err)
+	}
+	if got := string(f.Applications[0].RuntimeEnv); got != `{"py_modules":["/cache/a.zip","/srv/lib"],"working_dir":"/cache/a.zip"}` {
+		t.Error(got)
 	}
 }
 

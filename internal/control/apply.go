@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -14,7 +16,10 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/config"
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/fetch"
+	"github.com/helve-serve/helve/internal/pyenv"
 	"github.com/helve-serve/helve/internal/store"
+	"github.com/helve-serve/helve/internal/worker"
 )
 
 // defaultSource is the source of a request that names none.
@@ -30,7 +35,7 @@ const defaultSource = "default"
 // Without Wait it returns when the store has all applications; a start that fails is in the status then. With Wait it returns when they run or have failed. An error is for a
 // request of which no application was taken.
 func (o *Operator) Apply(ctx context.Context, by helvetype.Author, r helvetype.ApplyRequest) (a helvetype.ApplyAnswer, err error) {
-	file, err := readFile(r)
+	file, err := o.readFile(ctx, r)
 	if err != nil {
 		return a, err
 	}
@@ -88,7 +93,7 @@ func (o *Operator) current(seen uint64) error {
 }
 
 // readFile reads the file of a request, and leaves the one application that the request wants.
-func readFile(r helvetype.ApplyRequest) (*config.File, error) {
+func (o *Operator) readFile(ctx context.Context, r helvetype.ApplyRequest) (*config.File, error) {
 	name := r.Name
 	if name == "" {
 		name = "config"
@@ -97,7 +102,7 @@ func readFile(r helvetype.ApplyRequest) (*config.File, error) {
 	if err != nil {
 		return nil, mistaken(err)
 	}
-	if err := file.In(r.Dir, os.ReadFile); err != nil {
+	if err := file.In(config.Machine{Dir: r.Dir, Read: os.ReadFile, Fetch: func(uri string) (string, error) { return o.fetch(ctx, uri) }}); err != nil {
 		return nil, mistaken(err)
 	}
 	if r.Only == "" {
@@ -115,6 +120,19 @@ func readFile(r helvetype.ApplyRequest) (*config.File, error) {
 		Code:    helvetype.CodeInvalidArgument,
 		Message: fmt.Sprintf("%s: has no application %q; it has %s", name, r.Only, strings.Join(names, ", ")),
 	}
+}
+
+// fetch brings the archive of a URI into the user's cache.
+func (o *Operator) fetch(ctx context.Context, uri string) (string, error) {
+	if !fetch.IsRemote(uri) {
+		scheme, _, _ := strings.Cut(uri, "://")
+		return "", fmt.Errorf("nodes fetch archives from https:// and http://, and nothing from %s://, as in %s; copy it to this machine and give the path", scheme, uri)
+	}
+	cache, err := pyenv.CacheDir(func(name string) string { return worker.Variable(o.set.Program.Env, name) })
+	if err != nil {
+		return "", err
+	}
+	return fetch.Archive(ctx, http.DefaultClient, uri, filepath.Join(cache, "fetched"))
 }
 
 // mistaken is the error for mistakes of a file.

@@ -21,7 +21,7 @@ import (
 // Plan says what Apply would do, and changes nothing. Applications are built for it, as for an apply. An error is for a file in which an application is
 // refused, because a plan that leaves it out would promise too much.
 func (o *Operator) Plan(ctx context.Context, r helvetype.ApplyRequest) (p helvetype.Plan, err error) {
-	file, err := readFile(r)
+	file, err := o.readFile(ctx, r)
 	if err != nil {
 		return p, err
 	}

@@ -251,7 +251,7 @@ func TestInFetches(t *testing.T) {
 		}
 		return "/cache/a.zip", nil
 	}})
-	if err == nil || !strings.HasPrefix(err.Error(), "f.yaml:7:3: runtime_env.working_dir: no such scheme") || calls != 2 {
+	if err == nil || !strings.HasPrefix(err.Error(), "f.yaml:8:18: runtime_env.working_dir: no such scheme") || calls != 2 {
 		t.Error(calls, err)
 	}
 	if got := string(f.Applications[0].RuntimeEnv); got != `{"py_modules":["/cache/a.zip","/srv/lib"],"working_dir":"/cache/a.zip"}` {

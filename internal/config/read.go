@@ -262,7 +262,9 @@ func (r *reader) application(v *value) {
 				app.Args = o.json()
 			}
 		},
-		"runtime_env": func(r *reader, f field) { app.RuntimeEnv = r.environment(f, "", func(string, place) {}) },
+		"runtime_env": func(r *reader, f field) {
+			app.RuntimeEnv = r.environment(f, "", func(option string, at place) { r.file.places[key(app.Name, "", option)] = at })
+		},
 		"deployments": func(_ *reader, f field) { deployments = &f },
 		"logging_config": func(r *reader, f field) {
 			if own := r.logging(f, ""); own != nil {

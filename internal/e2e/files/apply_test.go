@@ -19,6 +19,7 @@ import (
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/node"
+	"github.com/helve-serve/helve/internal/worker"
 )
 
 // place is a node, with a directory in which its operator has modules.
@@ -40,7 +41,7 @@ func newPlace(t *testing.T) *place {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := node.New(node.Settings{Program: host.Program{Path: exe, Env: os.Environ(), Dir: dir}})
+	n := node.New(node.Settings{Program: host.Program{Path: exe, Env: worker.WithVariables(os.Environ(), map[string]string{"HELVE_CACHE": t.TempDir()}), Dir: dir}})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 		defer cancel()

@@ -106,6 +106,8 @@ func (a *application) changingLocked(now time.Time) (all []rollout.Deployment) {
 			default:
 				if of.Live++; r.takesLocked() && r.availableLocked(now).IsZero() {
 					of.Ready++
+				} else if of.Error == "" {
+					of.Error = r.outLocked() // for example, its readiness check fails
 				}
 			}
 		}

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestArchiveOfAWebServer: a file whose working_dir is the URI of an archive, as those of Ray Serve's documentation, runs the modules in it. A new archive
+// TestArchiveOfAWebServer: a file whose working_dir is the URI of an archive, as in Ray Serve's documentation, runs the modules in it. A new archive
 // behind the URI is a change, and the same one is none.
 func TestArchiveOfAWebServer(t *testing.T) {
 	t.Parallel()

@@ -27,7 +27,7 @@ const (
 	markedText     = "the-marked-text"
 )
 
-// secretShop has deployments that print and raise what they should not.
+// secretShop has deployments that print secrets and raise errors with them.
 const secretShop = `
 import os
 from helve import serve

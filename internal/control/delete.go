@@ -4,10 +4,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/config"
 	"github.com/helve-serve/helve/internal/spec"
-	"strings"
 )
 
 // Delete removes an application. It returns when the target is written, not when the last replica has stopped.
@@ -73,7 +74,7 @@ func (ap *apply) obsolete() (names []string) {
 		return nil
 	}
 	for _, name := range ap.o.applications() {
-		if ap.claims[name] != nil {
+		if slices.ContainsFunc(ap.file.Applications, func(app config.Application) bool { return app.Name == name }) {
 			continue
 		}
 		if now, _, ok := ap.o.set.Node.Deployed(name, 0); ok && now.Source == ap.source() {

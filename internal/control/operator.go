@@ -41,6 +41,8 @@ type Operated interface {
 	Restart(app, deployment, replica, by string) error
 	// Readiness has the applications of the node, and says of each whether it answers requests.
 	Readiness() map[string]bool
+	// UseSettings makes settings those of the node; starts says that it has no listener yet. The warnings are about options that it does not take now.
+	UseSettings(s NodeSettings, starts bool) (warnings []string, err error)
 	// BeginDelete takes an application out of the target. The function that it gives drains the application and stops its replicas.
 	BeginDelete(ctx context.Context, app string) (end func(context.Context) error, err error)
 }
@@ -72,6 +74,7 @@ type Operator struct {
 
 	turns    sync.RWMutex // see turn
 	patching sync.Mutex   // held from the look at the overrides of an application until the store has other ones
+	setting  sync.Mutex   // held while settings are read, changed and written
 	claims   claims       // applications that requests build or deploy
 	cache    func() (*pyenv.Cache, error)
 }

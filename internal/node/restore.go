@@ -21,6 +21,9 @@ const restoreTime = 2 * time.Second
 //
 // An application that does not start is tried again for ever. One that cannot be loaded is in the status with the reason, and is tried again too.
 func (n *Node) Restore() (ready <-chan struct{}, err error) {
+	if err := n.operator.RestoreSettings(n.ctx); err != nil {
+		n.log.Error("the settings that files have set are not restored", "error", err)
+	}
 	if err := n.restorer.All(n.ctx, n.wg.Go); err != nil {
 		return nil, err
 	}

@@ -92,7 +92,7 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, x *
 
 // wholePath puts the root path of the proxy in front of the path again, as ASGI servers do.
 func (p *Proxy) wholePath(r *http.Request) *http.Request {
-	root := p.options.RootPath
+	root := p.options.Load().RootPath
 	if root == "" {
 		return r
 	}

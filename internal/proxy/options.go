@@ -65,7 +65,7 @@ func (p *Proxy) external(r *http.Request) *http.Request {
 	if p.trusted != nil {
 		r = p.trusted.Original(r)
 	}
-	if root := p.options.RootPath; root != "" && under(root, r.URL.Path) {
+	if root := p.options.Load().RootPath; root != "" && under(root, r.URL.Path) {
 		r = stripPrefix(root, forwarded.Copy(r))
 	}
 	return r
@@ -78,7 +78,7 @@ func under(prefix, path string) bool {
 
 // External is the prefix of an application as its clients see it: with the root path in front.
 func (p *Proxy) External(prefix string) string {
-	if root := p.options.RootPath; root != "" {
+	if root := p.options.Load().RootPath; root != "" {
 		return root + strings.TrimSuffix(prefix, "/")
 	}
 	return prefix

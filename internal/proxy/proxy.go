@@ -102,7 +102,7 @@ type Settings struct {
 type Proxy struct {
 	log      *slog.Logger
 	limits   clients.Limits
-	options  Options
+	options  atomic.Pointer[Options] // requests read it while SetOptions replaces it
 	trusted  *forwarded.Trusted // nil for no peer
 	access   *accessLog         // nil for none
 	memory   *clients.Memory
@@ -157,14 +157,22 @@ func (p *Proxy) Configure(o Options, idle time.Duration) {
 }
 
 func (p *Proxy) setOptions(o Options) {
-	p.options, p.trusted = o, nil
+	p.options.Store(&o)
+	p.trusted = nil
 	if t, err := forwarded.Networks(o.TrustForwarded); err == nil && len(o.TrustForwarded) > 0 {
 		p.trusted = t
 	}
 }
 
 // Options are the options that hold.
-func (p *Proxy) Options() Options { return p.options }
+func (p *Proxy) Options() Options { return *p.options.Load() }
+
+// SetOptions changes the options that can change while requests are served: the longest time of a request, and the root path. Requests under way keep theirs.
+func (p *Proxy) SetOptions(requestTimeout time.Duration, rootPath string) {
+	o := p.Options()
+	o.RequestTimeout, o.RootPath = requestTimeout, rootPath
+	p.options.Store(&o)
+}
 
 // served is a route, with the data that is the same for all its calls.
 type served struct {
@@ -260,10 +268,10 @@ func (p *Proxy) Announce() { p.draining.Store(true) }
 
 // AwaitDelay waits for the time of the drain delay, or the end of ctx: load balancers send requests elsewhere before the listeners close.
 func (p *Proxy) AwaitDelay(ctx context.Context) {
-	if p.options.DrainDelay <= 0 {
+	if p.options.Load().DrainDelay <= 0 {
 		return
 	}
-	delay := time.NewTimer(p.options.DrainDelay)
+	delay := time.NewTimer(p.options.Load().DrainDelay)
 	defer delay.Stop()
 	select {
 	case <-delay.C:

@@ -25,7 +25,7 @@ const timeoutHeader = "X-Request-Timeout-Seconds"
 
 // timeout is the time that a request may take; 0 for no limit.
 func (p *Proxy) timeout(r *http.Request, route *served) (time.Duration, *call.Error) {
-	limit := shorter(p.options.RequestTimeout, route.timeout)
+	limit := shorter(p.options.Load().RequestTimeout, route.timeout)
 	values := r.Header[timeoutHeader]
 	if len(values) == 0 {
 		return limit, nil

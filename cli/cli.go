@@ -118,7 +118,7 @@ func command(apps []Application) *cobra.Command {
 	} else {
 		rayCompat := pythonCommand("ray-compat MODULE [argument...]", "Run a module, for example pytest, for programs that import ray; serve is the command line of Ray Serve")
 		rayCompat.AddCommand(commands.RayServe(commands.Settings{Program: programName()}, again))
-		root.AddCommand(initCommand(), pythonCommand("ray-check PATH...", "Show the names of Ray that programs use and Helve does not have"),
+		root.AddCommand(initCommand(), buildCommand(), pythonCommand("ray-check PATH...", "Show the names of Ray that programs use and Helve does not have"),
 			rayCompat)
 		root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() } // else a command that does not exist is no mistake
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/internal/builder"
 )
 
 // pythonTarget matches the programs of Python that `run` takes: SCRIPT.py, FILE.yaml, and MODULE:ATTRIBUTE with names of Python.
@@ -77,7 +77,7 @@ sys.exit(0 if importlib.util.find_spec("helve") else 3)
 
 // becomePython replaces this process by the Python package's command line, and returns only if that is not possible.
 func becomePython(args []string) error {
-	python, err := interpreter(os.Getenv, exec.LookPath)
+	python, err := builder.Interpreter("", os.Getenv)
 	if err != nil {
 		return err
 	}
@@ -88,26 +88,4 @@ func becomePython(args []string) error {
 		return fmt.Errorf("%s does not run: %s", python, cmp.Or(strings.TrimSpace(string(out)), err.Error()))
 	}
 	return fmt.Errorf("%s: %w", python, syscall.Exec(python, append([]string{python, "-c", pythonMain}, args...), os.Environ()))
-}
-
-// interpreter is the Python that HELVE_PYTHON names, else of the active virtual environment, else the first one on PATH.
-func interpreter(env func(string) string, look func(string) (string, error)) (string, error) {
-	if named := env("HELVE_PYTHON"); named != "" {
-		python, err := look(named)
-		if err != nil {
-			return "", fmt.Errorf("HELVE_PYTHON=%s: %w", named, err)
-		}
-		return python, nil
-	}
-	if venv := env("VIRTUAL_ENV"); venv != "" {
-		if python, err := look(filepath.Join(venv, "bin", "python")); err == nil {
-			return python, nil
-		}
-	}
-	for _, name := range []string{"python3", "python"} {
-		if python, err := look(name); err == nil {
-			return python, nil
-		}
-	}
-	return "", errors.New("a Python program needs an interpreter: there is no python3 on PATH; name one in HELVE_PYTHON")
 }

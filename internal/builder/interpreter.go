@@ -10,13 +10,16 @@ import (
 // Interpreter finds the Python of applications: the given path, else the path in HELVE_PYTHON, else the Python of the active virtual environment, else the first on
 // PATH. env gives the variables.
 func Interpreter(given string, env func(name string) string) (string, error) {
-	look := func(path string) (string, error) {
+	return interpreter(given, env, func(path string) (string, error) {
 		found, err := exec.LookPath(path)
 		if err != nil {
 			return "", err
 		}
 		return filepath.Abs(found)
-	}
+	})
+}
+
+func interpreter(given string, env func(name string) string, look func(path string) (string, error)) (string, error) {
 	if given != "" {
 		python, err := look(given)
 		if err != nil {

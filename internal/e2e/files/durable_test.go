@@ -1,0 +1,200 @@
+package files_test
+
+import (
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/e2e/fixture"
+	"github.com/helve-serve/helve/internal/kernel"
+)
+
+// service is a durable node of the binary, with the directory of an operator.
+type service struct {
+	t          *testing.T
+	helve      string
+	root, dir  string
+	http, priv string // host and port
+	env        []string
+	keeper     *exec.Cmd
+}
+
+// newService starts a node. The root is short, because paths of sockets have a limit.
+func newService(t *testing.T) *service {
+	t.Helper()
+	root, err := os.MkdirTemp("", "hy") //nolint:usetesting // t.TempDir has the name of the test in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &service{t: t, helve: fixture.Compile(t, "./cmd/helve"), root: root, dir: filepath.Join(root, "shop"), http: freeAddress(t), priv: freeAddress(t)}
+	for _, dir := range []string{s.dir, filepath.Join(root, "run")} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "HELVE_") && !strings.HasPrefix(v, "HELVE_PYTHON=") || strings.HasPrefix(v, "PYTHONPATH=") || strings.HasPrefix(v, "VIRTUAL_ENV=")
+	}), "HELVE_RUNTIME_DIR="+filepath.Join(root, "run"))
+	s.keeper = exec.Command(s.helve, "start", "--state-dir", filepath.Join(root, "state"), "--http", s.http, "--admin", s.priv)
+	s.keeper.Env, s.keeper.Dir, s.keeper.WaitDelay = s.env, root, time.Second
+	s.keeper.SysProcAttr = kernel.Child(syscall.SIGKILL)
+	said, _ := fixture.Launch(t, s.keeper)
+	t.Cleanup(func() {
+		s.keeper.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended
+		said.Ended()
+		if t.Failed() {
+			t.Log(said.Text())
+		}
+		os.RemoveAll(root)
+	})
+	fixture.Eventually(t, func() string {
+		if s.node() == 0 {
+			return "the node does not answer:\n" + said.Text()
+		}
+		return ""
+	})
+	return s
+}
+
+// freeAddress is an address at which nothing listens.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// node is the process of the node that answers; 0 if none does.
+func (s *service) node() int {
+	c, err := admin.Dial(s.priv)
+	if err != nil {
+		return 0
+	}
+	about, err := c.About(s.t.Context())
+	if err != nil {
+		return 0
+	}
+	return about.PID
+}
+
+// command runs a command of an operator in the operator's directory, and gives its output.
+func (s *service) command(args ...string) string {
+	s.t.Helper()
+	cmd := exec.CommandContext(s.t.Context(), s.helve, args...)
+	cmd.Env, cmd.Dir, cmd.WaitDelay = s.env, s.dir, time.Second
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		s.t.Fatalf("helve %s: %v\n%s%s", strings.Join(args, " "), err, out, said.String())
+	}
+	return string(out)
+}
+
+// deploy deploys the file of the directory, and waits until its applications run.
+func (s *service) deploy() helvetype.ApplyAnswer {
+	s.t.Helper()
+	var a helvetype.ApplyAnswer
+	if err := json.Unmarshal([]byte(s.command("deploy", "--wait", "-o", "json", "serve.yaml")), &a); err != nil {
+		s.t.Fatal(err)
+	}
+	return a
+}
+
+func (s *service) write(name, text string) {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// answers waits until a request for a path is answered with a text.
+func (s *service) answers(path, want string) {
+	s.t.Helper()
+	fixture.Eventually(s.t, func() string {
+		request, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://"+s.http+path, nil)
+		if err != nil {
+			return err.Error()
+		}
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return err.Error()
+		}
+		defer answer.Body.Close()
+		b, err := io.ReadAll(answer.Body)
+		if err != nil || string(b) != want {
+			return "it answers " + answer.Status + " " + string(b) + ", and not " + want
+		}
+		return ""
+	})
+}
+
+const counted = `
+from helve import serve
+from words import WORD
+
+@serve.deployment
+class Word:
+    def __call__(self, request):
+        return WORD
+
+app = Word.bind()
+`
+
+// TestDurableFile deploys a directory of modules twice. The node needs the directory no more: it rolls back, and a node that was killed has the application and the
+// settings of the file again.
+func TestDurableFile(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.write("app.py", counted)
+	s.write("words.py", "WORD = 'one'\n")
+	s.write("serve.yaml", "http_options: {root_path: /v1}\napplications: [{name: word, import_path: 'app:app', route_prefix: /word}]\n")
+	if of := s.deploy().Applications["word"]; of.Change != "created" || of.Revision != 1 {
+		t.Fatalf("the first deploy is %+v", of)
+	}
+	s.answers("/v1/word", "one")
+	if of := s.deploy().Applications["word"]; of.Change != "unchanged" || of.Revision != 1 {
+		t.Errorf("the same file again is %+v", of)
+	}
+	s.write("words.py", "WORD = 'two'\n")
+	if of := s.deploy().Applications["word"]; of.Change != "changed" || of.Revision != 2 {
+		t.Errorf("a module that has changed is %+v", of)
+	}
+	s.answers("/v1/word", "two")
+	before := s.node()
+	if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	fixture.Eventually(t, func() string {
+		if now := s.node(); now == 0 || now == before {
+			return "no other node answers"
+		}
+		return ""
+	})
+	s.answers("/v1/word", "two")
+	for _, name := range []string{"app.py", "words.py"} {
+		if err := os.Remove(filepath.Join(s.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.command("rollback", "word", "1")
+	s.answers("/v1/word", "one")
+	s.write("serve.yaml", "applications: []\n")
+	if of := s.deploy().Applications["word"]; of.Change != "deleted" {
+		t.Errorf("an empty file is %+v", of)
+	}
+}

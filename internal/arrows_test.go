@@ -28,7 +28,7 @@ var layers = [][]string{
 	{"internal/instance", "internal/wire", "internal/arena", "internal/clients", "internal/cors", "internal/coding", "internal/forwarded", "internal/sse", "internal/output"},
 	{"internal/codec", "internal/config", "internal/store/storetest", "internal/store/disk"},
 	{"internal/protocol", "internal/store"},
-	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry", "internal/states", "internal/why", "internal/pysource", "internal/devices", "internal/pyenv", "internal/await", "internal/project", "internal/codefile", "internal/pack", "internal/history", "internal/token", "internal/audit", "internal/secret"},
+	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry", "internal/states", "internal/why", "internal/pysource", "internal/devices", "internal/pyenv", "internal/await", "internal/project", "internal/codefile", "internal/pack", "internal/history", "internal/layout", "internal/token", "internal/audit", "internal/secret"},
 	{"internal/kernel", "internal/fetch"},
 	{"helvetype"},
 }

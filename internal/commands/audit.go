@@ -11,6 +11,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/config"
+	"github.com/helve-serve/helve/internal/layout"
 )
 
 func auditCommand(s Settings) *cobra.Command {
@@ -31,7 +32,7 @@ func auditCommand(s Settings) *cobra.Command {
 			if err := node.Get(c.Context(), "/api/v1/audit", url.Values{"limit": {strconv.Itoa(limit)}}, &list); err != nil {
 				return err
 			}
-			return r.print(os.Stdout, list.Entries, func() string { return auditText(list.Entries, widthOf(os.Stdout)) })
+			return r.print(os.Stdout, list.Entries, func() string { return auditText(list.Entries, layout.Width(os.Stdout)) })
 		},
 	}
 	r.flags(c)
@@ -57,7 +58,7 @@ func auditText(entries []helvetype.AuditEntry, width int) string {
 		}
 		rows = append(rows, []string{e.At.Local().Format("2006-01-02 15:04:05"), e.Author.Name, e.Author.Via, text})
 	}
-	writeTable(&b, "", width, []string{"AT", "BY", "VIA", "CHANGE"}, rows)
+	layout.Table(&b, "", width, []string{"AT", "BY", "VIA", "CHANGE"}, rows)
 	return b.String()
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/layout"
 )
 
 func callsCommand(s Settings) *cobra.Command {
@@ -66,7 +67,7 @@ func CallTable(list helvetype.CallList, now time.Time) string {
 		rows = append(rows, []string{ago(now.Sub(c.Since)), string(c.State), c.App + "/" + c.Deployment + "." + cmp.Or(c.Method, "(default)"), cmp.Or(c.Replica, "-"), cmp.Or(c.Origin, "-"), request})
 	}
 	if len(rows) > 0 {
-		writeTable(&b, "", pageWidth, []string{"AGE", "STATE", "METHOD", "REPLICA", "ORIGIN", "REQUEST"}, rows)
+		layout.Table(&b, "", layout.PageWidth, []string{"AGE", "STATE", "METHOD", "REPLICA", "ORIGIN", "REQUEST"}, rows)
 	}
 	switch {
 	case list.Unlisted > 0:

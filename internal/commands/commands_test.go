@@ -20,6 +20,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/layout"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -274,7 +275,7 @@ func TestOperations(t *testing.T) { //nolint:paralleltest // the standard output
 				}
 			}
 			for line := range strings.Lines(text) {
-				if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > pageWidth && strings.Contains(strings.TrimSpace(line), " ") {
+				if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > layout.PageWidth && strings.Contains(strings.TrimSpace(line), " ") {
 					t.Errorf("a line has %d columns: %s", n, line)
 				}
 			}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/layout"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -103,7 +104,7 @@ func (r *reader) effective(ctx context.Context, node *admin.Client, apps []strin
 			if i > 0 {
 				b.WriteString("\n")
 			}
-			effectiveText(&b, e, widthOf(os.Stdout))
+			effectiveText(&b, e, layout.Width(os.Stdout))
 		}
 		return b.String()
 	})
@@ -115,9 +116,9 @@ func effectiveText(b *strings.Builder, e helvetype.EffectiveConfig, width int) {
 	options := func(all []helvetype.EffectiveValue) {
 		rows := make([][]string, 0, len(all))
 		for _, v := range all {
-			rows = append(rows, []string{v.Path, v.From, side(v.Value, "")})
+			rows = append(rows, []string{v.Path, v.From, layout.Value(v.Value, "")})
 		}
-		writeTable(b, "  ", width, []string{"OPTION", "FROM", "VALUE"}, rows)
+		layout.Table(b, "  ", width, []string{"OPTION", "FROM", "VALUE"}, rows)
 	}
 	options(e.Fields)
 	for _, name := range slices.Sorted(maps.Keys(e.Deployments)) {
@@ -165,7 +166,7 @@ func setCommand(s Settings) *cobra.Command {
 				return err
 			}
 			answer := helvetype.ApplyAnswer{Applications: map[string]helvetype.Outcome{of.app: outcome}}
-			if err := r.print(os.Stdout, outcome, func() string { return outcomeText(answer, false, r.program, widthOf(os.Stdout)) }); err != nil {
+			if err := r.print(os.Stdout, outcome, func() string { return outcomeText(answer, false, r.program, layout.Width(os.Stdout)) }); err != nil {
 				return err
 			}
 			return failed(answer.Applications)

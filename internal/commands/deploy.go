@@ -17,6 +17,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/layout"
 )
 
 // source has the flags that make a request of the file, or of the import path, of a deploy or a plan.
@@ -208,7 +209,7 @@ func (r *reader) plan(ctx context.Context, node *admin.Client, request helvetype
 	if err != nil {
 		return err
 	}
-	return r.print(os.Stdout, plan, func() string { return planText(plan, widthOf(os.Stdout)) })
+	return r.print(os.Stdout, plan, func() string { return layout.Plan(plan, layout.Width(os.Stdout)) })
 }
 
 // deploy sends a request, and shows what has become of the applications.
@@ -221,7 +222,7 @@ func (r *reader) deploy(ctx context.Context, node *admin.Client, request helvety
 	if err != nil {
 		return err
 	}
-	if err := r.print(os.Stdout, answer, func() string { return outcomeText(answer, request.Wait, r.program, widthOf(os.Stdout)) }); err != nil {
+	if err := r.print(os.Stdout, answer, func() string { return outcomeText(answer, request.Wait, r.program, layout.Width(os.Stdout)) }); err != nil {
 		return err
 	}
 	return failed(answer.Applications)
@@ -245,7 +246,7 @@ func failed(outcomes map[string]helvetype.Outcome) error {
 func outcomeText(a helvetype.ApplyAnswer, waited bool, program string, width int) string {
 	var b strings.Builder
 	for _, w := range a.Warnings {
-		paragraph(&b, "warning: ", "  ", w, width)
+		layout.Paragraph(&b, "warning: ", "  ", w, width)
 	}
 	var rows [][]string
 	moves := false
@@ -265,7 +266,7 @@ func outcomeText(a helvetype.ApplyAnswer, waited bool, program string, width int
 		}
 		rows = append(rows, []string{name, o.Change, revision, state})
 	}
-	writeTable(&b, "", width, nil, rows)
+	layout.Table(&b, "", width, nil, rows)
 	for _, name := range slices.Sorted(maps.Keys(a.Applications)) {
 		message(&b, name+": ", "  ", a.Applications[name].Error, width)
 	}
@@ -286,7 +287,7 @@ func (r *reader) during(ctx context.Context, node *admin.Client, waits bool, do 
 	followed, end := context.WithCancel(ctx)
 	defer end()
 	shown := make(chan struct{})
-	p := &progress{node: node, out: os.Stderr, terminal: terminal(os.Stderr), width: widthOf(os.Stderr)}
+	p := &progress{node: node, out: os.Stderr, terminal: terminal(os.Stderr), width: layout.Width(os.Stderr)}
 	ready := make(chan struct{})
 	go func() {
 		defer close(shown)

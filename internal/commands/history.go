@@ -14,6 +14,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/layout"
 )
 
 func historyCommand(s Settings) *cobra.Command {
@@ -35,7 +36,7 @@ func historyCommand(s Settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return r.print(os.Stdout, h, func() string { return historyText(h, widthOf(os.Stdout)) })
+			return r.print(os.Stdout, h, func() string { return historyText(h, layout.Width(os.Stdout)) })
 		},
 	}
 	r.flags(c)
@@ -64,7 +65,7 @@ func historyText(h helvetype.History, width int) string {
 		}
 		rows = append(rows, []string{strconv.Itoa(e.Number), e.At.Local().Format("2006-01-02 15:04:05"), e.State, cmp.Or(e.By, "-"), strings.Join(notes, "\n")})
 	}
-	writeTable(&b, "", width, []string{"REVISION", "AT", "STATE", "BY", "NOTES"}, rows)
+	layout.Table(&b, "", width, []string{"REVISION", "AT", "STATE", "BY", "NOTES"}, rows)
 	return b.String()
 }
 
@@ -105,7 +106,7 @@ func rollbackCommand(s Settings) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return r.print(os.Stdout, plan, func() string { return planText(plan, widthOf(os.Stdout)) })
+				return r.print(os.Stdout, plan, func() string { return layout.Plan(plan, layout.Width(os.Stdout)) })
 			}
 			var outcome helvetype.Outcome
 			err = r.during(ctx, node, wait, func(ctx context.Context) (err error) {
@@ -118,7 +119,7 @@ func rollbackCommand(s Settings) *cobra.Command {
 				return err
 			}
 			answer := helvetype.ApplyAnswer{Applications: map[string]helvetype.Outcome{of.app: outcome}}
-			if err := r.print(os.Stdout, outcome, func() string { return outcomeText(answer, wait, r.program, widthOf(os.Stdout)) }); err != nil {
+			if err := r.print(os.Stdout, outcome, func() string { return outcomeText(answer, wait, r.program, layout.Width(os.Stdout)) }); err != nil {
 				return err
 			}
 			return failed(answer.Applications)

@@ -20,6 +20,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/keeper"
+	"github.com/helve-serve/helve/internal/layout"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -91,7 +92,7 @@ func (r *reader) status(ctx context.Context, node *admin.Client, app string, out
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(out, statusTable(about, keeperVersion(ctx, about), in, node.Curl("/calls"), time.Now(), widthOf(os.Stdout)))
+	_, err = io.WriteString(out, statusTable(about, keeperVersion(ctx, about), in, node.Curl("/calls"), time.Now(), layout.Width(os.Stdout)))
 	return err
 }
 
@@ -209,7 +210,7 @@ func statusTable(about admin.About, ofKeeper string, in admin.Instance, curl str
 	if about.Draining {
 		node += ", drains: it ends when its calls have ended"
 	}
-	paragraph(&b, "node: ", "  ", node, width)
+	layout.Paragraph(&b, "node: ", "  ", node, width)
 	fmt.Fprintf(&b, "admin: %s\n", curl)
 	if len(in.Applications) == 0 {
 		b.WriteString("no application runs\n")
@@ -245,7 +246,7 @@ func appTable(b *strings.Builder, name string, app admin.AppDetails, now time.Ti
 		}
 		rows = append(rows, []string{d.Name, string(d.Status), replicas, fmt.Sprint(d.Calls.Queued), fmt.Sprint(d.Calls.Running), fmt.Sprint(d.Calls.Total), fmt.Sprint(d.Calls.Errors)})
 	}
-	writeTable(b, "  ", width, []string{"DEPLOYMENT", "STATUS", "REPLICAS", "QUEUED", "RUNNING", "CALLS", "ERRORS"}, rows)
+	layout.Table(b, "  ", width, []string{"DEPLOYMENT", "STATUS", "REPLICAS", "QUEUED", "RUNNING", "CALLS", "ERRORS"}, rows)
 	for _, d := range inOrder(app) {
 		message(b, "  "+d.Name+": ", "    ", d.Message, width)
 	}
@@ -256,7 +257,7 @@ func appTable(b *strings.Builder, name string, app admin.AppDetails, now time.Ti
 		}
 	}
 	if len(rows) > 0 {
-		writeTable(b, "  ", width, []string{"REPLICA", "STATE", "PID", "AGE", "RESTARTS", ""}, rows)
+		layout.Table(b, "  ", width, []string{"REPLICA", "STATE", "PID", "AGE", "RESTARTS", ""}, rows)
 	}
 }
 
@@ -289,7 +290,7 @@ func message(b *strings.Builder, begin, indent, text string, width int) {
 			fmt.Fprintf(b, "%s... (%d more lines, see -o json)\n", indent, len(lines)-most)
 			return
 		}
-		paragraph(b, begin, indent, line, width)
+		layout.Paragraph(b, begin, indent, line, width)
 		begin = indent
 	}
 }
@@ -350,7 +351,7 @@ func rolloutText(b *strings.Builder, r *helvetype.Rollout, now time.Time, width 
 	if r.Message != "" {
 		text += "; " + r.Message
 	}
-	paragraph(b, "  rollout: ", "    ", text, width)
+	layout.Paragraph(b, "  rollout: ", "    ", text, width)
 }
 
 func at(seconds float64) time.Time { return time.UnixMilli(int64(seconds * 1000)) }

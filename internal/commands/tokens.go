@@ -13,6 +13,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/layout"
 	"github.com/helve-serve/helve/internal/token"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -105,7 +106,7 @@ func tokenList(s Settings) *cobra.Command {
 				for _, t := range list.Tokens {
 					rows = append(rows, []string{t.Name, string(t.Role), t.CreatedAt.Local().Format("2006-01-02 15:04:05")})
 				}
-				writeTable(&b, "", widthOf(os.Stdout), []string{"NAME", "ROLE", "MADE"}, rows)
+				layout.Table(&b, "", layout.Width(os.Stdout), []string{"NAME", "ROLE", "MADE"}, rows)
 				return b.String()
 			})
 		},

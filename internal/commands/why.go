@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/layout"
 )
 
 func whyCommand(s Settings) *cobra.Command {
@@ -33,7 +34,7 @@ func whyCommand(s Settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return r.print(os.Stdout, e, func() string { return whyText(e, widthOf(os.Stdout)) })
+			return r.print(os.Stdout, e, func() string { return whyText(e, layout.Width(os.Stdout)) })
 		},
 	}
 	r.flags(c)
@@ -45,9 +46,9 @@ func whyCommand(s Settings) *cobra.Command {
 // whyText is an explanation for people.
 func whyText(e helvetype.Explanation, width int) string {
 	var b strings.Builder
-	paragraph(&b, "", "  ", e.Sentence, width)
+	layout.Paragraph(&b, "", "  ", e.Sentence, width)
 	if e.Next != "" {
-		paragraph(&b, "next: ", "  ", e.Next, width)
+		layout.Paragraph(&b, "next: ", "  ", e.Next, width)
 	}
 	var rows [][]string
 	for _, event := range e.Timeline {
@@ -63,7 +64,7 @@ func whyText(e helvetype.Explanation, width int) string {
 	}
 	if len(rows) > 0 {
 		b.WriteString("\n")
-		writeTable(&b, "", width, []string{"TIME", "OBJECT", "EVENT"}, rows)
+		layout.Table(&b, "", width, []string{"TIME", "OBJECT", "EVENT"}, rows)
 	}
 	return b.String()
 }

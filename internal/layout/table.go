@@ -1,4 +1,5 @@
-package commands
+// Package layout writes text for people: tables and paragraphs that fit the width of a terminal, and plans.
+package layout
 
 import (
 	"os"
@@ -9,22 +10,22 @@ import (
 )
 
 const (
-	pageWidth  = 80 // of text that is no terminal's
+	PageWidth  = 80 // of text that is no terminal's
 	columnGap  = 3  // 2 where columns are many
 	leastWidth = 24 // of a last column that stays on the line of its row
 )
 
-// widthOf is the width of text for a file: that of a terminal, else 80.
-func widthOf(f *os.File) int {
+// Width is that of text for a file: that of a terminal, else 80.
+func Width(f *os.File) int {
 	if w := kernel.TerminalWidth(f); w >= 40 {
 		return w
 	}
-	return pageWidth
+	return PageWidth
 }
 
-// writeTable writes rows below a header, nil for none. The last column is text: it goes on in further lines below itself where it does not fit into the width,
+// Table writes rows below a header, nil for none. The last column is text: it goes on in further lines below itself where it does not fit into the width,
 // or below its row where the other columns leave no room for it.
-func writeTable(b *strings.Builder, indent string, width int, header []string, rows [][]string) {
+func Table(b *strings.Builder, indent string, width int, header []string, rows [][]string) {
 	all := rows
 	if header != nil {
 		all = append([][]string{header}, rows...)
@@ -112,8 +113,8 @@ func wrapped(text string, width int) (lines []string) {
 	return lines
 }
 
-// paragraph writes a text with a begin in front of its first line and an indent in front of the others.
-func paragraph(b *strings.Builder, begin, indent, text string, width int) {
+// Paragraph writes a text with a begin in front of its first line and an indent in front of the others.
+func Paragraph(b *strings.Builder, begin, indent, text string, width int) {
 	for _, line := range wrapped(text, max(width-max(len(begin), len(indent)), leastWidth)) {
 		b.WriteString(strings.TrimRight(begin+line, " ") + "\n")
 		begin = indent

@@ -1,4 +1,4 @@
-package commands
+package layout
 
 import (
 	"bytes"
@@ -10,11 +10,11 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 )
 
-// planText is a plan for people: new things have a plus in front, deleted ones a minus, and changes a tilde.
-func planText(p helvetype.Plan, width int) string {
+// Plan is a plan for people: new things have a plus in front, deleted ones a minus, and changes a tilde.
+func Plan(p helvetype.Plan, width int) string {
 	var b strings.Builder
 	for _, w := range p.Warnings {
-		paragraph(&b, "warning: ", "  ", w, width)
+		Paragraph(&b, "warning: ", "  ", w, width)
 	}
 	changes := map[string]int{}
 	for _, app := range p.Applications {
@@ -37,7 +37,7 @@ func planText(p helvetype.Plan, width int) string {
 			sums = append(sums, fmt.Sprintf("%d %s", n, change))
 		}
 	}
-	paragraph(&b, "", "  ", fmt.Sprintf("Applications: %s. The plan is for generation %d.", cmp.Or(strings.Join(sums, ", "), "none"), p.Generation), width)
+	Paragraph(&b, "", "  ", fmt.Sprintf("Applications: %s. The plan is for generation %d.", cmp.Or(strings.Join(sums, ", "), "none"), p.Generation), width)
 	return b.String()
 }
 
@@ -67,7 +67,7 @@ func deploymentPlan(b *strings.Builder, d helvetype.DeploymentPlan, width int) {
 	if d.Reason != "" {
 		line += " (" + d.Reason + ")"
 	}
-	paragraph(b, "  ", "      ", line, width)
+	Paragraph(b, "  ", "      ", line, width)
 	replicas := fmt.Sprintf("replicas: %d run, %d wanted", d.Replicas, d.Next)
 	if d.Wanted != d.Next {
 		replicas = fmt.Sprintf("replicas: %d run, %d wanted now, %d after it", d.Replicas, d.Wanted, d.Next)
@@ -82,10 +82,10 @@ func deploymentPlan(b *strings.Builder, d helvetype.DeploymentPlan, width int) {
 		replicas += "; they fit the machine"
 	}
 	if d.Change != "unchanged" || d.Wanted != d.Next || d.ScaledBy != "" {
-		paragraph(b, "      ", "        ", replicas, width)
+		Paragraph(b, "      ", "        ", replicas, width)
 	}
 	if d.ScaledBy != "" && d.Submitted != d.Next {
-		paragraph(b, "      ", "        ", fmt.Sprintf("scaled by %s, and stays so: the file has %d", d.ScaledBy, d.Submitted), width)
+		Paragraph(b, "      ", "        ", fmt.Sprintf("scaled by %s, and stays so: the file has %d", d.ScaledBy, d.Submitted), width)
 	}
 	values(b, "      ", d.Options, width)
 }
@@ -102,25 +102,25 @@ func updates(update string) string {
 func values(b *strings.Builder, indent string, all []helvetype.ValueChange, width int) {
 	var rows [][]string
 	for _, v := range all {
-		mark, text := "~", side(v.Before, v.BeforeFrom)+" -> "+side(v.After, v.AfterFrom)
+		mark, text := "~", Value(v.Before, v.BeforeFrom)+" -> "+Value(v.After, v.AfterFrom)
 		switch {
 		case empty(v.Before):
-			mark, text = "+", side(v.After, v.AfterFrom)
+			mark, text = "+", Value(v.After, v.AfterFrom)
 		case empty(v.After):
-			mark, text = "-", side(v.Before, v.BeforeFrom)
+			mark, text = "-", Value(v.Before, v.BeforeFrom)
 		}
 		if v.Update != "" && v.Update != "nothing" {
 			text += ": " + v.Update
 		}
 		rows = append(rows, []string{mark + " " + v.Path, text})
 	}
-	writeTable(b, indent, width, nil, rows)
+	Table(b, indent, width, nil, rows)
 }
 
 func empty(v json.RawMessage) bool { return len(v) == 0 || string(v) == "null" }
 
-// side is a value with where it comes from. A long value is cut: -o json has all of it.
-func side(v json.RawMessage, from string) string {
+// Value is a value with where it comes from. A long value is cut: -o json has all of it.
+func Value(v json.RawMessage, from string) string {
 	const most = 30
 	text := "none"
 	if !empty(v) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -124,6 +125,8 @@ func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (done protocol.D
 	if done.Left, err = keep(ctx, d.node, &app, r.App.Own); err != nil {
 		return done, err
 	}
+	var unchanged atomic.Bool
+	app.Unchanged = func() { unchanged.Store(true) }
 	deploy := func() error { return d.node.Deploy(ctx, app) }
 	switch {
 	case r.App.EndsWithDriver:
@@ -134,7 +137,7 @@ func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (done protocol.D
 		err = d.wait(ctx, deploy)
 	}
 	at, err := d.deployed(err)
-	done.URL = at.URL
+	done.URL, done.Unchanged = at.URL, unchanged.Load()
 	d.note(r.Op(), app.Graph.App, "", err)
 	return done, err
 }
@@ -210,7 +213,7 @@ func pythonApplication(ctx context.Context, n Node, a protocol.PythonApp) (deplo
 	}
 	var mistakes []error
 	versions := map[string]string{}
-	app := deploy.App{Graph: g, Replace: true, Attempts: true, KeepFailed: true, CodeVersions: versions, Python: host.Python{
+	app := deploy.App{Graph: g, Replace: true, Attempts: true, KeepFailed: true, CodeVersions: versions, Author: helvetype.Author{Name: a.Author, Role: helvetype.RoleDeploy, Via: "driver"}, From: a.Program, Python: host.Python{
 		Interpreter: a.Python, SysPath: a.SysPath, Dir: a.Dir, Env: a.Env, Blob: a.Blob,
 	}}
 	loaded := parts{}

@@ -206,7 +206,7 @@ func (o *Operator) change(ctx context.Context, by helvetype.Author, def deploy.A
 		return r, err
 	}
 	added, over := make(chan struct{}), make(chan error, 1)
-	def.Author, def.Added = by, func() { close(added) }
+	def.Author, def.Added, def.Unchanged = by, func() { close(added) }, nil
 	go func() { over <- o.set.Node.Deploy(context.WithoutCancel(ctx), def) }()
 	select {
 	case <-added:

@@ -85,8 +85,8 @@ func (c *Controller) Deploy(ctx context.Context, def deploy.App) error {
 		return call.EndOf(ctx)
 	}
 	r, err := c.add(ctx, def, record)
-	if err == nil && r == nil && def.Added != nil { // unchanged
-		def.Added()
+	if err == nil && r == nil {
+		def.NoteUnchanged()
 	}
 	if err != nil || r == nil {
 		return err

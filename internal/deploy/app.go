@@ -85,6 +85,8 @@ type App struct {
 	// Added is called when the application is the target, perhaps before anything of it has started. A program that gives it waits for no more, so that the log has the
 	// errors of starts. nil for a program that waits for Deploy.
 	Added func()
+	// Unchanged is called instead of any change if the application runs already as it is described here; before Added. May be nil.
+	Unchanged func()
 }
 
 // KeepBuild keeps the executables of an application by the function, which gives the path of the copy that their workers run: the files may be

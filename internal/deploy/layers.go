@@ -292,6 +292,15 @@ func (a *App) Options() spec.Application {
 	return o
 }
 
+// NoteUnchanged calls the functions of a program whose application runs already.
+func (a *App) NoteUnchanged() {
+	for _, f := range []func(){a.Unchanged, a.Added} {
+		if f != nil {
+			f()
+		}
+	}
+}
+
 // Comparison is an application that is to be deployed beside the one of its name that is deployed now.
 type Comparison struct {
 	Next    App // with the overrides that it inherits

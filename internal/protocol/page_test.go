@@ -107,7 +107,7 @@ func TestPageExamples(t *testing.T) {
 		{protocol.Metrics{Number: 3, Metrics: json.RawMessage(`[{"name":"hits","kind":"counter","help":"","keys":["replica"],"bounds":[],"series":[{"values":["D#1"],"value":5}]}]`)}, protocol.Done{}},
 		{protocol.Deploy{App: protocol.PythonApp{
 			Name: "hello", Ingress: "D", Python: "/usr/bin/python3", SysPath: []string{"/srv"}, Dir: "/srv", Env: map[string]string{"A": "1"}, RuntimeEnv: json.RawMessage(`{"env_vars":{"B":"2"}}`), Blob: []byte("\x80\x05"),
-			Deployments: []protocol.PythonDeployment{{Name: "D", Class: "hello:D", Options: json.RawMessage(`{"num_replicas":2}`), Uses: []string{}, CodeVersion: "5f1a"}},
+			Deployments: []protocol.PythonDeployment{{Name: "D", Class: "hello:D", Options: json.RawMessage(`{"num_replicas":2}`), Uses: []string{}, CodeVersion: "5f1a"}}, Author: "ann@host pid 7", Program: "/srv/hello.py",
 		}}, protocol.Address{URL: "http://127.0.0.1:8000"}},
 		{protocol.DeployBuild{Path: "/srv/ranker", App: "rank", Args: []string{"--top", "3"}, Env: []string{"A=1"}, Dir: "/srv"}, protocol.Address{URL: "http://127.0.0.1:8000"}},
 		{protocol.Delete{Name: "hello"}, protocol.Done{}},

@@ -240,6 +240,9 @@ type PythonApp struct {
 	Deployments []PythonDeployment `json:"deployments"`
 	// Own are the entries of SysPath with modules of the program's own, which a node keeps if its applications outlive it.
 	Own []string `json:"own,omitempty"`
+	// Author is the user, the host and the process of the driver, and Program its file; both are for the history.
+	Author  string `json:"author,omitempty"`
+	Program string `json:"program,omitempty"`
 	// EndsWithDriver says that the application is deleted when the connection of the driver ends.
 	EndsWithDriver bool `json:"ends_with_driver,omitempty"`
 }
@@ -279,6 +282,8 @@ type Deployed struct {
 	URL string `json:"url"` // as in [Address]
 	// Left are paths of the program that a node whose applications outlive it does not keep: the application runs from there.
 	Left []Left `json:"left,omitempty"`
+	// Unchanged says that the application ran already as it was deployed now, and goes on.
+	Unchanged bool `json:"unchanged,omitempty"`
 }
 
 // Left is a directory or file that a node has left where it is.

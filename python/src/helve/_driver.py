@@ -24,7 +24,7 @@ from helve._wire import Connection
 from helve.serve._http_options import Command, HTTPSettings
 from helve.serve._deploying import ControlError, failure
 from helve.serve._deploying import wait as waiting
-from helve.serve._deploying import warn_of_left
+from helve.serve._deploying import unchanged, warn_of_left
 from helve.serve.deployment import Graph
 from helve._errors import RayServeException, ReplicaUnavailableError, TooLargeError
 
@@ -342,6 +342,23 @@ def staying() -> list:
     return sorted(driver.ingress) if driver is not None and driver.durable and not _runtime.in_worker() else []
 
 
+def _author() -> str:
+    """The user, the host and this process, for the history of applications."""
+    try:
+        import pwd
+
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except (ImportError, KeyError):  # a container without a list of users
+        user = str(os.getuid()) if hasattr(os, "getuid") else "user"
+    return f"{user}@{socket.gethostname()} pid {os.getpid()}"
+
+
+def _program() -> str:
+    """The file of this program; "" for a notebook or python -c."""
+    file = sys.argv[0] if sys.argv else ""
+    return os.path.abspath(file) if file and file != "-c" and os.path.exists(file) else ""
+
+
 def _at_exit() -> None:
     try:
         shutdown()
@@ -495,6 +512,7 @@ class Driver:
             "name": graph.app_name, "route_prefix": route_prefix, "ingress": graph.ingress, "python": sys.executable,
             "sys_path": [p or os.getcwd() for p in sys.path], "cwd": os.getcwd(), "env": env, "runtime_env": _environment.merge(_environment.program(), runtime_env),
             "blob": base64.b64encode(dumps(graph.code)).decode(), "deployments": graph.deployments,
+            "author": _author(), "program": _program(),
         }
         if self.durable:
             from helve import _code
@@ -513,6 +531,8 @@ class Driver:
             raise ReplicaUnavailableError(f"{e}; serve.status() says what has become of application {graph.app_name!r}") from None
         if deployed.get("left"):
             warn_of_left(deployed["left"], app["own"])
+        if deployed.get("unchanged"):
+            unchanged(graph.app_name)
         return deployed["url"]
 
     def close(self) -> None:

@@ -84,6 +84,11 @@ def ready(app: str, url: str, driver: Any) -> None:
         _print(f"Application {app!r} is ready, without HTTP.{stays}")
 
 
+def unchanged(app: str) -> None:
+    """Says that a deploy has changed nothing, and has made no revision."""
+    _print(f"Application {app!r} is unchanged: this code runs with these options already.")
+
+
 class Progress:
     """The decision which lines to print. A line comes when the deploy has taken QUIET seconds, and then when its text without the times has
     changed, at most each BETWEEN seconds. A start that fails and is made again is a block of its own, at once.

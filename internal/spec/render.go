@@ -23,15 +23,15 @@ func page() string {
 // layersText is the part of the page about files and overrides.
 const layersText = "\n## Overrides, and the number of replicas\n\n" +
 	"An operator can set options of an application that runs, over those of its file: `helve set shop/Ranker max_ongoing_requests=20`, or PATCH of the REST API with\n" +
-	"`{\"deployments\": {\"Ranker\": {\"max_ongoing_requests\": 20}}}`. Such an override makes a revision, in which the replicas do what the column *change* says.\n" +
+	"`{\"deployments\": {\"Ranker\": {\"max_ongoing_requests\": 20}}}`. Such an override makes a revision, with the effect that the column *change* names.\n" +
 	"null takes an override away: the value of the file, else of the code, else the default holds again. `route_prefix` and `history_limit` of the application can be\n" +
 	"overridden too; the other options of an application come from its file.\n\n" +
 	"An override stays over deploys, until a deploy gives that option another value than the deploy before. For example, the file says 5 and the override\n" +
 	"20. A deploy of the same file keeps 20. A deploy of a file with 8 drops the override, and 8 holds.\n\n" +
-	"The number of replicas follows the same rule. `helve scale shop/Ranker 5` sets it, whatever `num_replicas` is. A deploy sets it only if its `num_replicas` is\n" +
+	"The number of replicas follows the same rule. `helve scale shop/Ranker 5` sets it above `num_replicas`. A deploy sets it only if its `num_replicas` is\n" +
 	"another one than that of the deploy before, and a rollback leaves it. `helve plan` shows both numbers.\n\n" +
 	"A revision keeps its overrides: a rollback brings them back. A deploy that changes neither code nor options makes no revision, and says so.\n" +
-	"`helve config shop --effective` shows each option with its source, and `helve history shop` what each revision has changed.\n"
+	"`helve config shop --effective` shows each option with its source, and `helve history shop` the changes of each revision.\n"
 
 // reference is the part of the page about the options of a deployment.
 func reference[S any](t table[S]) string {
@@ -44,7 +44,7 @@ func reference[S any](t table[S]) string {
 		"policy or its import path, `placement_group_bundles` (their sum becomes `ray_actor_options`), a `runtime_env` in `ray_actor_options`, and configuration\n" +
 		"classes of `helve.serve.config` in place of dicts. In `.options()` a dict replaces the one before as a whole. `gang_scheduling_config`,\n" +
 		"`deployment_actors` and request routers in Python are refused by name. `help(serve.deployment)` has every option.\n\n" +
-		"The column *change* says what a change does to the replicas that run: *nothing* (they hear nothing of it), *in place* (they are told, and go on), or\n" +
+		"The column *change* names the effect of a change on the replicas that run: *nothing* (they hear nothing of it), *in place* (they are told, and go on), or\n" +
 		"*new replicas*.\n\n" +
 		"| option | Go | values | default | change | meaning |\n|---|---|---|---|---|---|\n")
 	tableRows(&b, t)

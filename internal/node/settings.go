@@ -14,9 +14,7 @@ import (
 // UseSettings makes settings those of the node. A node that starts has no listener yet, and takes also the options that cannot change while it serves. The warnings
 // are about options that the node does not take now, each with the way to change it.
 func (n *Node) UseSettings(s control.NodeSettings, starts bool) (warnings []string, err error) {
-	if c, ok := any(n.Controller).(interface{ SetCapacity(percent *float64) }); ok {
-		c.SetCapacity(s.TargetCapacity)
-	}
+	n.SetCapacity(s.TargetCapacity)
 	if s.HTTP == nil {
 		return nil, nil
 	}

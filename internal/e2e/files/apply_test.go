@@ -255,7 +255,7 @@ func TestApplyMistakes(t *testing.T) {
 		"no deployment":    {"import_path: shop:app\n  deployments:\n  - name: Ranke", []string{"serve.yaml:4:", `has no deployment "Ranke"`, "it has Ranker"}},
 		"no reconfigure":   {"import_path: plain:app\n  deployments:\n  - name: Plain\n    user_config: 1", []string{"serve.yaml:5:", "no method reconfigure"}},
 		"an option":        {"import_path: shop:app\n  deployments:\n  - name: Ranker\n    num_replicas: -1", []string{"serve.yaml:5:", "num_replicas"}},
-		"a far directory":  {"import_path: shop:app\n  runtime_env:\n    working_dir: https://example.com/a.zip", []string{"serve.yaml:", "nodes fetch nothing from https://"}},
+		"a far directory":  {"import_path: shop:app\n  runtime_env:\n    working_dir: s3://bucket/a.zip", []string{"serve.yaml:", "s3://"}},
 		"no executable":    {"import_path: exec:/nope/nope#app", []string{"serve.yaml:2:", "there is no executable /nope/nope"}},
 		"no wheel":         {"import_path: shop:app\n  runtime_env: {pip: [/nope/nope.whl]}", []string{"serve.yaml:3:", "nope.whl"}},
 		"not there":        {"import_path: shop:app\n  runtime_env: {working_dir: /nope/dir}", []string{"serve.yaml:3:", "/nope/dir"}},

@@ -116,7 +116,12 @@ func (d *deployment) maxFailures() int {
 	if d.hopeless || !d.now.retries() {
 		return 1
 	}
-	return planner.MaxFailures(d.now.definition.Options.MaxConstructorRetries, d.wanted)
+	n := planner.MaxFailures(d.now.definition.Options.MaxConstructorRetries, d.wanted)
+	if d.hasteLocked() { // a round has no more failures than replicas that change at a time
+		b := d.boundsLocked()
+		n = min(n, planner.RolloutRounds*max(min(b.Surge+b.Unavailable, d.wanted), 1))
+	}
+	return n
 }
 
 func (r *revision) id() string { return strconv.Itoa(r.number) }

@@ -146,6 +146,9 @@ func (d *deployment) targetLocked() planner.Target {
 		Key: planner.Key{App: a.name, Deployment: d.name}, Revision: e.version, Replicas: max(d.placeableLocked()-d.yieldedLocked(), 0),
 		GiveUp: d.maxFailures(), Early: e.host.StartsEarly(),
 	}
+	if d.hasteLocked() {
+		t.GiveUpRounds = planner.RolloutRounds
+	}
 	for _, u := range e.definition.Spec.Uses {
 		t.Uses = append(t.Uses, planner.Key{App: a.name, Deployment: u})
 	}
@@ -163,6 +166,12 @@ func (d *deployment) targetLocked() planner.Target {
 		}
 	}
 	return t
+}
+
+// hasteLocked says that a few rounds of failed starts end the rollout: no new replica of the deployment ever ran, and the revision before serves.
+func (d *deployment) hasteLocked() bool {
+	a := d.app
+	return a.previous != nil && a.previous.ran && a.deployingLocked() && !d.now.ran && d.now.retries() && rollout.Of(d.now.definition.Options, 1).RollBack
 }
 
 // boundsLocked are the bounds of the change of a deployment's replicas.

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -214,6 +215,48 @@ func TestErrorRate(t *testing.T) {
 				if i < 0 || events[i].Inputs["cause"] != "error_rate" || events[i].Inputs["new_calls"] == "0" || events[i].Inputs["from"] != "2" || events[i].Inputs["to"] != "1" {
 					t.Errorf("%d: %v", i, n.reasons())
 				}
+			})
+		})
+	}
+}
+
+// TestFailsEachTime: a revision whose replicas fail in the same way each time goes back after three rounds of starts, not after three starts of each replica.
+func TestFailsEachTime(t *testing.T) {
+	t.Parallel()
+	for _, x := range []struct {
+		name        string
+		set         func(o *spec.Options)
+		least, most int64 // starts
+	}{
+		{"a surge of one", nil, 3, 3},
+		{"two at a time", func(o *spec.Options) { o.Rollout.MaxSurge = "2" }, 3, 6},
+		{"no retries", func(o *spec.Options) { o.MaxConstructorRetries = 1 }, 1, 1},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				n := newTestNode(Settings{})
+				n.closeAfter(t)
+				n.deploy(t, rolled(8, "1", 0, nil))
+				next := rolled(8, "2", 0, x.set)
+				var starts atomic.Int64
+				next.Classes["A"].Construct = func(context.Context) (any, error) {
+					starts.Add(1)
+					return nil, errors.New("a bad config")
+				}
+				before := time.Now()
+				err := n.Deploy(t.Context(), next)
+				if err == nil || !strings.Contains(err.Error(), "a bad config") || !strings.Contains(err.Error(), "stays at revision 1") {
+					t.Error(err)
+				}
+				if took := time.Since(before); took > 5*time.Second { // fake time
+					t.Errorf("it took %s", took)
+				}
+				if n := starts.Load(); n < x.least || n > x.most {
+					t.Errorf("%d starts, want %d to %d", n, x.least, x.most)
+				}
+				synctest.Wait()
+				wantOf(t, "what runs", n.versions(), "map[1:8]")
 			})
 		})
 	}

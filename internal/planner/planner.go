@@ -23,6 +23,9 @@ type Target struct {
 	// GiveUp is the number of failed starts after which a deployment is given up, if no replica of it ever ran; 0 for
 	// never.
 	GiveUp int
+	// GiveUpRounds is the same for rounds of failed starts (see [Failures]); 0 for never. For example, with 3, a rollout whose new replicas fail in the same way each
+	// time goes back after a few seconds, and one failure of three replicas at once is no more than one.
+	GiveUpRounds int
 	// Uses are the deployments that this one calls. No replica of this one starts before each used deployment has had
 	// a ready replica. For example, with A using B and B using C, replicas start in the order C, B, A. Deployments
 	// that use each other in a circle do not wait for each other, and a deployment without a target is not waited
@@ -37,6 +40,9 @@ type Target struct {
 
 // MaxFailures is Ray Serve's limit for [Target].GiveUp: the number of retries, and at most three per replica.
 func MaxFailures(retries, replicas int) int { return min(retries, 3*replicas) }
+
+// RolloutRounds is the number of rounds of failed starts after which the rollout of a deployment has failed, if none of its new replicas ever ran.
+const RolloutRounds = 3
 
 // State is the state of one replica.
 type State uint8
@@ -140,7 +146,7 @@ func Plan(targets []Target, observed []Observed, history map[Key]History, now ti
 			h := history[k]
 			if t := wanted[k]; !t.Early && waits(wanted, live, history, k) {
 				// Plan is called again when a used deployment becomes ready.
-			} else if t.GiveUp > 0 && !h.Ran && h.Failures >= t.GiveUp {
+			} else if !h.Ran && (t.GiveUp > 0 && h.Failures >= t.GiveUp || t.GiveUpRounds > 0 && h.Rounds >= t.GiveUpRounds) {
 				actions = append(actions, GiveUp{k})
 			} else if at := h.delayed(now); !at.IsZero() {
 				later(at)

@@ -184,7 +184,7 @@ func (m *machine) gone() {
 }
 
 // stateFiles are the files that may lie in the state directory of a node that has ended in order.
-var stateFiles = []string{"store.db", "blobs", "code", "node.snap", "logs", "events", "helve-node"}
+var stateFiles = []string{"store.db", "blobs", "code", "node.snap", "logs", "events", "helve-node", "admin.token", "tokens", "audit"}
 
 // noFiles holds that the node has left nothing but its state.
 func (m *machine) noFiles() {

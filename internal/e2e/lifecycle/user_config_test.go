@@ -66,7 +66,7 @@ func TestRefusedConfigsDoNotOutliveAWorker(t *testing.T) {
 		if err == nil {
 			t.Fatal("it was not refused")
 		}
-		fixture.WantText(t, err, "the user config was refused, the one before stays in use", "2 of 2 replicas: Reconfigure: ", "refused")
+		fixture.WantText(t, err, "the user config was refused, the one before stays in use", "replica Picky#", "Reconfigure: refused")
 		says("after a refusal", "second")
 		if d := s.Status().Applications["picky"].Deployments["Picky"]; d.Status != "HEALTHY" {
 			t.Errorf("%+v", d)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -121,10 +122,11 @@ func TestApplicationsHaveTheReferencesShape(t *testing.T) {
 				t.Error(diff)
 			}
 			for field, want := range map[string]any{
-				"proxy_location": "EveryNode", "deploy_mode": "EveryNode", "grpc_options": nil, "target_capacity": nil,
+				"proxy_location": "EveryNode", "grpc_options": nil, "target_capacity": nil,
 				"http_options": map[string]any{"host": "127.0.0.1", "port": 8000.0},
 				"target_groups": []any{map[string]any{
-					"targets": []any{map[string]any{"ip": "127.0.0.1", "port": 8000.0, "name": "local"}}, "route_prefix": "/app", "protocol": "HTTP",
+					"targets":      []any{map[string]any{"ip": "127.0.0.1", "port": 8000.0, "instance_id": "local", "name": "local"}},
+					"route_prefix": "/app", "protocol": "HTTP", "app_name": "app",
 				}},
 			} {
 				if diff := cmp.Diff(want, got[field]); diff != "" {
@@ -134,7 +136,7 @@ func TestApplicationsHaveTheReferencesShape(t *testing.T) {
 			app := got["applications"].(map[string]any)["app"].(map[string]any)
 			for field, want := range map[string]any{
 				"name": "app", "route_prefix": "/app", "docs_path": nil, "status": "UNHEALTHY", "message": "deployment D: killed",
-				"last_deployed_time_s": 1700000000.5, "deployed_app_config": nil, "source": "imperative", "external_scaler_enabled": false, "revision": 4.0,
+				"last_deployed_time_s": 1700000000.5, "deployed_app_config": nil, "source": "imperative", "external_scaler_enabled": false,
 				"deployment_topology": map[string]any{"app_name": "app", "ingress_deployment": "Front", "nodes": map[string]any{
 					"D": map[string]any{"name": "D", "app_name": "app", "is_ingress": false, "outbound_deployments": []any{}},
 					"Front": map[string]any{"name": "Front", "app_name": "app", "is_ingress": true, "outbound_deployments": []any{
@@ -155,16 +157,35 @@ func TestApplicationsHaveTheReferencesShape(t *testing.T) {
 					t.Errorf("%s: %s", field, diff)
 				}
 			}
-			replica := d["replicas"].([]any)[0].(map[string]any)
+			replica, starting := d["replicas"].([]any)[0].(map[string]any), d["replicas"].([]any)[1].(map[string]any)
 			for field, want := range map[string]any{
-				"replica_id": "D#001", "state": "RUNNING", "pid": 77.0, "start_time_s": 1700000000.5, "node_id": "local", "in_node": false,
+				"replica_id": "D#001", "state": "RUNNING", "pid": 77.0, "start_time_s": 1700000000.5, "node_id": "local",
 			} {
 				if diff := cmp.Diff(want, replica[field]); diff != "" {
 					t.Errorf("%s: %s", field, diff)
 				}
 			}
-			if waits := d["replicas"].([]any)[1].(map[string]any)["waits"].(map[string]any); waits["for"] != "its constructor" {
-				t.Errorf("%v", waits)
+			for name, object := range map[string]struct {
+				of     map[string]any
+				fields string // that the reference's schema has
+			}{
+				"instance":   {got, "applications controller_info grpc_options http_options proxies proxy_location target_capacity target_groups"},
+				"app":        {app, "deployed_app_config deployment_topology deployments docs_path external_scaler_enabled last_deployed_time_s message name route_prefix source status"},
+				"deployment": {d, "autoscaling_detail deployment_config message name replicas required_resources status status_trigger target_num_replicas"},
+				"starting":   {starting, "actor_id actor_name log_file_path node_id node_instance_id node_ip pid replica_id start_time_s state worker_id"},
+				"replica":    {replica, "actor_id actor_name log_file_path node_id node_instance_id node_ip pid replica_id start_time_s state worker_id"},
+			} {
+				if fields := strings.Join(slices.Sorted(maps.Keys(object.of)), " "); fields != object.fields {
+					t.Errorf("%s has the fields %s, and the clients of the reference refuse all but %s", name, fields, object.fields)
+				}
+			}
+			var whole Instance
+			if err := client(t, address).Get(t.Context(), "/api/v1/instance", nil, &whole); err != nil {
+				t.Fatal(err)
+			}
+			own := whole.Applications["app"]
+			if own.Revision != 4 || own.Deployments["D"].Calls.Total != 3 || own.Deployments["D"].Replicas[1].Waits.For != "its constructor" || whole.Version != "test" {
+				t.Errorf("Helve's own fields: %+v", own)
 			}
 		})
 	}

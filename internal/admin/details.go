@@ -19,21 +19,21 @@ import (
 )
 
 // Instance is the answer to GET /api/serve/applications/: the reference's ServeInstanceDetails. Its clients find every field that
-// Helve knows of, and null where Helve has no such thing (actors, cluster nodes). The fields at the end of each type are Helve's own.
+// Helve knows of, and null where Helve has no such thing (actors, cluster nodes). The fields at the end of each type are Helve's own: GET /api/v1/instance
+// has these too.
 type Instance struct {
 	ControllerInfo Actor                  `json:"controller_info"`
 	ProxyLocation  string                 `json:"proxy_location"` // "Disabled" without HTTP
 	HTTPOptions    *HTTPOptions           `json:"http_options"`
 	GRPCOptions    *struct{}              `json:"grpc_options"`
 	Proxies        map[string]ProxyStatus `json:"proxies"`
-	DeployMode     string                 `json:"deploy_mode"`
 	Applications   map[string]AppDetails  `json:"applications"`
 	TargetCapacity *float64               `json:"target_capacity"`
 	TargetGroups   []TargetGroup          `json:"target_groups"`
 
 	References *helvetype.References `json:"references,omitempty"`
-	Draining   bool                  `json:"draining"` // the node is closing, and waits for the calls that run
-	Version    string                `json:"version"`  // of the node's program
+	Draining   bool                  `json:"draining,omitzero"` // the node is closing, and waits for the calls that run
+	Version    string                `json:"version,omitzero"`  // of the node's program
 }
 
 // Actor is where a part of the system runs.
@@ -64,13 +64,15 @@ type TargetGroup struct {
 	Targets     []Target `json:"targets"`
 	RoutePrefix string   `json:"route_prefix"`
 	Protocol    string   `json:"protocol"`
+	AppName     string   `json:"app_name"`
 }
 
 // Target is one address of a [TargetGroup].
 type Target struct {
-	IP   string `json:"ip"`
-	Port int    `json:"port"`
-	Name string `json:"name"`
+	IP         string `json:"ip"`
+	Port       int    `json:"port"`
+	InstanceID string `json:"instance_id"`
+	Name       string `json:"name"`
 }
 
 // AppDetails is one application.
@@ -87,7 +89,7 @@ type AppDetails struct {
 	ExternalScaler     bool                         `json:"external_scaler_enabled"`
 	DeploymentTopology *Topology                    `json:"deployment_topology"`
 
-	Revision     int                     `json:"revision"`
+	Revision     int                     `json:"revision,omitzero"`
 	SharedMemory *helvetype.SharedMemory `json:"shared_memory,omitempty"`
 	Rollout      *helvetype.Rollout      `json:"rollout,omitempty"` // nil while there is none
 }
@@ -125,8 +127,8 @@ type DeploymentDetails struct {
 	Replicas          []ReplicaDetails            `json:"replicas"`
 	AutoscalingDetail *struct{}                   `json:"autoscaling_detail"`
 
-	Calls    helvetype.Calls `json:"calls"`
-	Stopping int             `json:"stopping_replicas"` // replicas that finish their calls, and stop then
+	Calls    helvetype.Calls `json:"calls,omitzero"`
+	Stopping int             `json:"stopping_replicas,omitzero"` // replicas that finish their calls, and stop then
 	LastExit *helvetype.Exit `json:"last_exit,omitempty"`
 }
 
@@ -139,7 +141,7 @@ type ReplicaDetails struct {
 	StartTimeS float64                `json:"start_time_s"`
 
 	GPUs         []string                `json:"gpus,omitempty"`
-	InNode       bool                    `json:"in_node"` // its instance is in the process of the node
+	InNode       bool                    `json:"in_node,omitzero"` // its instance is in the process of the node
 	Restarts     int                     `json:"restarts,omitempty"`
 	LastExit     *helvetype.Exit         `json:"last_exit,omitempty"`
 	Unresponsive *helvetype.Unresponsive `json:"unresponsive,omitempty"`
@@ -158,7 +160,36 @@ const (
 
 func (a *Server) applications(c *ask) {
 	a.tag(c)
+	answer(c.w, http.StatusOK, a.instance(c.r.Context(), c.query.Get("api_type")).reference())
+}
+
+// wholeInstance answers with the fields of Helve's own too.
+func (a *Server) wholeInstance(c *ask) {
+	a.tag(c)
 	answer(c.w, http.StatusOK, a.instance(c.r.Context(), c.query.Get("api_type")))
+}
+
+// reference is the instance without the fields that the reference's schema does not have: its clients refuse an answer with other fields.
+func (in Instance) reference() Instance {
+	in.References, in.Draining, in.Version = nil, false, ""
+	apps := make(map[string]AppDetails, len(in.Applications))
+	for name, app := range in.Applications {
+		app.Revision, app.SharedMemory = 0, nil
+		deployments := make(map[string]DeploymentDetails, len(app.Deployments))
+		for d, of := range app.Deployments {
+			of.Calls, of.Stopping, of.LastExit = helvetype.Calls{}, 0, nil
+			replicas := make([]ReplicaDetails, len(of.Replicas))
+			for i, r := range of.Replicas {
+				replicas[i] = ReplicaDetails{Actor: r.Actor, ReplicaID: r.ReplicaID, State: r.State, PID: r.PID, StartTimeS: r.StartTimeS}
+			}
+			of.Replicas = replicas
+			deployments[d] = of
+		}
+		app.Deployments = deployments
+		apps[name] = app
+	}
+	in.Applications = apps
+	return in
 }
 
 func (a *Server) about(c *ask) {
@@ -224,11 +255,11 @@ func (a *Server) instance(ctx context.Context, source string) Instance {
 	host, port := address(a.set.Node.HTTP())
 	here := a.here()
 	in := Instance{
-		ControllerInfo: here, ProxyLocation: "Disabled", DeployMode: "Disabled", Proxies: map[string]ProxyStatus{},
+		ControllerInfo: here, ProxyLocation: "Disabled", Proxies: map[string]ProxyStatus{},
 		Applications: map[string]AppDetails{}, TargetGroups: []TargetGroup{}, Draining: a.set.Node.Draining(), Version: a.set.Version,
 	}
 	if port > 0 {
-		in.ProxyLocation, in.DeployMode = "EveryNode", "EveryNode"
+		in.ProxyLocation = "EveryNode"
 		in.HTTPOptions = &HTTPOptions{host, port}
 		in.Proxies[nodeID] = ProxyStatus{here, "HEALTHY"}
 	}
@@ -247,7 +278,7 @@ func (a *Server) instance(ctx context.Context, source string) Instance {
 		}
 		in.Applications[name] = app
 		if app.RoutePrefix != nil && port > 0 {
-			in.TargetGroups = append(in.TargetGroups, TargetGroup{[]Target{{host, port, nodeID}}, *app.RoutePrefix, "HTTP"})
+			in.TargetGroups = append(in.TargetGroups, TargetGroup{[]Target{{host, port, nodeID, nodeID}}, *app.RoutePrefix, "HTTP", name})
 		}
 	}
 	return in

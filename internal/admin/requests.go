@@ -25,9 +25,9 @@ func appURL(app, deployment, replica, last string) string {
 	return path
 }
 
-// Instance asks for the state of the node as the reference has it.
+// Instance asks for the state of the node as the reference has it, with the fields of Helve's own.
 func (c *Client) Instance(ctx context.Context) (in Instance, err error) {
-	return in, c.Get(ctx, "/api/serve/applications/", nil, &in)
+	return in, c.Get(ctx, "/api/v1/instance", nil, &in)
 }
 
 // Apply is [Operator.Apply].

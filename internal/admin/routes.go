@@ -88,6 +88,7 @@ var (
 		{name: "message", kind: "string", about: "a note for the history"},
 		{name: "wait", kind: "boolean", about: "answer when all applications run or have failed"},
 	}
+	sources = []param{{name: "api_type", kind: "string", words: []string{imperative, declarative}, about: "applications that programs have deployed, or that files have; without it all"}}
 	streams = media{"application/json", "application/jsonl", "text/event-stream"}
 	texts   = media{"text/plain", "application/openmetrics-text"}
 	files   = document{"application/json", "application/yaml"}
@@ -104,7 +105,7 @@ func routes() []route {
 		{method: get, path: "/api/ray/version", operation: "ray_version", role: read, answer: RayVersion{}, serve: (*Server).rayVersion, about: "The version of Ray whose clients the node serves"},
 		{
 			method: get, path: "/api/serve/applications/", operation: "get_serve_instance_details", role: read, answer: Instance{}, serve: (*Server).applications,
-			query: []param{{name: "api_type", kind: "string", words: []string{imperative, declarative}, about: "applications that programs have deployed, or that files have; without it all"}},
+			query: sources,
 			about: "The state of the node and of all applications: the reference's ServeInstanceDetails",
 		},
 		{
@@ -117,6 +118,10 @@ func routes() []route {
 			about: "Set the number of replicas",
 		},
 
+		{
+			method: get, path: "/api/v1/instance", operation: "instance", role: read, answer: Instance{}, serve: (*Server).wholeInstance, query: sources,
+			about: "The reference's details, with those that Helve has beside: calls, restarts, revisions, exits, waits",
+		},
 		{method: get, path: "/api/v1/status", operation: "status", role: read, answer: helvetype.Status{}, serve: (*Server).status, about: "The state of the node and of all applications, as helvetype.Status"},
 		{method: post, path: "/api/v1/apply", operation: "apply_request", role: deploy, changes: true, body: helvetype.ApplyRequest{}, answer: helvetype.ApplyAnswer{}, serve: (*Server).apply, about: "Make the applications of a file the target, with all settings of a deploy"},
 		{

@@ -55,7 +55,7 @@ func statusCommand(s Settings) *cobra.Command {
 	return c
 }
 
-const applicationsPath = "/api/serve/applications/"
+const applicationsPath = "/api/v1/instance"
 
 // status shows the status of an application, or of all where app is "".
 func (r *reader) status(ctx context.Context, node *admin.Client, app string, out io.Writer) error {

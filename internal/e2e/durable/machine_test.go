@@ -141,7 +141,7 @@ func (m *machine) applications() (map[string]admin.AppDetails, error) {
 	ctx, cancel := context.WithTimeout(m.t.Context(), 5*time.Second)
 	defer cancel()
 	var all admin.Instance
-	err := m.admin.Get(ctx, "/api/serve/applications/", nil, &all)
+	err := m.admin.Get(ctx, "/api/v1/instance", nil, &all)
 	return all.Applications, err
 }
 

@@ -149,7 +149,7 @@ func (n *node) application(name string) (a admin.AppDetails, ok, known bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	var all admin.Instance
-	if err := n.admin.Get(ctx, "/api/serve/applications/", nil, &all); err != nil {
+	if err := n.admin.Get(ctx, "/api/v1/instance", nil, &all); err != nil {
 		return a, false, false
 	}
 	a, ok = all.Applications[name]
@@ -213,7 +213,7 @@ func await(ok func() bool) bool {
 func (n *node) report() string {
 	var b strings.Builder
 	var all admin.Instance
-	err := n.admin.Get(context.Background(), "/api/serve/applications/", nil, &all)
+	err := n.admin.Get(context.Background(), "/api/v1/instance", nil, &all)
 	fmt.Fprintf(&b, "error %v\n", err)
 	for name, a := range all.Applications {
 		text, _ := json.MarshalIndent(a.Deployments, "  ", " ")

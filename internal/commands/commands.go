@@ -87,7 +87,7 @@ func (r *reader) dial(ctx context.Context) (*admin.Client, error) {
 		}
 	}
 	if r.address != "" {
-		c, err := admin.Open(r.address, admin.Access{Token: r.token, CA: r.ca, Tokens: ownTokens})
+		c, err := admin.Open(r.address, admin.Access{Token: r.token, CA: r.ca, Tokens: ownTokens(r.address)})
 		if err != nil {
 			return nil, UsageError{fmt.Errorf("--%w", err)}
 		}

@@ -87,7 +87,7 @@ func (p param) schema() object {
 			s["maximum"] = p.max
 		}
 	case p.words != nil:
-		s["enum"] = p.words
+		s["enum"] = append([]string{""}, p.words...) // an empty one is as none
 	}
 	return s
 }

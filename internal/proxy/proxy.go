@@ -103,8 +103,8 @@ type Proxy struct {
 	log      *slog.Logger
 	limits   clients.Limits
 	options  atomic.Pointer[Options] // requests read it while SetOptions replaces it
-	trusted  *forwarded.Trusted // nil for no peer
-	access   *accessLog         // nil for none
+	trusted  *forwarded.Trusted      // nil for no peer
+	access   *accessLog              // nil for none
 	memory   *clients.Memory
 	clients  *clients.Set
 	apps     func() map[string]bool

@@ -190,7 +190,7 @@ func (o *Operator) Rollback(ctx context.Context, by helvetype.Author, app string
 		message = fmt.Sprintf("rollback to revision %d", def.RollbackOf)
 	}
 	def.Message = message
-	return o.change(ctx, by, def, 0)
+	return o.change(ctx, by, def, by.Seen)
 }
 
 // change deploys an application that is there already. It returns when the store has it; the start goes on.
@@ -237,13 +237,21 @@ func (o *Operator) Patch(ctx context.Context, by helvetype.Author, app string, o
 	}
 	o.patching.Lock()
 	defer o.patching.Unlock()
-	def, err := o.patched(app, options)
-	if err != nil {
-		return r, err
+	for attempt := 1; ; attempt++ {
+		def, err := o.patched(app, options)
+		if err != nil {
+			return r, err
+		}
+		def.Message = "options: " + strings.Join(patchedPaths(options), ", ")
+		r, err = o.change(ctx, by, def, seen)
+		if !errors.Is(err, deploy.ErrChanged) || seen != 0 || attempt == patchAttempts { // else the options are put over those of the deploy that has come
+			return r, err
+		}
 	}
-	def.Message = "options: " + strings.Join(patchedPaths(options), ", ")
-	return o.change(ctx, by, def, seen)
 }
+
+// patchAttempts is how often overrides are put over an application anew because another deploy of it has come.
+const patchAttempts = 5
 
 // patched is an application with other overrides.
 func (o *Operator) patched(app string, options json.RawMessage) (def deploy.App, err error) {
@@ -305,7 +313,7 @@ func (o *Operator) patched(app string, options json.RawMessage) (def deploy.App,
 	for _, err := range def.Graph.Validate() {
 		return def, wrong("%s", err)
 	}
-	def.SameCode, def.Replace, def.RollbackOf, def.Restored = true, true, 0, false
+	def.Changes, def.Replace, def.RollbackOf, def.Restored = def.Number, true, 0, false
 	return def, nil
 }
 

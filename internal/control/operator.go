@@ -139,7 +139,7 @@ func refusal(err error) error {
 		}
 	}
 	switch {
-	case errors.Is(err, deploy.ErrSuperseded):
+	case errors.Is(err, deploy.ErrSuperseded), errors.Is(err, deploy.ErrChanged):
 		code = helvetype.CodeAborted
 	case errors.Is(err, deploy.ErrNoRollout), errors.Is(err, deploy.ErrRollout):
 		code = helvetype.CodeFailedPrecondition

@@ -245,6 +245,9 @@ func (c *Controller) admitLocked(def deploy.App) (first *obstacle, _ error) {
 		return nil, deploy.ErrClosing
 	}
 	there := c.apps[g.App]
+	if n := def.Changes; n != 0 && (there == nil || there.current.number != n && there.revisions != n) { // the second: the change has superseded the rollout of its own revision
+		return nil, fmt.Errorf("application %q: revision %d: %w", g.App, n, deploy.ErrChanged)
+	}
 	if there == nil || there.status != helvetype.ApplicationDeleting { // one that is being deleted is waited for
 		if err := c.unroutableLocked(there, g); err != nil { // before anything changes for a deploy that is refused
 			return nil, err

@@ -88,7 +88,9 @@ func (c *Controller) Deployed(app string, revision int) (now deploy.App, then *d
 	if def, kept := a.defs[revision]; kept {
 		then = &def
 	}
-	return a.current.def, then, true
+	now = a.current.def
+	now.Number, now.Changes = a.current.number, 0
+	return now, then, true
 }
 
 // NoteUnstored records that the store has refused a change of an application.

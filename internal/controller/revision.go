@@ -185,7 +185,7 @@ func (a *application) newDeploymentLocked(name string) *deployment {
 func (d *deployment) continueLocked(e *deploymentRevision) {
 	last := d.now
 	e.config.Current = d.newConfigLocked(e.config.Current.Value)
-	if last == nil || !e.revision.def.SameCode && (last.code == "" || last.code != e.code) || spec.MostUpdate(spec.Changes(last.definition.Options, e.definition.Options)) >= spec.NewReplicas {
+	if last == nil || e.revision.def.Changes != last.revision.number && (last.code == "" || last.code != e.code) || spec.MostUpdate(spec.Changes(last.definition.Options, e.definition.Options)) >= spec.NewReplicas {
 		return
 	}
 	if last.config.Current.Value != nil && e.config.Current.Value == nil { // a replica cannot be told that it has none any more

@@ -227,7 +227,7 @@ func (c *Controller) undoChange(app string, ch *change, why string) error {
 			return err
 		}
 	}
-	def.RollbackOf, def.Replace, def.Restored, def.Added, def.Undoes = uint64(ch.From), true, false, func() {}, &deploy.Undo{Revision: ch.To, Reason: why}
+	def.RollbackOf, def.Replace, def.Restored, def.Changes, def.Added, def.Undoes = uint64(ch.From), true, false, 0, func() {}, &deploy.Undo{Revision: ch.To, Reason: why}
 	def.Author, def.Message = helvetype.Author{Name: "helve"}, fmt.Sprintf("automatic rollback of revision %d", ch.To)
 	return c.Deploy(c.ctx, def)
 }

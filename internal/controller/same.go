@@ -11,7 +11,7 @@ import (
 // inherit puts the overrides of the application as it is deployed now over one that is about to take its place ([deploy.App.Inherit]).
 func (c *Controller) inherit(def *deploy.App) error {
 	now, _, ok := c.Deployed(def.Graph.App, 0)
-	if !ok || def.RollbackOf != 0 || def.SameCode || def.Restored {
+	if !ok || def.RollbackOf != 0 || def.Changes != 0 || def.Restored {
 		return nil
 	}
 	return def.Inherit(&now)
@@ -55,7 +55,7 @@ func (a *application) sameCodeLocked(def *deploy.App) map[string]bool {
 			continue
 		}
 		_, placed := def.Place(s, a.hosts, set)
-		same[s.Name] = def.SameCode || placed.Code != "" && placed.Code == d.now.code
+		same[s.Name] = def.Changes == d.now.revision.number || placed.Code != "" && placed.Code == d.now.code
 	}
 	return same
 }

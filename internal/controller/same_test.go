@@ -6,8 +6,10 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/rollout"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/store"
 )
@@ -71,7 +73,7 @@ func TestOverridesInPlace(t *testing.T) {
 		if errs := now.Override(map[string]json.RawMessage{"A": json.RawMessage(`{"max_ongoing_requests": 20}`)}); len(errs) > 0 {
 			t.Fatal(errs)
 		}
-		now.SameCode = true
+		now.Changes = now.Number
 		n.deploy(t, now)
 		n.wantRunning(t, "overridden", 2)
 		still := false
@@ -88,6 +90,95 @@ func TestOverridesInPlace(t *testing.T) {
 		}
 		if r := record(t, s, store.RevisionKey("app", 3)); len(r.Overrides) != 1 {
 			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// TestChangeOfRollout: a change of the options of a revision that is still rolled out takes its place with its code. The replicas of the revision before, to which the
+// application has gone back for a moment, are none of it.
+func TestChangeOfRollout(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(Settings{Store: store.NewMemory()})
+		n.closeAfter(t)
+		n.deploy(t, ofVersion("", 1, nil))
+		before := n.running("app", "A")[0].id
+		loaded := make(chan struct{})
+		second := make(chan error, 1)
+		go func() { second <- n.Deploy(t.Context(), ofVersion("", 1, func() error { <-loaded; return nil })) }()
+		synctest.Wait()
+		now, _, _ := n.Deployed("app", 0)
+		if errs := now.Override(map[string]json.RawMessage{"A": json.RawMessage(`{"max_ongoing_requests": 20}`)}); len(errs) > 0 {
+			t.Fatal(errs)
+		}
+		now.Changes = now.Number
+		third := make(chan error, 1)
+		go func() { third <- n.Deploy(t.Context(), now) }()
+		synctest.Wait()
+		close(loaded)
+		if err := <-second; !errors.Is(err, deploy.ErrSuperseded) {
+			t.Error(err)
+		}
+		if err := <-third; err != nil {
+			t.Fatal(err)
+		}
+		n.wantRunning(t, "after the change", 1)
+		if n.running("app", "A")[0].id == before {
+			t.Error("a replica with the code of revision 1 stands for revision 3, which has the code of 2")
+		}
+	})
+}
+
+// TestChangeOfFormer: a change of the options of a revision that another deploy has replaced since is refused, and so is one of an application that was deleted: the
+// deploy and the delete would else be undone.
+func TestChangeOfFormer(t *testing.T) {
+	t.Parallel()
+	for name, since := range map[string]func(*testing.T, *testNode){
+		"deployed": func(t *testing.T, n *testNode) { n.deploy(t, ofVersion("2", 1, nil)) },
+		"deleted": func(t *testing.T, n *testNode) {
+			if err := n.Delete(t.Context(), "app"); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				n := newTestNode(Settings{Store: store.NewMemory()})
+				n.closeAfter(t)
+				n.deploy(t, ofVersion("1", 1, nil))
+				now, _, _ := n.Deployed("app", 0)
+				now.Changes = now.Number
+				since(t, n)
+				if err := n.Deploy(t.Context(), now); !errors.Is(err, deploy.ErrChanged) {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// TestUndoOfChange: an automatic rollback to a revision that was a change of options starts replicas with its code.
+func TestUndoOfChange(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(Settings{Store: store.NewMemory()})
+		n.closeAfter(t)
+		n.deploy(t, ofVersion("", 1, nil))
+		now, _, _ := n.Deployed("app", 0)
+		now.Changes = now.Number
+		n.deploy(t, now)
+		n.mu.Lock()
+		good := n.apps["app"].current
+		n.mu.Unlock()
+		n.deploy(t, ofVersion("", 1, nil))
+		bad := n.running("app", "A")[0].id
+		if err := n.undoChange("app", &change{Rollout: rollout.New(good.number, good.number+1, 0, false, time.Now()), from: good}, "too many calls fail"); err != nil {
+			t.Fatal(err)
+		}
+		n.wantRunning(t, "after the rollback", 1)
+		if n.running("app", "A")[0].id == bad {
+			t.Error("the replica of the bad revision serves on")
 		}
 	})
 }

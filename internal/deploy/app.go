@@ -73,8 +73,12 @@ type App struct {
 	Submitted json.RawMessage
 	// Layers has the overrides that the options of Graph have, and the options below.
 	Layers Layers
-	// SameCode says that the code is that of the revision that runs, as when an operator changes options: replicas go on also if nothing else identifies the code.
-	SameCode bool
+	// Changes is the number of the revision whose options this application changes, and whose code it has; 0 for others. Replicas of that revision go on also if nothing
+	// else identifies the code. The deploy is refused with [ErrChanged] if another revision is the target by then. For example, an operator sets an option of
+	// revision 3 while another deploys 4: the change is refused, because it would bring back the code of 3.
+	Changes int
+	// Number is that of the revision, of an application that is deployed; 0 for others. A deploy does not look at it.
+	Number int
 	// RollbackOf is the revision that this application repeats; 0 for none. The numbers of replicas stay then.
 	RollbackOf uint64
 	// Undoes is for an automatic rollback: the revision that has failed after its rollout. nil for others.

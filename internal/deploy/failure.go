@@ -15,6 +15,9 @@ var ErrClosing = errors.New("the node is closing") //nolint:gochecknoglobals // 
 // ErrSuperseded is the error of a deploy that was under way when another one of the same application came: the last deploy wins.
 var ErrSuperseded = errors.New("another deploy has taken its place") //nolint:gochecknoglobals // a constant
 
+// ErrChanged is the error of a change of the options of a revision that is not the target any more: see [App.Changes].
+var ErrChanged = errors.New("another deploy has taken its place since its options were read") //nolint:gochecknoglobals // a constant
+
 // The errors of changes of a rollout: the application has none that goes on or could be resumed, or has one and must have none.
 var (
 	ErrNoRollout = errors.New("no rollout goes on")     //nolint:gochecknoglobals // a constant

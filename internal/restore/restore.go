@@ -352,7 +352,7 @@ func (r *Restorer) Former(ctx context.Context, app string, number int) (def depl
 		}
 		then = &loaded
 	}
-	then.RollbackOf, then.Replace, then.Added, then.Unchanged, then.SameCode = uint64(number), true, nil, nil, false
+	then.RollbackOf, then.Replace, then.Added, then.Unchanged, then.Changes = uint64(number), true, nil, nil, 0
 	if ok {
 		then.Source = now.Source // the application belongs to the file that it belonged to
 	}

@@ -18,10 +18,15 @@ func (o *Operator) Delete(ctx context.Context, by helvetype.Author, app string) 
 		return err
 	}
 	defer done()
+	return o.deleteOne(ctx, by, app)
+}
+
+// deleteOne is Delete within a turn.
+func (o *Operator) deleteOne(ctx context.Context, by helvetype.Author, app string) error {
 	if _, there := o.set.Node.Readiness()[app]; !there {
 		return &helvetype.OperationError{Code: helvetype.CodeNotFound, Message: o.set.Node.Missing(app).Error(), Next: "helve status lists the applications"}
 	}
-	o.claims.take(app, by.Name) // a build of it that is under way is given up
+	o.claims.release(app, o.claims.take(app, by.Name)) // a build of it that is under way is given up
 	return refusal(o.beginDelete(ctx, app))
 }
 
@@ -41,9 +46,14 @@ func (o *Operator) beginDelete(ctx context.Context, app string) error {
 
 // Shutdown deletes all applications. The node goes on, empty.
 func (o *Operator) Shutdown(ctx context.Context, by helvetype.Author) error {
+	done, err := o.turn(by.Seen) // one for all: each delete is another generation
+	if err != nil {
+		return err
+	}
+	defer done()
 	var failed []string
 	for _, app := range o.applications() {
-		err := o.Delete(ctx, by, app)
+		err := o.deleteOne(ctx, by, app)
 		if e, gone := err.(*helvetype.OperationError); gone && e.Code == helvetype.CodeNotFound { //nolint:errorlint // Delete makes it
 			err = nil // another operator has deleted it
 		}

@@ -12,10 +12,15 @@ import (
 // Restart replaces replicas by new ones of the same revision, within the budgets of rollouts: those of an application, of one deployment if that is not "", or
 // one replica if that is not "".
 func (o *Operator) Restart(_ context.Context, by helvetype.Author, app, deployment, replica string) error {
+	done, err := o.turn(by.Seen)
+	if err != nil {
+		return err
+	}
+	defer done()
 	if err := o.absent(app, deployment); err != nil {
 		return err
 	}
-	err := o.set.Node.Restart(app, deployment, replica, by.Name)
+	err = o.set.Node.Restart(app, deployment, replica, by.Name)
 	if err != nil && replica != "" && !o.runs(app, replica) {
 		return &helvetype.OperationError{Code: helvetype.CodeNotFound, Message: err.Error(), Next: "helve status " + app}
 	}
@@ -34,6 +39,11 @@ func (o *Operator) runs(app, replica string) bool {
 
 // Pause stops the rollout of an application where it is, and Resume goes on with it.
 func (o *Operator) Pause(ctx context.Context, by helvetype.Author, app string) error {
+	done, err := o.turn(by.Seen)
+	if err != nil {
+		return err
+	}
+	defer done()
 	if err := o.absent(app, ""); err != nil {
 		return err
 	}
@@ -42,6 +52,11 @@ func (o *Operator) Pause(ctx context.Context, by helvetype.Author, app string) e
 
 // Resume goes on with a rollout that Pause has stopped, and ends the wait of a step.
 func (o *Operator) Resume(ctx context.Context, by helvetype.Author, app string) error {
+	done, err := o.turn(by.Seen)
+	if err != nil {
+		return err
+	}
+	defer done()
 	if err := o.absent(app, ""); err != nil {
 		return err
 	}

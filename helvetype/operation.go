@@ -281,10 +281,12 @@ type AuditEntry struct {
 
 // LogQuery chooses lines of logs.
 type LogQuery struct {
-	// App, Deployment and Replica choose the writer; "" is for all.
-	App        string `json:"app,omitempty"`
+	// App is the application of the writer; "" for all.
+	App string `json:"app,omitempty"`
+	// Deployment is the deployment of the writer; "" for all.
 	Deployment string `json:"deployment,omitempty"`
-	Replica    string `json:"replica,omitempty"`
+	// Replica is the id of the writer; "" for all.
+	Replica string `json:"replica,omitempty"`
 	// Tail is the number of the newest lines to begin with; 0 for all that are kept, less than 0 for none.
 	Tail int `json:"tail,omitempty"`
 	// Follow says that lines to come are wanted too, until the reader ends.
@@ -293,8 +295,12 @@ type LogQuery struct {
 
 // NodeSettings are the settings of a node that files set: the fields of a file beside its applications, with the names of Ray Serve.
 type NodeSettings struct {
-	ProxyLocation  string          `json:"proxy_location"`
-	HTTPOptions    json.RawMessage `json:"http_options"`
-	LoggingConfig  json.RawMessage `json:"logging_config"`
-	TargetCapacity *float64        `json:"target_capacity"`
+	// ProxyLocation says on which nodes requests of HTTP are taken. A node of its own has one place for it.
+	ProxyLocation string `json:"proxy_location"`
+	// HTTPOptions are the options of HTTP, as JSON.
+	HTTPOptions json.RawMessage `json:"http_options"`
+	// LoggingConfig is what is logged, as JSON.
+	LoggingConfig json.RawMessage `json:"logging_config"`
+	// TargetCapacity is the percentage of all numbers of replicas that runs; null for 100.
+	TargetCapacity *float64 `json:"target_capacity"`
 }

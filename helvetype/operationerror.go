@@ -28,14 +28,17 @@ type OperationError struct {
 
 // Mistake is a mistake in a file.
 type Mistake struct {
-	// File is the name of the file. Line and Column are numbered from 1; 0 where there is none.
-	File   string `json:"file,omitempty"`
-	Line   int    `json:"line,omitempty"`
-	Column int    `json:"column,omitempty"`
+	// File is the name of the file.
+	File string `json:"file,omitempty"`
+	// Line is the number of the line, from 1; 0 for none.
+	Line int `json:"line,omitempty"`
+	// Column is the place in the line, from 1; 0 for none.
+	Column int `json:"column,omitempty"`
 	// Path is the path of the field, for example "applications[0].deployments[1].num_replicas".
 	Path string `json:"path,omitempty"`
-	// Message says what is wrong, and Excerpt has the line of the file with a caret below the place.
+	// Message says what is wrong.
 	Message string `json:"message"`
+	// Excerpt has the line of the file with a caret below the place.
 	Excerpt string `json:"excerpt,omitempty"`
 }
 

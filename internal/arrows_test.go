@@ -28,7 +28,7 @@ var layers = [][]string{
 	{"internal/instance", "internal/wire", "internal/arena", "internal/clients", "internal/cors", "internal/coding", "internal/forwarded", "internal/sse", "internal/output"},
 	{"internal/codec", "internal/config", "internal/store/storetest", "internal/store/disk"},
 	{"internal/protocol", "internal/store"},
-	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry", "internal/states", "internal/why", "internal/pysource", "internal/devices", "internal/pyenv", "internal/await", "internal/project", "internal/codefile", "internal/pack", "internal/history", "internal/layout", "internal/token", "internal/audit", "internal/secret"},
+	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry", "internal/states", "internal/why", "internal/pysource", "internal/devices", "internal/pyenv", "internal/await", "internal/project", "internal/codefile", "internal/pack", "internal/history", "internal/layout", "internal/token", "internal/audit", "internal/secret", "internal/agenda"},
 	{"internal/kernel", "internal/fetch"},
 	{"helvetype"},
 }
@@ -41,6 +41,7 @@ var only = map[string][]string{
 	"internal/codec/pickle": {},
 	"internal/plan":         {"internal/secret", "internal/spec"},
 	"internal/planner":      {},
+	"internal/agenda":       {},
 	"internal/rollout":      {"internal/spec"},
 	"internal/probe":        {"internal/spec"},
 	"internal/ejection":     {},

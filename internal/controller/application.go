@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/agenda"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
@@ -34,8 +35,9 @@ type application struct {
 	revisions   int                        // so far
 	defs        map[int]deploy.App         // as they were deployed, by revision, where the store does not have their code: see [Controller.Rollback]
 	restored    bool                       // a node before this one has run it
-	stale       bool                       // the loop has not looked since the last change: see [application.wakeLocked]
-	wake        time.Time                  // when the loop looks without a change; zero for never
+	agenda      agenda.Agenda[*deployment] // the deployments at which the loop has to look: see [application.wakeLocked]
+	tidy        bool                       // nothing is left of other revisions than current
+	unwell      map[string]*deployment     // deployments whose state is another than HEALTHY, by name
 	current     *revision                  // the revision that runs, or should
 	previous    *revision                  // the revision that a change began from; nil while there is no change
 	change      *change                    // the rollout, and for a while after it; nil while there is none
@@ -280,7 +282,7 @@ func (c *Controller) addLocked(def deploy.App, identity string, there *applicati
 	g := def.Graph
 	a := there
 	if a == nil {
-		a = &application{c: c, name: g.App, deployments: map[string]*deployment{}, defs: map[int]deploy.App{}, hosts: c.workers.NewApp(g.App), gone: make(chan struct{}), keeping: make(chan struct{})}
+		a = &application{c: c, name: g.App, deployments: map[string]*deployment{}, unwell: map[string]*deployment{}, defs: map[int]deploy.App{}, hosts: c.workers.NewApp(g.App), gone: make(chan struct{}), keeping: make(chan struct{})}
 		a.ctx, a.cancel = context.WithCancelCause(c.ctx)
 		c.apps[a.name] = a
 	}

@@ -127,7 +127,7 @@ func New(s Settings) *Controller {
 	return c
 }
 
-// Wake makes the loop look at the applications that have changed: see [application.wakeLocked]. It may be called with or without the controller's mutex.
+// Wake makes the loop look at the applications and deployments that have changed: see [application.wakeLocked]. It may be called with or without the controller's mutex.
 func (c *Controller) Wake() {
 	select {
 	case c.kick <- struct{}{}:
@@ -136,11 +136,27 @@ func (c *Controller) Wake() {
 	c.file.Change()
 }
 
-// wakeLocked makes the loop look at the application, after a change that may ask for another replica, or for one less. The loop looks at no other: for example,
-// with a hundred applications a replica that ends costs as much as with one.
+// wakeLocked makes the loop look at the whole application, after a change that may ask for other replicas of any deployment. The loop looks at no other
+// application: for example, with a hundred applications a replica that ends costs as much as with one.
 func (a *application) wakeLocked() {
-	a.stale = true
+	a.agenda.ChangeAll()
 	a.c.Wake()
+}
+
+// wakeLocked makes the loop look at the deployment, after a change that may ask for another replica of it, or for one less. The loop looks at no other deployment,
+// but for those that wait for the ones that they use: with a thousand deployments a replica that ends costs as much as with ten.
+func (d *deployment) wakeLocked() {
+	d.changedLocked()
+	d.app.c.Wake()
+}
+
+// changedLocked is wakeLocked for a change after which the loop is woken anyway.
+func (d *deployment) changedLocked() {
+	if a := d.app; a.deployments[d.name] == d {
+		a.agenda.Change(d)
+	} else { // another has its name by now
+		a.agenda.ChangeAll()
+	}
 }
 
 // loop asks the planner for the replicas that are missing or too many, and starts and stops those.
@@ -186,42 +202,74 @@ func (c *Controller) applyLocked(now time.Time) (wake time.Time, behind []*repli
 		return until, nil
 	}
 	for _, a := range c.sortedLocked() {
-		if a.stale || !a.wake.IsZero() && !a.wake.After(now) {
+		if a.agenda.Due(now) {
 			behind = append(behind, a.applyLocked(now)...)
 		}
-		if !a.wake.IsZero() && (wake.IsZero() || a.wake.Before(wake)) {
-			wake = a.wake
-		}
+		wake = earliest(wake, a.agenda.Next())
 	}
 	return wake, behind
+}
+
+// steadyLocked says that the application does not change from one revision to another, and does not end: a change of one deployment concerns no other.
+func (a *application) steadyLocked() bool {
+	return a.tidy && a.status == helvetype.ApplicationRunning && a.previous == nil && a.change == nil && a.failure == nil && !a.deleted
 }
 
 // applyLocked brings the replicas of the application closer to its target. The result behind has the replicas that have the options of another revision than their own.
 func (a *application) applyLocked(now time.Time) (behind []*replica) {
 	c := a.c
-	a.stale = false
-	a.noteAllLocked() // before the actions, which events may cause
-	defer a.noteAllLocked()
-	looked := a.rollOutLocked(now)
-	targets, observed, history, ready := a.observeLocked(now)
-	actions, wake := planner.Plan(targets, observed, history, now)
-	a.wake = earliest(wake, looked, ready)
-do:
-	for _, act := range actions {
-		switch act := act.(type) {
+	of, all := a.agenda.Take(now, !a.steadyLocked())
+	if all {
+		of = a.sortedLocked()
+	} else {
+		slices.SortFunc(of, func(x, y *deployment) int { return strings.Compare(x.name, y.name) })
+	}
+	a.noteTheseLocked(of) // before the actions, which events may cause
+	if all {
+		a.agenda.WakeAll(a.rollOutLocked(now))
+		a.tidyLocked()
+		of = a.sortedLocked() // some may have ended
+	}
+	defer func() { a.noteTheseLocked(of) }()
+	if a.status == helvetype.ApplicationRunning {
+		a.hosts.EndIdle(a.current.goKeys)
+	}
+	c.doLocked(a, a.planLocked(of, now), now)
+	c.settleLocked(a.current) // also of a revision without replicas, which is ready at once
+	for _, d := range of {
+		d.rankLocked()
+		for _, r := range d.replicas {
+			if r.state == helvetype.ReplicaRunning && r.applied != r.of {
+				behind = append(behind, r)
+			}
+		}
+	}
+	return behind
+}
+
+// step is an action of the planner for a deployment.
+type step struct {
+	*deployment
+	planner.Action
+}
+
+// doLocked starts and stops replicas.
+func (c *Controller) doLocked(a *application, steps []step, now time.Time) {
+	for _, s := range steps {
+		d := s.deployment
+		switch act := s.Action.(type) {
 		case planner.Start:
-			if a.deleted || a.failure != nil || a.deployments[act.Deployment] == nil {
+			if a.deleted || a.failure != nil || a.deployments[d.name] != d {
 				continue
 			}
 			for range act.Count {
-				c.startLocked(a.deployments[act.Deployment], now)
+				c.startLocked(d, now)
 			}
 		case planner.StartFormer:
 			for range act.Count {
-				c.startFormerLocked(a.deployments[act.Deployment], now)
+				c.startFormerLocked(d, now)
 			}
 		case planner.GiveUp:
-			d := a.deployments[act.Deployment]
 			if d.gaveUp { // its rollout is paused
 				continue
 			}
@@ -232,24 +280,14 @@ do:
 			}
 			c.giveUpLocked(d)
 			if a.current != r { // the application went back: the other actions are for a target of before
-				break do
+				return
 			}
 		case planner.Stop:
-			if r := a.replicaLocked(act.Replica); r != nil {
+			if r := d.replicas[act.Replica]; r != nil {
 				c.stopLocked(r)
 			}
 		}
 	}
-	c.settleLocked(a.current) // also of a revision without replicas, which is ready at once
-	for _, d := range a.deployments {
-		d.rankLocked()
-		for _, r := range d.replicas {
-			if r.state == helvetype.ReplicaRunning && r.applied != r.of {
-				behind = append(behind, r)
-			}
-		}
-	}
-	return behind
 }
 
 // sortedLocked are the applications in the order of their names.
@@ -267,35 +305,88 @@ func earliest(all ...time.Time) (first time.Time) {
 	return first
 }
 
-// observeLocked are the arguments of the planner. ready is when the next replica has been ready long enough to take the place of another; zero for none.
-func (a *application) observeLocked(now time.Time) (targets []planner.Target, observed []planner.Observed, history map[planner.Key]planner.History, ready time.Time) {
-	history = map[planner.Key]planner.History{}
-	a.tidyLocked()
-	for _, d := range a.deployments {
-		k, e := planner.Key{App: a.name, Deployment: d.name}, d.now
-		if !a.deleted && a.failure == nil && !d.dropped && !d.over {
-			targets = append(targets, d.targetLocked())
-		}
-		// In a rollout failures count also after a replica has run.
-		ran := e.ran && (e.revision.def.Retry && a.previous == nil || a.status != helvetype.ApplicationDeploying)
-		// A start of a restored deployment that has failed is never given up, and others do not wait for it any more.
-		history[k] = d.failures.History(ran || e.revision.def.Restored && d.failures.Number() > 0)
+// sortedLocked are the deployments in the order of their names.
+func (a *application) sortedLocked() []*deployment {
+	return slices.SortedFunc(maps.Values(a.deployments), func(a, b *deployment) int { return strings.Compare(a.name, b.name) })
+}
+
+// planLocked asks the planner for the actions for some deployments, and notes when the loop looks at each again.
+func (a *application) planLocked(of []*deployment, now time.Time) (steps []step) {
+	waiting := sync.OnceValue(a.waitingLocked)
+	for _, d := range of {
+		var ready time.Time // when the next replica has been ready long enough to take the place of another
 		for _, r := range d.replicas {
-			s := r.plannedLocked()
 			if r.state == helvetype.ReplicaRunning {
 				a.c.configureLocked(r)
-				if at := r.availableLocked(now); !at.IsZero() {
-					s, ready = planner.Unready, earliest(ready, at)
-				}
+				ready = earliest(ready, r.availableLocked(now))
 			}
-			of := r.of.version
-			if r.outdated {
-				of += "/outdated"
+		}
+		t, observed, history := d.observeLocked(now)
+		actions, wake := planner.Step(t, observed, history, func() bool {
+			waits := d.waitsLocked(waiting)
+			if waits {
+				a.agenda.Wait(d)
 			}
-			observed = append(observed, planner.Observed{ID: r.id, Key: k, Revision: of, State: s, StartedAt: r.startedAt})
+			return waits
+		}, now)
+		a.agenda.Wake(d, earliest(wake, ready))
+		for _, act := range actions {
+			steps = append(steps, step{d, act})
 		}
 	}
-	return targets, observed, history, ready
+	return steps
+}
+
+// observeLocked are the arguments of the planner for a deployment.
+func (d *deployment) observeLocked(now time.Time) (t planner.Target, observed []planner.Observed, h planner.History) {
+	t.Key = planner.Key{App: d.app.name, Deployment: d.name}
+	if a := d.app; !a.deleted && a.failure == nil && !d.dropped && !d.over {
+		t = d.targetLocked()
+	}
+	for _, r := range d.replicas {
+		s := r.plannedLocked()
+		if r.state == helvetype.ReplicaRunning && !r.availableLocked(now).IsZero() {
+			s = planner.Unready
+		}
+		of := r.of.version
+		if r.outdated {
+			of += "/outdated"
+		}
+		observed = append(observed, planner.Observed{ID: r.id, Key: t.Key, Revision: of, State: s, StartedAt: r.startedAt})
+	}
+	return t, observed, d.historyLocked()
+}
+
+// historyLocked has the failures of the deployment for the planner.
+func (d *deployment) historyLocked() planner.History {
+	a, e := d.app, d.now
+	// In a rollout failures count also after a replica has run.
+	ran := e.ran && (e.revision.def.Retry && a.previous == nil || a.status != helvetype.ApplicationDeploying)
+	// A start of a restored deployment that has failed is never given up, and others do not wait for it any more.
+	return d.failures.History(ran || e.revision.def.Restored && d.failures.Number() > 0)
+}
+
+// waitingLocked gives [planner.Waiting] of the application.
+func (a *application) waitingLocked() func(planner.Key) bool {
+	var targets []planner.Target
+	var observed []planner.Observed
+	history := map[planner.Key]planner.History{}
+	for _, d := range a.deployments {
+		t, live, h := d.observeLocked(time.Now())
+		targets, observed, history[t.Key] = append(targets, t), append(observed, live...), h
+	}
+	return planner.Waiting(targets, observed, history)
+}
+
+// waitsLocked says that user code of the deployment has to wait, because a deployment that it uses is not ready. Where each of those has run, nothing waits, and
+// the function waiting, which looks at the whole application, is not called.
+func (d *deployment) waitsLocked(waiting func() func(planner.Key) bool) bool {
+	for _, name := range d.now.definition.Spec.Uses {
+		if of := d.app.deployments[name]; of != nil && !of.historyLocked().Ran {
+			return waiting()(planner.Key{App: d.app.name, Deployment: d.name})
+		}
+	}
+	return false
 }
 
 // plannedLocked is the state of a replica for the planner.
@@ -310,15 +401,6 @@ func (r *replica) plannedLocked() planner.State {
 		return planner.Draining
 	}
 	return planner.Starting
-}
-
-func (a *application) replicaLocked(id string) *replica {
-	for _, d := range a.deployments {
-		if r := d.replicas[id]; r != nil {
-			return r
-		}
-	}
-	return nil
 }
 
 // replicasLocked are all replicas, for range.
@@ -336,11 +418,7 @@ func (c *Controller) replicasLocked(yield func(*replica) bool) {
 
 // awaitUses waits until the deployments that d uses are ready.
 func (c *Controller) awaitUses(ctx context.Context, d *deployment) error {
-	ready := func() bool {
-		targets, observed, history, _ := d.app.observeLocked(time.Now())
-		return !planner.Waits(targets, observed, history, planner.Key{App: d.app.name, Deployment: d.name})
-	}
-	if !c.readier.Until(ctx, &c.mu, ready) {
+	if !c.readier.Until(ctx, &c.mu, func() bool { return !d.waitsLocked(d.app.waitingLocked) }) {
 		return call.EndOf(ctx)
 	}
 	return nil

@@ -2,8 +2,6 @@ package controller
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -18,7 +16,7 @@ func (r *replica) fireLocked(event states.Event, facts states.Facts, inputs map[
 	if ev, ok := r.dep.app.c.journal.Fire(r.object(), states.State(r.state), event, facts, cause, inputs); ok {
 		r.state, r.lastEvent = helvetype.ReplicaState(ev.To), ev.ID
 		causes.ReplicaMoved(event, ev.ID)
-		r.dep.app.stale = true
+		r.dep.changedLocked()
 		r.recordLocked(ev.Reason, ev.Message)
 		if r.state != helvetype.ReplicaRunning {
 			r.health.Leave()
@@ -49,12 +47,15 @@ func (c *Controller) noteLocked() {
 }
 
 // noteAllLocked brings the states of the application and its deployments up to date.
-func (a *application) noteAllLocked() {
+func (a *application) noteAllLocked() { a.noteTheseLocked(a.sortedLocked()) }
+
+// noteTheseLocked is noteAllLocked where no other deployments than these have changed. They are sorted by name.
+func (a *application) noteTheseLocked(of []*deployment) {
 	if event := a.factsLocked().Event(); event.ChangesTarget() && a.shown.State != states.State(a.status) {
 		a.noteLocked(event, a.factsLocked().Facts())
 	}
-	for _, dep := range slices.Sorted(maps.Keys(a.deployments)) {
-		a.deployments[dep].noteLocked()
+	for _, d := range of {
+		d.noteLocked()
 	}
 	facts := a.factsLocked()
 	a.noteLocked(facts.Event(), facts.Facts())
@@ -71,6 +72,13 @@ func (d *deployment) moveLocked(event states.Event, facts states.Facts, ready in
 		map[string]string{"ready": strconv.Itoa(ready), "wanted": strconv.Itoa(d.wanted)})
 	if id != 0 {
 		d.causes.Moved(event, id, &d.app.causes)
+	}
+	if a := d.app; a.deployments[d.name] != d {
+		return // another has its name by now
+	} else if states.Well(d.shown.State) {
+		delete(a.unwell, d.name)
+	} else {
+		a.unwell[d.name] = d
 	}
 }
 
@@ -111,7 +119,7 @@ func (d *deployment) factsLocked() states.DeploymentFacts {
 // factsLocked decide the state of the application. The states of its deployments are up to date.
 func (a *application) factsLocked() states.ApplicationFacts {
 	f := states.ApplicationFacts{Own: a.status, Error: a.startError, RolledBack: a.rolledBack, End: a.end}
-	for name, d := range a.deployments {
+	for name, d := range a.unwell {
 		f.Deployments = append(f.Deployments, states.DeploymentView{
 			Name: name, State: d.shown.State, Message: d.shown.Message, Leaving: d.now.revision != a.current,
 		})

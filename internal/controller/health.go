@@ -58,5 +58,5 @@ func (c *Controller) healthChanged(r *replica, ch health.Change) {
 		c.readier.Tell()
 	}
 	c.settleLocked(d.app.current)
-	d.app.wakeLocked()
+	d.wakeLocked()
 }

@@ -91,7 +91,7 @@ func (c *Controller) tellRankLocked(r *replica) {
 		} else {
 			untold = err != nil && r.inServiceLocked()
 		}
-		r.dep.app.wakeLocked()
+		r.dep.wakeLocked()
 		c.mu.Unlock()
 		if untold {
 			c.log.Warn("a replica was not told its rank", "app", r.dep.app.name, "deployment", r.dep.name, "replica", r.id, "rank", place.Rank, "error", err)

@@ -48,7 +48,7 @@ func (c *Controller) Reconfigure(ctx context.Context, app, name string, config j
 		<-d.configuring
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		d.app.wakeLocked() // for replicas that need another user config: see configureLocked
+		d.wakeLocked() // for replicas that need another user config: see configureLocked
 	})
 	c.mu.Unlock()
 	return change.Await(ctx)
@@ -199,7 +199,7 @@ func (c *Controller) refusedTrial(r *replica, number int, err error) bool {
 	}
 	r.dep.message = "the user config was refused, the one before stays in use: " + err.Error()
 	c.storeOutcome(r.of)
-	r.dep.app.wakeLocked()
+	r.dep.wakeLocked()
 	c.mu.Unlock()
 	c.log.Error("the first replica that was given the user config refused it; the one before stays", "app", r.dep.app.name,
 		"deployment", r.dep.name, "replica", r.id, "error", err)
@@ -250,7 +250,7 @@ func (c *Controller) configureLocked(r *replica) {
 			c.replaceLocked(r, fmt.Errorf("replica %s cannot be given the user config: %w", r.id, err))
 		}
 		c.changed.Tell()
-		r.dep.app.wakeLocked()
+		r.dep.wakeLocked()
 	})
 }
 

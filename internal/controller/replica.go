@@ -162,7 +162,7 @@ func (c *Controller) abandoned(r *replica) {
 	defer c.mu.Unlock()
 	c.forgetLocked(r, states.Stopped, states.Facts{}, nil)
 	r.of.places.GiveBack(r.before)
-	r.dep.app.wakeLocked()
+	r.dep.wakeLocked()
 }
 
 // finishStart puts a replica into service whose start ended with err.
@@ -263,7 +263,7 @@ func (c *Controller) ready(r *replica) bool {
 		}
 		c.watchLocked(r)
 	}
-	r.dep.app.wakeLocked()
+	r.dep.wakeLocked()
 	c.mu.Unlock()
 	c.log.Info("replica is ready", "app", d.app.name, "deployment", d.name, "replica", r.id, "after", time.Since(r.startedAt).Round(time.Millisecond))
 	c.update(d)
@@ -327,7 +327,7 @@ func (c *Controller) startFailed(r *replica, err error) {
 	silent := d.app.failure != nil || d.app.status == helvetype.ApplicationDeploying && !def.Retry && def.Added == nil || // Deploy returns it
 		d.app.endingLocked() || // the start was given up
 		r.of != d.now // another revision is there: this one has failed, which Deploy returns, or another Deploy has come
-	r.dep.app.wakeLocked()
+	r.dep.wakeLocked()
 	c.mu.Unlock()
 	if !silent {
 		c.log.Error("replica failed to start", "app", d.app.name, "deployment", d.name, "replica", r.id, "error", err)
@@ -340,7 +340,7 @@ func (c *Controller) lost(r *replica, err *host.LostError) {
 	defer c.mu.Unlock()
 	c.forgetLocked(r, states.Lost, states.Facts{Error: err.Error()}, nil)
 	r.leavePlaceLocked(&helvetype.Exit{Replica: r.id, Reason: err.Error(), Code: -1, At: time.Now()})
-	r.dep.app.wakeLocked()
+	r.dep.wakeLocked()
 }
 
 // died is called when the process of a running replica has ended. Its calls have been answered or routed again by its connection.
@@ -436,7 +436,7 @@ func (c *Controller) endLocked(r *replica, event states.Event, facts states.Fact
 		}
 		c.mu.Lock()
 		c.forgetLocked(r, states.Stopped, states.Facts{}, nil)
-		r.dep.app.wakeLocked()
+		r.dep.wakeLocked()
 		c.mu.Unlock()
 	})
 }

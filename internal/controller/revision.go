@@ -309,17 +309,20 @@ func (a *application) dropLocked(d *deployment, gone *call.Error) {
 }
 
 // tidyLocked ends the remains of revisions that are over: deployments that the current one does not have, once no replica of another
-// revision could call them, and Go workers without replicas.
+// revision could call them.
 func (a *application) tidyLocked() {
 	if a.status != helvetype.ApplicationRunning {
 		return
 	}
 	former := false
+	a.tidy = true
 	for _, d := range a.deployments {
+		a.tidy = a.tidy && d.now.revision == a.current
 		for _, r := range d.replicas {
 			former = former || r.of.revision != a.current && d.now.revision == a.current
 		}
 	}
+	a.tidy = a.tidy && !former
 	for name, d := range a.deployments {
 		if d.dropped && len(d.replicas) == 0 {
 			d.moveLocked(states.Deleted, states.Facts{}, 0)
@@ -330,7 +333,6 @@ func (a *application) tidyLocked() {
 			a.wakeLocked()
 		}
 	}
-	a.hosts.EndIdle(a.current.goKeys)
 }
 
 // settleLocked ends the first start of a revision when everything runs.

@@ -133,7 +133,7 @@ func (d *deployment) scaleLocked(n int) {
 	if n > running {
 		d.scaling = states.ScalingUp
 	}
-	d.app.wakeLocked()
+	d.wakeLocked()
 }
 
 // noteScale takes over a number of replicas that another writer has put into the store.

@@ -85,5 +85,5 @@ func (c *Controller) replaceLocked(r *replica, err error) {
 		d.failures.ReplicaFailed(r.order, time.Now())
 		d.noteFailureLocked(r, err)
 	}
-	d.app.wakeLocked()
+	d.wakeLocked()
 }

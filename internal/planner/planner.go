@@ -31,7 +31,7 @@ type Target struct {
 	// that use each other in a circle do not wait for each other, and a deployment without a target is not waited
 	// for.
 	Uses []Key
-	// Early lets replicas start at once; their host asks [Waits] before it runs user code. An interpreter can start
+	// Early lets replicas start at once; their host asks [Waiting] before it runs user code. An interpreter can start
 	// meanwhile.
 	Early bool
 	// Change bounds the change from replicas of other revisions; nil for one without bounds.
@@ -135,43 +135,59 @@ func Plan(targets []Target, observed []Observed, history map[Key]History, now ti
 	slices.SortFunc(keys, func(a, b Key) int {
 		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Deployment, b.Deployment))
 	})
-	later := func(at time.Time) {
-		if wake.IsZero() || at.Before(wake) {
-			wake = at
-		}
-	}
 	for _, k := range keys {
-		start, back, stop := compare(wanted[k], live[k])
-		if start > 0 {
-			h := history[k]
-			if t := wanted[k]; !t.Early && waits(wanted, live, history, k) {
-				// Plan is called again when a used deployment becomes ready.
-			} else if !h.Ran && (t.GiveUp > 0 && h.Failures >= t.GiveUp || t.GiveUpRounds > 0 && h.Rounds >= t.GiveUpRounds) {
-				actions = append(actions, GiveUp{k})
-			} else if at := h.delayed(now); !at.IsZero() {
-				later(at)
-			} else {
-				actions = append(actions, Start{k, start})
-			}
-		}
-		if back > 0 {
-			if at := wanted[k].Change.Failures.delayed(now); !at.IsZero() {
-				later(at)
-			} else {
-				actions = append(actions, StartFormer{k, back})
-			}
-		}
-		for _, o := range stop {
-			actions = append(actions, Stop{o.ID})
-		}
+		more, at := Step(wanted[k], live[k], history[k], func() bool { return waits(wanted, live, history, k) }, now)
+		actions, wake = append(actions, more...), earlier(wake, at)
 	}
 	return actions, wake
 }
 
-// Waits reports whether user code of the deployment k has to wait, because a deployment that it uses is not ready.
-func Waits(targets []Target, observed []Observed, history map[Key]History, k Key) bool {
+// earlier is the first of two times; the zero time does not count.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// Step is [Plan] for one deployment, whose replicas are observed. A deployment without a target has one of no replicas. The function waits says that a
+// deployment that this one uses is not ready (see [Waiting]); it is called if a replica is missing and has to wait for that.
+func Step(t Target, observed []Observed, h History, waits func() bool, now time.Time) (actions []Action, wake time.Time) {
+	live := make([]Observed, 0, len(observed))
+	for _, o := range observed {
+		if o.State <= Running {
+			live = append(live, o)
+		}
+	}
+	start, back, stop := compare(t, live)
+	if start > 0 {
+		if !t.Early && waits() {
+			// Step is called again when a used deployment becomes ready.
+		} else if !h.Ran && (t.GiveUp > 0 && h.Failures >= t.GiveUp || t.GiveUpRounds > 0 && h.Rounds >= t.GiveUpRounds) {
+			actions = append(actions, GiveUp{t.Key})
+		} else if at := h.delayed(now); !at.IsZero() {
+			wake = at
+		} else {
+			actions = append(actions, Start{t.Key, start})
+		}
+	}
+	if back > 0 {
+		if at := t.Change.Failures.delayed(now); !at.IsZero() {
+			wake = earlier(wake, at)
+		} else {
+			actions = append(actions, StartFormer{t.Key, back})
+		}
+	}
+	for _, o := range stop {
+		actions = append(actions, Stop{o.ID})
+	}
+	return actions, wake
+}
+
+// Waiting gives a function that reports whether user code of a deployment has to wait, because a deployment that it uses is not ready.
+func Waiting(targets []Target, observed []Observed, history map[Key]History) func(Key) bool {
 	wanted, live := index(targets, observed)
-	return waits(wanted, live, history, k)
+	return func(k Key) bool { return waits(wanted, live, history, k) }
 }
 
 // index groups both arguments by deployment. A deployment that runs without a target gets a target of no replicas.
@@ -189,7 +205,7 @@ func index(targets []Target, observed []Observed) (wanted map[Key]Target, live m
 	return wanted, live
 }
 
-// waits is [Waits] on the grouped arguments.
+// waits is [Waiting] on the grouped arguments.
 func waits(wanted map[Key]Target, live map[Key][]Observed, history map[Key]History, k Key) bool {
 	for _, u := range wanted[k].Uses {
 		t := wanted[u]

@@ -119,10 +119,10 @@ type ApplicationFacts struct {
 	// Own is the state that the application has by itself: DEPLOYING until its revision runs, DEPLOY_FAILED when that was given
 	// up, DELETING, else RUNNING.
 	Own         helvetype.ApplicationState
-	Error       string // of a start that was given up; "" if none was since the last deploy
-	RolledBack  string // the revision whose start was given up, if that was the last deploy and the one before runs again
-	Deployments []DeploymentView
-	End         string // why the application ends, if it is not deleted: see [EndOfNode]; else ""
+	Error       string           // of a start that was given up; "" if none was since the last deploy
+	RolledBack  string           // the revision whose start was given up, if that was the last deploy and the one before runs again
+	Deployments []DeploymentView // those that are not [Well] suffice
+	End         string           // why the application ends, if it is not deleted: see [EndOfNode]; else ""
 }
 
 // EndOfNode is the message of an application that a durable node stops because the node itself ends. Its transitions are those of a delete.
@@ -141,6 +141,9 @@ type DeploymentView struct {
 func badness(s State) int {
 	return slices.Index([]State{depHealthy, depUpdating, depUnhealthy, depFailed}, unscaled(s))
 }
+
+// Well says that a deployment in a state does not count for the state of its application: it is HEALTHY, or gone.
+func Well(s State) bool { return badness(s) <= badness(depHealthy) }
 
 // unscaled takes scaling for an update, as the reference does for an application.
 func unscaled(s State) State {

@@ -1,0 +1,83 @@
+package controller
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// counts are the numbers of replicas of the deployments A and B that run.
+func (n *testNode) counts() [2]int { return [2]int{len(n.running("app", "A")), len(n.running("app", "B"))} }
+
+// TestTheLoopLooksAtWhatHasChanged: a change of one deployment makes the loop look at no other.
+func TestTheLoopLooksAtWhatHasChanged(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(Settings{})
+		n.closeAfter(t)
+		if err := n.Deploy(t.Context(), appOf(map[string]int{"A": 1, "B": 1}, func() error { return nil })); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		n.mu.Lock()
+		a := n.apps["app"]
+		a.deployments["B"].wanted = 2 // the loop is not told
+		n.mu.Unlock()
+		if err := n.Scale(t.Context(), "app", "A", 2, "", ""); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := n.counts(); got != [2]int{2, 1} {
+			t.Errorf("after a change of A: %v replicas, want 2 and 1", got)
+		}
+		n.mu.Lock()
+		a.wakeLocked()
+		n.mu.Unlock()
+		synctest.Wait()
+		if got := n.counts(); got != [2]int{2, 2} {
+			t.Errorf("after a look at the whole: %v replicas, want 2 and 2", got)
+		}
+	})
+}
+
+// TestADeploymentThatWaitsIsLookedAt: in an application that runs, a deployment is scaled up with the deployment that it uses, of
+// which no replica was ever ready. It starts when that is ready.
+func TestADeploymentThatWaitsIsLookedAt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(Settings{})
+		n.closeAfter(t)
+		scale := func(number int, names ...string) {
+			t.Helper()
+			for _, name := range names {
+				if err := n.Scale(t.Context(), "app", name, number, "", ""); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for _, version := range []string{"1", "2"} { // the second has no replica from the beginning
+			def := appOf(map[string]int{"A": 1, "B": 1}, func() error {
+				time.Sleep(time.Second) // fake time
+				return nil
+			})
+			for i := range def.Graph.Deployments {
+				d := &def.Graph.Deployments[i]
+				if d.Options.Version = version; d.Name == "A" {
+					d.Uses = []string{"B"}
+				}
+			}
+			n.deploy(t, def)
+			scale(0, "A", "B")
+			time.Sleep(5 * time.Minute) // the rollout is not watched any more
+		}
+		scale(1, "B", "A")
+		time.Sleep(1500 * time.Millisecond)
+		if got := n.counts(); got != [2]int{0, 1} {
+			t.Errorf("after a second and a half: %v replicas, want 0 and 1", got)
+		}
+		time.Sleep(time.Second)
+		if got := n.counts(); got != [2]int{1, 1} {
+			t.Errorf("after a second more: %v replicas, want 1 and 1", got)
+		}
+	})
+}

@@ -117,7 +117,7 @@ func New(s Settings) *Server {
 
 func (a *Server) server(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10, ConnContext: withConn,
+		Handler: patient(h), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10, ConnContext: withConn,
 		ErrorLog: slog.NewLogLogger(a.set.Logger.Handler(), slog.LevelDebug),
 	}
 }

@@ -112,7 +112,7 @@ func (a *Server) dispatch(w http.ResponseWriter, r *http.Request, path string, m
 		fail(w, http.StatusBadRequest, "%s", err)
 		return
 	}
-	if of.body != nil && !a.readBody(c) {
+	if (of.body != nil || r.ContentLength != 0) && !a.readBody(c) {
 		return
 	}
 	if of.changes {
@@ -214,19 +214,30 @@ func (c *ask) flag(name string) bool {
 	return c.query.Has(name) && text != "0" && text != "false"
 }
 
-// readBody reads the body, and writes the answer if it is too large or too slow.
+// patient gives the body of a request [bodyTime] from here on. Package net/http reads the rest of each body before it writes an answer, also that of a
+// request that was refused, and has no limit for it: for example, 512 clients that promise ten bytes and send none would keep all others out.
+func patient(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)) //nolint:errcheck // tests without a connection
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// readBody reads the body, and writes the answer if it is too large or too slow. A route without a body has no use for it.
 func (a *Server) readBody(c *ask) bool {
-	control := http.NewResponseController(c.w)
-	control.SetReadDeadline(time.Now().Add(bodyTime)) //nolint:errcheck // tests without a connection
 	var err error
 	c.body, err = io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, bodyMax))
-	control.SetReadDeadline(time.Time{}) //nolint:errcheck // as above
+	if err == nil { // a stream lasts longer than a body
+		http.NewResponseController(c.w).SetReadDeadline(time.Time{}) //nolint:errcheck // tests without a connection
+	}
 	switch tooLarge, large := errors.AsType[*http.MaxBytesError](err); {
 	case large:
 		fail(c.w, http.StatusRequestEntityTooLarge, "the body has more than %d bytes", tooLarge.Limit)
 	case err != nil:
 		fail(c.w, http.StatusBadRequest, "the body was not read: %s", err)
-	case len(c.body) == 0 && !c.route.optional:
+	case len(c.body) == 0 && c.route.body != nil && !c.route.optional:
 		fail(c.w, http.StatusBadRequest, "%s %s needs a body", c.route.method, c.route.path)
 	default:
 		return true

@@ -47,10 +47,17 @@ type Actor struct {
 	LogFilePath    *string `json:"log_file_path"`
 }
 
-// HTTPOptions say where the ingress listens.
+// HTTPOptions say where the ingress listens, and have the other fields of http_options that files have set. A password is "***".
 type HTTPOptions struct {
-	Host string `json:"host"`
-	Port int    `json:"port"`
+	Host           string   `json:"host"`
+	Port           int      `json:"port"`
+	RootPath       *string  `json:"root_path,omitempty"`
+	RequestTimeout *float64 `json:"request_timeout_s,omitempty"`
+	KeepAlive      *float64 `json:"keep_alive_timeout_s,omitempty"`
+	Key            *string  `json:"ssl_keyfile,omitempty"`
+	Certificate    *string  `json:"ssl_certfile,omitempty"`
+	KeyPassword    *string  `json:"ssl_keyfile_password,omitempty"`
+	ClientCA       *string  `json:"ssl_ca_certs,omitempty"`
 }
 
 // ProxyStatus is the ingress of one node.
@@ -260,12 +267,15 @@ func (a *Server) instance(ctx context.Context, source string) Instance {
 	}
 	if port > 0 {
 		in.ProxyLocation = "EveryNode"
-		in.HTTPOptions = &HTTPOptions{host, port}
+		in.HTTPOptions = &HTTPOptions{Host: host, Port: port}
 		in.Proxies[nodeID] = ProxyStatus{here, "HEALTHY"}
 	}
 	if a.set.Operator != nil {
 		if s, err := a.set.Operator.Settings(ctx); err == nil {
 			in.TargetCapacity = s.TargetCapacity
+			if in.HTTPOptions != nil && json.Unmarshal(s.HTTPOptions, in.HTTPOptions) == nil {
+				in.HTTPOptions.Host, in.HTTPOptions.Port = host, port // the address is that of the listener
+			}
 		}
 	}
 	status, deployed := a.set.Node.Status(), a.set.Node.Applications()

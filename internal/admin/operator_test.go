@@ -165,7 +165,7 @@ func (o *fakeOperator) Shutdown(_ context.Context, by helvetype.Author) error {
 
 func (o *fakeOperator) Settings(context.Context) (helvetype.NodeSettings, error) {
 	half := 50.0
-	return helvetype.NodeSettings{TargetCapacity: &half}, nil
+	return helvetype.NodeSettings{TargetCapacity: &half, HTTPOptions: json.RawMessage(`{"root_path":"/v1","port":1,"ssl_keyfile_password":"***"}`)}, nil
 }
 
 func (o *fakeOperator) Generation() uint64 {
@@ -450,7 +450,7 @@ func TestDetailsOfFiles(t *testing.T) {
 	for query, n := range map[string]int{"": 1, "?api_type=declarative": 1, "?api_type=imperative": 0} {
 		var in Instance
 		w := o.ask(t, "", "GET /api/serve/applications/"+query, "")
-		if err := json.Unmarshal(w.Body.Bytes(), &in); err != nil || len(in.Applications) != n || in.TargetCapacity == nil || *in.TargetCapacity != 50 {
+		if err := json.Unmarshal(w.Body.Bytes(), &in); err != nil || len(in.Applications) != n || in.TargetCapacity == nil || *in.TargetCapacity != 50 || in.HTTPOptions.Port == 1 || in.HTTPOptions.RootPath == nil || *in.HTTPOptions.RootPath != "/v1" {
 			t.Errorf("%s: %d applications, %v", query, len(in.Applications), err)
 		}
 		if app := in.Applications["app"]; n > 0 && (app.Source != "declarative" || string(app.DeployedAppConfig) == "null") {

@@ -30,7 +30,7 @@ func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 func serve(t *testing.T, s *Set, h http.HandlerFunc) (connect func() net.Conn) {
 	t.Helper()
 	l := &pipes{conns: make(chan net.Conn)}
-	server := &http.Server{Handler: h, ConnContext: Context, ConnState: Note}
+	server := &http.Server{Handler: h, ConnContext: Context, ConnState: Note, IdleTimeout: 2 * time.Hour}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(s.Listener(listen.New(l, nil))) }()
 	var all []net.Conn
@@ -84,6 +84,46 @@ func TestConnections(t *testing.T) {
 		if r, err := http.ReadResponse(bufio.NewReader(after), nil); err != nil || r.StatusCode != 200 {
 			t.Errorf("%v, %v", r, err)
 		}
+	})
+}
+
+// TestIdleTime: the idle time of a set replaces that of the server for the next pause of a connection, and 0 gives it back.
+func TestIdleTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		set := NewSet(2, time.Minute)
+		connect := serve(t, set, func(http.ResponseWriter, *http.Request) {})
+		c := connect()
+		in := bufio.NewReader(c)
+		ask := func() {
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n") //nolint:errcheck // the answer tells
+			if r, err := http.ReadResponse(in, nil); err != nil || r.StatusCode != 200 {
+				t.Fatalf("%v, %v", r, err)
+			}
+			synctest.Wait() // the server has set the deadline
+		}
+		ended := func() (after time.Duration) {
+			begin := time.Now()
+			if _, err := in.ReadByte(); !errors.Is(err, io.EOF) {
+				t.Errorf("%v", err)
+			}
+			return time.Since(begin)
+		}
+		ask()
+		time.Sleep(time.Hour)
+		set.SetIdle(5 * time.Second)
+		ask()
+		time.Sleep(4 * time.Second)
+		ask()
+		set.SetIdle(0)
+		if after := ended(); after != 5*time.Second {
+			t.Errorf("it ends after %s", after)
+		}
+		c = connect()
+		in = bufio.NewReader(c)
+		ask()
+		time.Sleep(time.Hour)
+		ask()
 	})
 }
 

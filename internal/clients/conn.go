@@ -41,6 +41,7 @@ type Conn struct {
 	lengths lengthScan
 
 	endless atomic.Bool // see SetEndless
+	rests   atomic.Bool // the next deadline of reads is the server's for the idle time
 	expired atomic.Bool // a deadline of reads has passed since BeginRequest
 
 	state  atomic.Int32 // an http.ConnState
@@ -179,7 +180,14 @@ func (c *Conn) Read(b []byte) (n int, err error) {
 
 // SetReadDeadline implements net.Conn. A deadline that is set while a body is read is for the time after it, and holds instead of the
 // stall time.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.reads.set(c.Conn, t) }
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	if c.rests.Load() && c.rests.Swap(false) && !t.IsZero() { // the server sets it after the state, see [Set.SetIdle]
+		if idle := c.set.idle.Load(); idle > 0 {
+			t = time.Now().Add(time.Duration(idle))
+		}
+	}
+	return c.reads.set(c.Conn, t)
+}
 
 // SetWriteDeadline implements net.Conn.
 func (c *Conn) SetWriteDeadline(t time.Time) error {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
@@ -18,6 +19,7 @@ import (
 type Set struct {
 	limit int
 	stall time.Duration
+	idle  atomic.Int64 // see SetIdle
 
 	mu  sync.Mutex
 	all map[*Conn]struct{}
@@ -27,6 +29,10 @@ type Set struct {
 func NewSet(limit int, stall time.Duration) *Set {
 	return &Set{limit: limit, stall: stall, all: map[*Conn]struct{}{}}
 }
+
+// SetIdle changes the longest time without a request of connections of HTTP/1, while the server runs; 0 is for http.Server.IdleTimeout, which the server reads without a
+// lock. A connection that is idle already keeps its time. Connections of HTTP/2 keep that of the server: a timer of its own ends them.
+func (s *Set) SetIdle(d time.Duration) { s.idle.Store(int64(d)) }
 
 // Len is the number of open connections.
 func (s *Set) Len() int {
@@ -139,5 +145,8 @@ func (c *Conn) setState(to http.ConnState) {
 	c.state.Store(int32(to))
 	if to == http.StateIdle {
 		c.expects.Store(false)
+		if c.set.idle.Load() > 0 {
+			c.rests.Store(true)
+		}
 	}
 }

@@ -151,6 +151,10 @@ func (r *reader) http(f field) {
 	}
 	const of = "http_options."
 	h := &HTTP{}
+	r.file.places[key("", "", f.name)] = f.at
+	for _, inner := range v.fields {
+		r.file.places[key("", "", of+inner.name)] = valueOr(inner)
+	}
 	words := func(into **string, placeholders bool) func(r *reader, f field) {
 		return func(r *reader, f field) {
 			if placeholders && f.value.kind == text {

@@ -56,11 +56,19 @@ func (o *Operator) Apply(ctx context.Context, by helvetype.Author, r helvetype.A
 	}
 	release := sync.OnceFunc(done)
 	defer release()
-	if err := ap.settings(ctx); err != nil {
+	if len(loaded) == 0 && ap.failed() {
+		return ap.answer()
+	}
+	undo, err := ap.settings(ctx)
+	if err != nil {
 		return a, err
 	}
 	ap.makeRoom(ctx, loaded)
 	over := ap.deploy(ctx, loaded)
+	if ap.noneTaken() {
+		undo()
+		return ap.answer()
+	}
 	if ap.failed() {
 		if left := ap.obsolete(); len(left) > 0 {
 			ap.warn(fmt.Sprintf("%s: not deleted, although the file does not have it any more, because another application of the file was refused", strings.Join(left, ", ")))
@@ -197,6 +205,13 @@ func (ap *apply) failed() bool {
 	ap.mu.Lock()
 	defer ap.mu.Unlock()
 	return len(ap.refused) > 0
+}
+
+// noneTaken says that the file has applications, and that each of them was refused.
+func (ap *apply) noneTaken() bool {
+	ap.mu.Lock()
+	defer ap.mu.Unlock()
+	return len(ap.refused) > 0 && len(ap.refused) == len(ap.file.Applications)
 }
 
 // The changes of an application.

@@ -57,6 +57,9 @@ func (o *Operator) Plan(ctx context.Context, r helvetype.ApplyRequest) (p helvet
 		p.Applications = append(p.Applications, of)
 	}
 	slices.SortFunc(p.Applications, func(a, b helvetype.ApplicationPlan) int { return strings.Compare(a.Name, b.Name) })
+	if p.Settings, err = ap.planSettings(ctx); err != nil {
+		return p, err
+	}
 	p.Warnings = append(slices.Clone(file.Warnings), ap.warnings...)
 	return p, nil
 }

@@ -43,6 +43,8 @@ type Operated interface {
 	Readiness() map[string]bool
 	// UseSettings makes settings those of the node; starts says that it has no listener yet. The warnings are about options that it does not take now.
 	UseSettings(s NodeSettings, starts bool) (warnings []string, err error)
+	// CheckSettings says what UseSettings would, and changes nothing.
+	CheckSettings(s NodeSettings) (warnings []string, err error)
 	// BeginDelete takes an application out of the target. The function that it gives drains the application and stops its replicas.
 	BeginDelete(ctx context.Context, app string) (end func(context.Context) error, err error)
 }

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/config"
@@ -31,14 +34,13 @@ func (s NodeSettings) over(file *config.File, whole bool) NodeSettings {
 		s.ProxyLocation = file.ProxyLocation
 	}
 	if file.HTTP != nil {
-		var next config.HTTP
-		if s.HTTP != nil {
-			next = *s.HTTP
+		next := &config.HTTP{} // a copy also of the values: json.Unmarshal writes through pointers
+		for _, layer := range []*config.HTTP{s.HTTP, file.HTTP} {
+			if b, err := json.Marshal(layer); err == nil && layer != nil {
+				json.Unmarshal(b, next) //nolint:errcheck // it was just made
+			}
 		}
-		if b, err := json.Marshal(file.HTTP); err == nil {
-			json.Unmarshal(b, &next) //nolint:errcheck // it was just made
-		}
-		s.HTTP = &next
+		s.HTTP = next
 	}
 	if file.Logging != nil || whole {
 		s.Logging = file.Logging
@@ -87,45 +89,158 @@ func (o *Operator) Settings(ctx context.Context) (s helvetype.NodeSettings, err 
 	return s, nil
 }
 
-// settings makes the settings of the file those of the node. A file that changes nothing writes nothing.
-func (ap *apply) settings(ctx context.Context) error {
+// SettingError is a mistake in one field of http_options.
+type SettingError struct {
+	Field string // for example "ssl_certfile"
+	Err   error
+}
+
+func (e *SettingError) Error() string { return "http_options." + e.Field + ": " + e.Err.Error() }
+
+// Unwrap returns the error of the field.
+func (e *SettingError) Unwrap() error { return e.Err }
+
+// placeSetting gives a mistake in http_options its place in the file.
+func (ap *apply) placeSetting(err error) error {
+	field := "http_options"
+	if e, ok := errors.AsType[*SettingError](err); ok {
+		field += "." + e.Field
+	} else {
+		err = fmt.Errorf("http_options: %w", err)
+	}
+	return mistaken(ap.file.Place("", "", field, err))
+}
+
+// nextSettings are the settings with those of the file.
+func (ap *apply) nextSettings(before NodeSettings) NodeSettings {
+	return before.over(ap.file, ap.source() == defaultSource && ap.r.Only == "" && !ap.r.Keep)
+}
+
+// warnSettings passes on the warnings about http_options, for a file that has them.
+func (ap *apply) warnSettings(warnings []string) {
+	if ap.file.HTTP == nil {
+		return
+	}
+	for _, w := range warnings {
+		ap.warn("http_options: " + w)
+	}
+}
+
+// settings makes the settings of the file those of the node. A file that changes nothing writes nothing. The function undo puts the settings back, for a file of which
+// no application was taken; settings that another file has changed meanwhile stay.
+//
+// For example, a file has a target capacity of 50 and one application, whose route belongs to another one. The capacity must hold before the application is deployed, so that
+// its replicas begin with the right number; and it is 100 again when the node has refused the application.
+func (ap *apply) settings(ctx context.Context) (undo func(), err error) {
 	o := ap.o
 	o.setting.Lock()
 	defer o.setting.Unlock()
 	before, kv, err := o.readSettings(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	next := before.over(ap.file, ap.source() == defaultSource && ap.r.Only == "" && !ap.r.Keep)
-	b, err := json.Marshal(next)
-	if err != nil {
-		return err
-	}
-	was, err := json.Marshal(before)
-	if err != nil {
-		return err
-	}
+	next := ap.nextSettings(before)
 	warnings, err := o.set.Node.UseSettings(next, false)
 	if err != nil {
-		return mistaken(ap.file.Place("", "", "http_options", err))
+		return nil, ap.placeSetting(err)
 	}
-	if ap.file.HTTP != nil {
-		for _, w := range warnings {
-			ap.warn("http_options: " + w)
+	ap.warnSettings(warnings)
+	written, changed, err := o.writeSettings(ctx, kv, before, next, ap.by.Name)
+	if err != nil {
+		o.set.Node.UseSettings(before, false) //nolint:errcheck // they held until now
+		return nil, err
+	}
+	if !changed {
+		return func() {}, nil
+	}
+	return func() {
+		o.setting.Lock()
+		defer o.setting.Unlock()
+		ctx := context.WithoutCancel(ctx)
+		now, kv, err := o.readSettings(ctx)
+		if err != nil || kv.Modified != written {
+			return
+		}
+		if _, _, err := o.writeSettings(ctx, kv, now, before, ap.by.Name); err != nil {
+			o.set.Log.Error("the settings of a file without an application that runs are not put back", "error", err)
+			return
+		}
+		o.set.Node.UseSettings(before, false) //nolint:errcheck // as above
+	}, nil
+}
+
+// writeSettings writes settings in the place of others. It gives the revision of the record.
+func (o *Operator) writeSettings(ctx context.Context, kv store.KV, before, next NodeSettings, by string) (written int64, changed bool, err error) {
+	was, err := json.Marshal(before)
+	if err != nil {
+		return 0, false, err
+	}
+	b, err := json.Marshal(next)
+	if err != nil || bytes.Equal(was, b) {
+		return 0, false, err
+	}
+	op, err := store.Encode(store.SettingsKey(), store.Settings{Submitted: b, By: by, TargetCapacity: next.TargetCapacity})
+	if err != nil {
+		return 0, false, err
+	}
+	result, err := o.set.Target.Store.Txn(ctx, store.Txn{If: []store.Condition{store.Unchanged(kv)}, Then: []store.Op{op}})
+	if err != nil {
+		return 0, false, fmt.Errorf("the settings of the node were not written: %w", err)
+	}
+	return result, true, nil
+}
+
+// planSettings are the changes of the settings that the file would make, with secrets redacted.
+func (ap *apply) planSettings(ctx context.Context) (changes []helvetype.ValueChange, err error) {
+	before, _, err := ap.o.readSettings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	next := ap.nextSettings(before)
+	warnings, err := ap.o.set.Node.CheckSettings(next)
+	if err != nil {
+		return nil, ap.placeSetting(err)
+	}
+	ap.warnSettings(warnings)
+	was, err := before.fields()
+	if err != nil {
+		return nil, err
+	}
+	will, err := next.fields()
+	if err != nil {
+		return nil, err
+	}
+	paths := maps.Clone(was)
+	maps.Copy(paths, will)
+	for _, path := range slices.Sorted(maps.Keys(paths)) {
+		if !bytes.Equal(was[path], will[path]) {
+			changes = append(changes, helvetype.ValueChange{Path: path, Update: "in place", Before: secret.RedactAt(path, was[path]), After: secret.RedactAt(path, will[path])})
 		}
 	}
-	if bytes.Equal(was, b) {
-		return nil
-	}
-	record := store.Settings{Submitted: b, By: ap.by.Name, TargetCapacity: next.TargetCapacity}
-	op, err := store.Encode(store.SettingsKey(), record)
+	return changes, nil
+}
+
+// fields are the values of the settings by their paths, for example "http_options.port"; a field without a value is not there.
+func (s NodeSettings) fields() (map[string]json.RawMessage, error) {
+	b, err := json.Marshal(s)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if _, err = o.set.Target.Store.Txn(ctx, store.Txn{If: []store.Condition{store.Unchanged(kv)}, Then: []store.Op{op}}); err != nil {
-		return fmt.Errorf("the settings of the node were not written: %w", err)
+	all := map[string]json.RawMessage{}
+	if err := json.Unmarshal(b, &all); err != nil {
+		return nil, err
 	}
-	return nil
+	for _, group := range []string{"http_options", "logging_config"} {
+		var inner map[string]json.RawMessage
+		if len(all[group]) == 0 || json.Unmarshal(all[group], &inner) != nil {
+			continue
+		}
+		delete(all, group)
+		for name, v := range inner {
+			all[group+"."+name] = v
+		}
+	}
+	return all, nil
 }
 
 // RestoreSettings gives the node the settings that files have set before it started.

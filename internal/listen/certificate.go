@@ -95,6 +95,30 @@ func (c *Certificate) Config() *tls.Config {
 
 var protocols = []string{"h2", "http/1.1"} //nolint:gochecknoglobals // a constant
 
+// Files are the files that are in use.
+func (c *Certificate) Files() Files {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.files
+}
+
+// Use replaces the files by others. If those are not valid it returns an error, and the files before stay in use.
+func (c *Certificate) Use(f Files) error {
+	next, err := NewCertificate(f, c.log)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f == c.files {
+		return nil
+	}
+	c.files, c.loaded, c.failure = f, next.loaded, ""
+	c.config.Store(next.config.Load())
+	c.log.Info("the certificate has other files", "file", f.Certificate)
+	return nil
+}
+
 // Reload reads the files again, and returns the error of files that are not valid; then the certificate before stays in use.
 func (c *Certificate) Reload() error {
 	c.mu.Lock()

@@ -131,6 +131,31 @@ func TestCertificateFollowsItsFiles(t *testing.T) {
 	})
 }
 
+// TestCertificateOfOtherFiles: a server changes to other files while it serves, and keeps its own if those are wrong.
+func TestCertificateOfOtherFiles(t *testing.T) {
+	t.Parallel()
+	one, two := issue(t, t.TempDir(), "one"), issue(t, t.TempDir(), "two")
+	c, err := NewCertificate(one, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Use(Files{Certificate: two.Certificate, Key: one.Key}); err == nil || c.Files() != one || c.name(t) != "one" {
+		t.Errorf("a key of another certificate: %v, %s", err, c.name(t))
+	}
+	if err := c.Use(two); err != nil || c.Files() != two || c.name(t) != "two" {
+		t.Errorf("other files: %v, %s", err, c.name(t))
+	}
+	three := issue(t, t.TempDir(), "three")
+	for from, to := range map[string]string{three.Certificate: two.Certificate, three.Key: two.Key} {
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Reload(); err != nil || c.name(t) != "three" {
+		t.Errorf("the other files after a change: %v, %s", err, c.name(t))
+	}
+}
+
 // TestCertificateMistakes: each mistake names its field.
 func TestCertificateMistakes(t *testing.T) {
 	t.Parallel()

@@ -5,13 +5,23 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 )
+
+// Level is the lowest level of the records of a logger of [Keep], which may change while it is used. The zero value leaves the level to the logger.
+type Level struct{ at atomic.Pointer[slog.Level] }
+
+// Set changes the level; nil leaves it to the logger.
+func (l *Level) Set(at *slog.Level) { l.at.Store(at) }
 
 // Keep gives a logger whose records go to l, and as lines of text into the ring too. Records of the level INFO and above are kept, also if l drops them:
 // a node that prints warnings only can still say when a replica became ready. The lines of a record with the attributes app, deployment and replica are
-// those of that replica.
-func Keep(l *slog.Logger, ring *Ring) *slog.Logger {
-	return slog.New(keeper{Handler: l.Handler(), ring: ring})
+// those of that replica. A level that is set holds for l in place of its own; nil for none.
+func Keep(l *slog.Logger, ring *Ring, level *Level) *slog.Logger {
+	if level == nil {
+		level = new(Level)
+	}
+	return slog.New(keeper{Handler: l.Handler(), ring: ring, level: level})
 }
 
 // Beside is the logger of which [Keep] made l, for lines that are in the ring already. Another logger stays as it is.
@@ -26,19 +36,28 @@ func Beside(l *slog.Logger) *slog.Logger {
 type keeper struct {
 	slog.Handler // all records go on to it
 	ring         *Ring
+	level        *Level
 	attrs        []slog.Attr
 	group        string // attributes of a group are in the text alone
 }
 
 func (k keeper) Enabled(ctx context.Context, l slog.Level) bool {
-	return l >= slog.LevelInfo || k.Handler.Enabled(ctx, l)
+	return l >= slog.LevelInfo || k.passes(ctx, l)
+}
+
+// passes says that records of a level go on. A level that is set counts alone: handlers of slog write records below their own level too.
+func (k keeper) passes(ctx context.Context, l slog.Level) bool {
+	if at := k.level.at.Load(); at != nil {
+		return l >= *at
+	}
+	return k.Handler.Enabled(ctx, l)
 }
 
 func (k keeper) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelInfo {
 		k.keep(ctx, r)
 	}
-	if !k.Handler.Enabled(ctx, r.Level) {
+	if !k.passes(ctx, r.Level) {
 		return nil
 	}
 	return k.Handler.Handle(ctx, r)

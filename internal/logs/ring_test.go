@@ -186,7 +186,8 @@ func TestKeep(t *testing.T) {
 	t.Parallel()
 	r := NewRing()
 	var printed strings.Builder
-	log := Keep(slog.New(slog.NewTextHandler(&printed, &slog.HandlerOptions{Level: slog.LevelWarn})), r)
+	var level Level
+	log := Keep(slog.New(slog.NewTextHandler(&printed, &slog.HandlerOptions{Level: slog.LevelWarn})), r, &level)
 	log.Info("a node starts", "version", "1")
 	log.With("app", "a", "deployment", "D").Warn("replica failed", "replica", "D#1", "error", "no model\nTraceback:\n  line\x1b[2K")
 	log.Debug("details")
@@ -200,6 +201,19 @@ func TestKeep(t *testing.T) {
 	}
 	if text := printed.String(); strings.Contains(text, "starts") || !strings.Contains(text, "replica failed") || !strings.Contains(text, "deployment=D") {
 		t.Error(text)
+	}
+	level.Set(new(slog.LevelError))
+	log.Warn("a warning that is not wanted")
+	level.Set(new(slog.LevelDebug))
+	log.Debug("details that are wanted")
+	level.Set(nil)
+	log.Info("an information that is not wanted")
+	if text := printed.String(); strings.Contains(text, "not wanted") || !strings.Contains(text, "details that are wanted") {
+		t.Error(text)
+	}
+	want = append(want, `//: level=WARN msg="a warning that is not wanted"`, `//: level=INFO msg="an information that is not wanted"`)
+	if diff := cmp.Diff(want, linesOf(t, r, helvetype.LogQuery{})); diff != "" {
+		t.Error(diff)
 	}
 	Beside(log).Warn("beside")
 	if len(linesOf(t, r, helvetype.LogQuery{})) != len(want) || !strings.Contains(printed.String(), "beside") {

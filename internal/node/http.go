@@ -151,5 +151,6 @@ func (n *Node) configure(o proxy.Options, idle time.Duration) error {
 		n.useCertificate(c)
 	}
 	n.proxy.Configure(all, idle)
+	n.started.Store(&all)
 	return nil
 }

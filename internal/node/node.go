@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -89,6 +90,7 @@ type Node struct {
 	*controller.Controller
 	set       Settings
 	log       *slog.Logger
+	level     *logs.Level // of log
 	workers   *host.Workers
 	proxy     *proxy.Proxy
 	results   *session.Results
@@ -102,7 +104,8 @@ type Node struct {
 	history  *history.File // nil without
 	lines    *logs.Ring    // the newest lines of workers and of the node itself
 
-	secrets *secret.Resolver // the values of placeholders
+	secrets *secret.Resolver              // the values of placeholders
+	started atomic.Pointer[proxy.Options] // of the command or the driver that opened the ingress; files of applications change others
 
 	ctx  context.Context // ends when the node has closed
 	stop context.CancelFunc
@@ -134,14 +137,16 @@ func New(s Settings) *Node {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
 	lines := logs.NewRing()
-	s.Logger = logs.Keep(s.Logger, lines)
-	n := &Node{set: s, log: s.Logger, lines: lines, results: session.NewResults(s.ReferenceLimit)}
+	level := new(logs.Level)
+	s.Logger = logs.Keep(s.Logger, lines, level)
+	n := &Node{set: s, log: s.Logger, level: level, lines: lines, results: session.NewResults(s.ReferenceLimit)}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	n.events = telemetry.NewEvents(n.eventFile())
 	n.user = telemetry.NewUserMetrics(func(why string) { n.log.Warn("metrics of a program are not kept", "reason", why) })
 	cd := codec.New()
 	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger, AccessLog: s.AccessLog, Limits: s.HTTP, Options: s.HTTPOptions, Apps: func() map[string]bool { return n.Readiness() }})
 	n.secrets = &secret.Resolver{}
+	n.started.Store(&s.HTTPOptions)
 	n.workers = host.NewWorkers(host.Settings{
 		Secrets: n.secrets, Logger: s.Logger, Codec: cd, Version: s.Version, Node: name, Program: s.Program, Output: s.Output, Logs: s.Logs, Lines: n.lines,
 		ArenaSize: s.ArenaSize, MaxBody: s.MaxBody, Pair: s.Pair, Devices: findDevices(s),

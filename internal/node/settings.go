@@ -1,52 +1,165 @@
 package node
 
 import (
+	"cmp"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/url"
 	"strconv"
 	"time"
 
+	"github.com/helve-serve/helve/internal/config"
 	"github.com/helve-serve/helve/internal/control"
+	"github.com/helve-serve/helve/internal/listen"
+	"github.com/helve-serve/helve/internal/logs"
+	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
-// UseSettings makes settings those of the node. A node that starts has no listener yet, and takes also the options that cannot change while it serves. The warnings
-// are about options that the node does not take now, each with the way to change it.
+// httpSettings are the options of the ingress that a file changes, over those with which the node was started.
+type httpSettings struct {
+	options proxy.Options
+	idle    time.Duration // 0 for that of the node
+}
+
+// CheckSettings says what UseSettings would, and changes nothing.
+func (n *Node) CheckSettings(s control.NodeSettings) (warnings []string, err error) {
+	_, warnings, err = n.httpSettings(s.HTTP)
+	return warnings, err
+}
+
+// UseSettings makes settings those of the node. Fields that they do not have are as the node was started: settings that were put back leave nothing. A node that
+// starts has no listener yet, and takes also the idle time of connections of HTTP/2. The warnings are about options that the node does not take now, each with the way to change it.
+// An error is a *[control.SettingError] where one field is wrong, and nothing is changed.
 func (n *Node) UseSettings(s control.NodeSettings, starts bool) (warnings []string, err error) {
+	next, warnings, err := n.httpSettings(s.HTTP)
+	if err != nil && starts { // for example, a file of the certificate is gone: the other settings hold all the same
+		n.log.Error("the certificate of a file of applications is not used, but that of the command", "error", err)
+		http := *s.HTTP
+		http.Certificate, http.Key, http.KeyPassword, http.ClientCA = nil, nil, nil, nil
+		next, warnings, err = n.httpSettings(&http)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if n.secure != nil {
+		if err := n.secure.Use(next.options.TLS); err != nil {
+			return nil, fileMistake(err)
+		}
+	}
 	n.SetCapacity(s.TargetCapacity)
-	if s.HTTP == nil {
+	n.level.Set(levelOf(s.Logging))
+	if starts {
+		if s.HTTP != nil {
+			n.proxy.Configure(next.options, next.idle)
+		}
 		return nil, nil
 	}
-	o, h := n.proxy.Options(), s.HTTP
+	now := n.proxy.Options()
+	n.proxy.SetOptions(next.options.RequestTimeout, next.options.RootPath, next.idle)
+	if next.options.RequestTimeout != now.RequestTimeout || next.options.RootPath != now.RootPath {
+		n.Publish()
+	}
+	return warnings, nil
+}
+
+// httpSettings are the options that hold with those of a file, and the warnings about the rest; h may be nil.
+func (n *Node) httpSettings(h *config.HTTP) (next httpSettings, warnings []string, err error) {
+	next.options = *n.started.Load()
+	if h == nil {
+		return next, nil, nil
+	}
+	o := &next.options
 	if h.RequestTimeout != nil {
-		o.RequestTimeout = time.Duration(min(*h.RequestTimeout, spec.MaxDuration.Seconds()) * float64(time.Second))
+		o.RequestTimeout = seconds(*h.RequestTimeout)
 	}
 	if h.RootPath != nil {
 		o.RootPath = *h.RootPath
 	}
-	if err := o.Check(); err != nil {
-		return nil, err
-	}
-	if starts {
-		idle := time.Duration(0)
-		if h.KeepAlive != nil {
-			idle = time.Duration(min(*h.KeepAlive, spec.MaxDuration.Seconds()) * float64(time.Second))
-		}
-		n.proxy.Configure(o, idle)
-		return nil, nil
-	}
-	if now := n.proxy.Options(); o.RequestTimeout != now.RequestTimeout || o.RootPath != now.RootPath {
-		n.proxy.SetOptions(o.RequestTimeout, o.RootPath)
-		n.Publish()
-	}
 	if h.KeepAlive != nil {
-		warnings = append(warnings, "keep_alive_timeout_s holds from the next start of the node")
+		next.idle = seconds(*h.KeepAlive)
 	}
-	if h.Certificate != nil || h.Key != nil || h.ClientCA != nil || h.KeyPassword != nil {
-		warnings = append(warnings, "the certificate is that of helve start --tls-certificate and --tls-key; files with the same paths are read again when they change")
+	if n.secure == nil {
+		if h.Certificate != nil || h.Key != nil || h.ClientCA != nil || h.KeyPassword != nil {
+			warnings = append(warnings, "the node serves without TLS: helve start --tls-certificate FILE --tls-key FILE turns it on")
+		}
+	} else if err := n.certificateFiles(h, &o.TLS); err != nil {
+		return next, nil, err
 	}
-	return append(warnings, n.elsewhere(h.Host, h.Port)...), nil
+	if err := o.Check(); err != nil {
+		return next, nil, err
+	}
+	if n.secure != nil {
+		if _, err := listen.NewCertificate(o.TLS, n.log); err != nil {
+			return next, nil, fileMistake(err)
+		}
+	}
+	return next, append(warnings, n.elsewhere(h.Host, h.Port)...), nil
+}
+
+func seconds(s float64) time.Duration {
+	return time.Duration(min(s, spec.MaxDuration.Seconds()) * float64(time.Second))
+}
+
+// certificateFiles puts the files of a file of applications over those with which the node was started, with the values of placeholders.
+func (n *Node) certificateFiles(h *config.HTTP, to *listen.Files) error {
+	for _, f := range []struct {
+		name string
+		from *string
+		to   *string
+	}{
+		{"ssl_certfile", h.Certificate, &to.Certificate},
+		{"ssl_keyfile", h.Key, &to.Key},
+		{"ssl_keyfile_password", h.KeyPassword, &to.KeyPassword},
+		{"ssl_ca_certs", h.ClientCA, &to.ClientCA},
+	} {
+		if f.from == nil {
+			continue
+		}
+		text, err := n.secrets.Text(*f.from)
+		if err != nil {
+			return &control.SettingError{Field: f.name, Err: err}
+		}
+		*f.to = text
+	}
+	return nil
+}
+
+// fileMistake is the error of a file of the certificate, with the name of its field in files of applications.
+func fileMistake(err error) error {
+	m, ok := errors.AsType[*listen.Mistake](err)
+	if !ok {
+		return err
+	}
+	field := map[string]string{"Certificate": "ssl_certfile", "Key": "ssl_keyfile", "KeyPassword": "ssl_keyfile_password", "ClientCA": "ssl_ca_certs"}[m.Field]
+	return &control.SettingError{Field: cmp.Or(field, m.Field), Err: m.Err}
+}
+
+// levelOf is the level of a logging_config; nil without one.
+func levelOf(config json.RawMessage) *slog.Level {
+	var c struct {
+		Level any `json:"log_level"`
+	}
+	if len(config) == 0 || json.Unmarshal(config, &c) != nil {
+		return nil
+	}
+	var level slog.Level
+	switch l := c.Level.(type) {
+	case string:
+		named, ok := logs.Named(l)
+		if !ok {
+			return nil
+		}
+		level = named
+	case float64: // a number of Python's logging: 10 is DEBUG, 20 is INFO, 30 is WARNING
+		level = min(slog.Level(l/10-2)*4, slog.LevelError)
+	default:
+		return nil
+	}
+	return &level
 }
 
 // elsewhere is the warning for an address that the node does not listen on.
@@ -70,5 +183,15 @@ func (n *Node) elsewhere(host *string, port *int) []string {
 	if wanted == u.Host {
 		return nil
 	}
-	return []string{fmt.Sprintf("the node listens on %s: helve start --http HOST:PORT changes the address", at)}
+	name, number, err := net.SplitHostPort(u.Host)
+	if err != nil {
+		return nil
+	}
+	if host != nil {
+		name = *host
+	}
+	if port != nil {
+		number = strconv.Itoa(*port)
+	}
+	return []string{fmt.Sprintf("the node listens on %s and goes on there: helve stop, and then helve start --http %s, change the address", at, net.JoinHostPort(name, number))}
 }

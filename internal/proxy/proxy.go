@@ -167,10 +167,12 @@ func (p *Proxy) setOptions(o Options) {
 // Options are the options that hold.
 func (p *Proxy) Options() Options { return *p.options.Load() }
 
-// SetOptions changes the options that can change while requests are served: the longest time of a request, and the root path. Requests under way keep theirs.
-func (p *Proxy) SetOptions(requestTimeout time.Duration, rootPath string) {
+// SetOptions changes the options that can change while requests are served: the longest time of a request, the root path, and the idle time of connections of
+// HTTP/1, where 0 is that of the server. Requests under way keep theirs.
+func (p *Proxy) SetOptions(requestTimeout time.Duration, rootPath string, idle time.Duration) {
 	o := p.Options()
 	o.RequestTimeout, o.RootPath = requestTimeout, rootPath
+	p.clients.SetIdle(idle)
 	p.options.Store(&o)
 }
 

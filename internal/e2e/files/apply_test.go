@@ -33,15 +33,19 @@ type place struct {
 
 var ann = helvetype.Author{Name: "ann", Role: helvetype.RoleDeploy, Via: "socket"} //nolint:gochecknoglobals // a constant
 
-// newPlace starts a node that keeps its state in memory.
-func newPlace(t *testing.T) *place {
+// newPlace starts a node that keeps its state in memory. The functions change its settings.
+func newPlace(t *testing.T, change ...func(*node.Settings)) *place {
 	t.Helper()
 	dir := t.TempDir()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := node.New(node.Settings{Program: host.Program{Path: exe, Env: worker.WithVariables(os.Environ(), map[string]string{"HELVE_CACHE": t.TempDir()}), Dir: dir}})
+	set := node.Settings{Program: host.Program{Path: exe, Env: worker.WithVariables(os.Environ(), map[string]string{"HELVE_CACHE": t.TempDir()}), Dir: dir}}
+	for _, c := range change {
+		c(&set)
+	}
+	n := node.New(set)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 		defer cancel()
@@ -357,48 +361,5 @@ func TestApplyForRay(t *testing.T) {
 	same(t, p.applied(file), map[string]string{"fruit": "created 1"})
 	if got := p.get("/"); got != "mango" {
 		t.Errorf("it answers %q", got)
-	}
-}
-
-// TestApplySettings changes the settings of a node by files.
-func TestApplySettings(t *testing.T) {
-	t.Parallel()
-	p := newPlace(t)
-	p.write("shop.py", shop)
-	p.write("slow.py", "import asyncio\nfrom helve import serve\n\n@serve.deployment\nclass Slow:\n    async def __call__(self, request):\n        await asyncio.sleep(3600)\n\napp = Slow.bind()\n")
-	const apps = "applications:\n- {name: shop, import_path: 'shop:app', route_prefix: /shop}\n- {name: slow, import_path: 'slow:app', route_prefix: /slow}\n"
-	a, err := p.apply("http_options: {root_path: /v1, request_timeout_s: 0.05, port: 1}\ntarget_capacity: 50\n" + apps)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if warnings := strings.Join(a.Warnings, "\n"); !strings.Contains(warnings, "the node listens on "+p.url) {
-		t.Errorf("the warnings are %q", warnings)
-	}
-	if got := p.get("/v1/shop"); !strings.HasPrefix(got, "3 ") {
-		t.Errorf("below the root path it answers %q", got)
-	}
-	if got := p.get("/slow"); !strings.Contains(got, "0.05") && !strings.Contains(got, "50ms") {
-		t.Errorf("a request over its time is answered %q", got)
-	}
-	before := p.Generation()
-	a, err = p.apply("applications: [{name: other, import_path: 'shop:app', route_prefix: /other}]", func(r *helvetype.ApplyRequest) { r.Source = "other" })
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a.Generation == before {
-		t.Error("a new application has left the generation")
-	}
-	s, err := p.Settings(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.TargetCapacity == nil || *s.TargetCapacity != 50 || !strings.Contains(string(s.HTTPOptions), `"root_path":"/v1"`) {
-		t.Errorf("the settings are %+v, %s", s, s.HTTPOptions)
-	}
-	if _, err := p.apply(apps); err != nil {
-		t.Fatal(err)
-	}
-	if s, err = p.Settings(t.Context()); err != nil || s.TargetCapacity != nil || !strings.Contains(string(s.HTTPOptions), `"root_path":"/v1"`) {
-		t.Errorf("after a file without them the settings are %+v, %s, %v", s, s.HTTPOptions, err)
 	}
 }

@@ -1,0 +1,246 @@
+package files_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/e2e/fixture"
+	"github.com/helve-serve/helve/internal/listen"
+	"github.com/helve-serve/helve/internal/node"
+	"github.com/helve-serve/helve/internal/proxy"
+)
+
+// TestApplySettings changes the settings of a node by files.
+func TestApplySettings(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.write("shop.py", shop)
+	p.write("slow.py", "import asyncio\nfrom helve import serve\n\n@serve.deployment\nclass Slow:\n    async def __call__(self, request):\n        await asyncio.sleep(3600)\n\napp = Slow.bind()\n")
+	const apps = "applications:\n- {name: shop, import_path: 'shop:app', route_prefix: /shop}\n- {name: slow, import_path: 'slow:app', route_prefix: /slow}\n"
+	a, err := p.apply("http_options: {root_path: /v1, request_timeout_s: 0.05, port: 1}\ntarget_capacity: 50\n" + apps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if warnings := strings.Join(a.Warnings, "\n"); !strings.Contains(warnings, "the node listens on "+p.url) {
+		t.Errorf("the warnings are %q", warnings)
+	}
+	if got := p.get("/v1/shop"); !strings.HasPrefix(got, "3 ") {
+		t.Errorf("below the root path it answers %q", got)
+	}
+	if got := p.get("/slow"); !strings.Contains(got, "0.05") && !strings.Contains(got, "50ms") {
+		t.Errorf("a request over its time is answered %q", got)
+	}
+	before := p.Generation()
+	a, err = p.apply("applications: [{name: other, import_path: 'shop:app', route_prefix: /other}]", func(r *helvetype.ApplyRequest) { r.Source = "other" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Generation == before {
+		t.Error("a new application has left the generation")
+	}
+	s, err := p.Settings(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.TargetCapacity == nil || *s.TargetCapacity != 50 || !strings.Contains(string(s.HTTPOptions), `"root_path":"/v1"`) {
+		t.Errorf("the settings are %+v, %s", s, s.HTTPOptions)
+	}
+	if _, err := p.apply(apps); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = p.Settings(t.Context()); err != nil || s.TargetCapacity != nil || !strings.Contains(string(s.HTTPOptions), `"root_path":"/v1"`) {
+		t.Errorf("after a file without them the settings are %+v, %s, %v", s, s.HTTPOptions, err)
+	}
+}
+
+// issue writes a certificate for the name, signed by itself, and its key into the directory of the place, as NAME.pem and NAME.key.
+func issue(t *testing.T, dir, name string) listen.Files {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := listen.Files{Certificate: filepath.Join(dir, name+".pem"), Key: filepath.Join(dir, name+".key")}
+	for path, block := range map[string]*pem.Block{f.Certificate: {Type: "CERTIFICATE", Bytes: der}, f.Key: {Type: "PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return f
+}
+
+// certificateName is the name in the certificate that a new connection to the node gets.
+func (p *place) certificateName() string {
+	p.t.Helper()
+	u, err := url.Parse(p.url)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	c, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(p.t.Context(), "tcp", u.Host) //nolint:gosec // the name alone is of interest
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer c.Close()
+	return c.(*tls.Conn).ConnectionState().PeerCertificates[0].Subject.CommonName //nolint:forcetypeassert // of a tls.Dialer
+}
+
+// TestApplyCertificate: a file changes the files of the certificate while the node serves. Wrong ones are a mistake at their line, and change nothing.
+func TestApplyCertificate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	one, two := issue(t, dir, "one"), issue(t, dir, "two")
+	certificate, err := listen.NewCertificate(one, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPlace(t, func(s *node.Settings) { s.Certificate, s.HTTPOptions = certificate, proxy.Options{TLS: one} })
+	p.write("cert-path", two.Certificate)
+	file := "http_options:\n  ssl_certfile: ${file:" + filepath.Join(p.dir, "cert-path") + "}\n  ssl_keyfile: " + two.Key + "\napplications: []\n"
+	r := helvetype.ApplyRequest{Config: file, Name: "serve.yaml", Dir: p.dir}
+	plan, err := p.Plan(t.Context(), r)
+	if err != nil || len(plan.Settings) != 2 || plan.Settings[0].Path != "http_options.ssl_certfile" || len(plan.Warnings) != 0 {
+		t.Errorf("the plan is %+v, %v", plan, err)
+	}
+	if name := p.certificateName(); name != "one" {
+		t.Errorf("after a plan the certificate is of %q", name)
+	}
+	if a, err := p.apply(file); err != nil || len(a.Warnings) != 0 {
+		t.Errorf("the answer is %+v, %v", a, err)
+	}
+	if name := p.certificateName(); name != "two" {
+		t.Errorf("after the file the certificate is of %q", name)
+	}
+	for what, wrong := range map[string]string{
+		"no file":       "http_options:\n  ssl_certfile: /srv/none.pem\n  ssl_keyfile: " + two.Key + "\napplications: []\n",
+		"another's key": "http_options:\n  ssl_certfile: " + two.Certificate + "\n  ssl_keyfile: " + one.Key + "\napplications: []\n",
+	} {
+		if _, err := p.apply(wrong); err == nil || !strings.Contains(err.Error(), "serve.yaml:2:") || !strings.Contains(err.Error(), "http_options.ssl_certfile: ") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if name := p.certificateName(); name != "two" {
+		t.Errorf("after a mistake the certificate is of %q", name)
+	}
+}
+
+// TestSettingsOfARefusedFile: a plan shows the settings of a file and warns of those that the node does not take; a file of which no application is taken leaves the settings as they were.
+func TestSettingsOfARefusedFile(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.write("shop.py", shop)
+	p.write("broken.py", "raise RuntimeError('no model')\n")
+	const shopFile = "http_options: {root_path: /v1}\napplications: [{name: shop, import_path: 'shop:app', route_prefix: /shop}]"
+	same(t, p.applied(shopFile), map[string]string{"shop": "created 1"})
+	before := p.Generation()
+	for what, application := range map[string]string{
+		"a module with a mistake":          "{name: other, import_path: 'broken:app', route_prefix: /other}",
+		"the route of another application": "{name: other, import_path: 'shop:app', route_prefix: /shop}",
+	} {
+		file := "http_options: {root_path: /v2, port: 1, ssl_certfile: a, ssl_keyfile: b}\ntarget_capacity: 10\nlogging_config: {log_level: DEBUG}\napplications: [" + application + "]"
+		_, err := p.apply(file, func(r *helvetype.ApplyRequest) { r.Source = "other" })
+		if err == nil {
+			t.Errorf("%s: it was applied", what)
+		}
+		s, err := p.Settings(t.Context())
+		if err != nil || s.TargetCapacity != nil || string(s.HTTPOptions) != `{"root_path":"/v1"}` || string(s.LoggingConfig) != "{}" {
+			t.Errorf("%s: the settings are %+v, %s, %v", what, s, s.HTTPOptions, err)
+		}
+		if got := p.get("/v1/shop"); !strings.HasPrefix(got, "3 ") {
+			t.Errorf("%s: the application that runs answers %q", what, got)
+		}
+	}
+	plan, err := p.Plan(t.Context(), helvetype.ApplyRequest{Name: "serve.yaml", Dir: p.dir, Source: "other", Config: "http_options: {root_path: /v2, port: 1, ssl_certfile: a, ssl_keyfile: b}\napplications: []"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var paths []string
+	for _, c := range plan.Settings {
+		paths = append(paths, c.Path+" "+string(c.Before)+" "+string(c.After))
+	}
+	same(t, paths, []string{"http_options.port  1", `http_options.root_path "/v1" "/v2"`, `http_options.ssl_certfile  "a"`, `http_options.ssl_keyfile  "b"`})
+	for _, want := range []string{"the node listens on " + p.url + " and goes on there: helve stop, and then helve start --http 127.0.0.1:1,", "helve start --tls-certificate FILE --tls-key FILE"} {
+		if warnings := strings.Join(plan.Warnings, "\n"); !strings.Contains(warnings, want) {
+			t.Errorf("the warnings are %q, without %q", warnings, want)
+		}
+	}
+	if p.Generation() < before {
+		t.Error("the generation goes back")
+	}
+}
+
+// TestIdleTimeOfAFile: a file ends idle connections of a node that serves after a shorter time.
+func TestIdleTimeOfAFile(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	if _, err := p.apply("http_options: {keep_alive_timeout_s: 0.01}\napplications: []\n"); err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(p.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.Dial("tcp", u.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+"/-/healthz", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := request.Write(c); err != nil {
+		t.Fatal(err)
+	}
+	for b := make([]byte, 1<<10); err == nil; { // until the node closes it
+		_, err = c.Read(b)
+	}
+	if !strings.Contains(err.Error(), "EOF") {
+		t.Error(err)
+	}
+}
+
+// TestLogLevelOfAFile: the logging_config of a file sets the level of the node's own log, and a file without it gives the level back.
+func TestLogLevelOfAFile(t *testing.T) {
+	t.Parallel()
+	log := fixture.NewLog()
+	p := newPlace(t, func(s *node.Settings) { s.Logger = slog.New(log) })
+	p.write("shop.py", shop)
+	const apps = "applications: [{name: shop, import_path: 'shop:app', route_prefix: /shop}]"
+	if _, err := p.apply("logging_config: {log_level: ERROR}\n" + apps); err != nil {
+		t.Fatal(err)
+	}
+	if text := log.String(); strings.Contains(text, "level=INFO") {
+		t.Errorf("the log has %s", text)
+	}
+	if _, err := p.apply(strings.Replace(apps, "shop,", "again,", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if text := log.String(); !strings.Contains(text, "level=INFO") {
+		t.Errorf("the log has %s", text)
+	}
+}

@@ -161,6 +161,9 @@ func (d *deployment) targetLocked() planner.Target {
 		if n, ok := a.change.limits[d.name]; ok {
 			bounds.New = n
 		}
+		if a.current.wrote.Set(d.name, a.c.scales.Of(a.name, d.name)) { // else the number was scaled since
+			bounds.Before = max(planner.Placeable(planner.Capacity(d.formerAsked, a.c.capacity), e.definition.Options.MaxReplicasPerNode)-d.yieldedLocked(), 0)
+		}
 		if f.ran || f.revision.def.Restored {
 			bounds.Former, bounds.Doubt, bounds.Failures = f.version, d.failures.Number() > 0, d.formerFailures.History(true)
 		}

@@ -22,6 +22,18 @@ type Change struct {
 	Doubt  bool
 	// Failures counts failed starts of Former.
 	Failures History
+	// Before is the number of replicas before a change that also lowers it; 0 for other changes. Former replicas go in proportion to the new ones that are ready, so that
+	// a revision that never becomes ready takes no replica away. For example, a deploy changes 6 replicas to 2: all 6 stay until the first new one is ready, then
+	// 3 of them go, and with the second the others. At most Before + Surge replicas are there at a time.
+	Before int
+}
+
+// least is the number of replicas that have to be there in a change to n replicas, of which ready ones are of the new revision.
+func (c *Change) least(n, ready int) int {
+	if c.Before <= n || n == 0 || ready >= n {
+		return n
+	}
+	return c.Before - ready*c.Before/n + ready
 }
 
 // unbounded is the change of a target without one: all replicas of its revision start at once.
@@ -67,15 +79,16 @@ func compare(t Target, live []Observed) (start, back int, stop []Observed) {
 		}
 	}
 	most := min(max(c.New, 0), n) // of the revision
-	may := ready - (n - c.Unavailable)
+	stay := c.least(n, newReady) - c.Unavailable
+	may := ready - stay
 	// A former replica that is not ready stops if enough others are there that are ready or will be, as in Kubernetes: it may become ready again.
-	spare := len(live) - (n - c.Unavailable) - (len(current) - newReady)
+	spare := len(live) - stay - (len(current) - newReady)
 	stop = surplus(former, n-most, spare, &may)
 	stays := len(former) - len(stop)
 	over := surplus(current, most, len(current), &may)
 	have := len(current) - len(over)
 	stop = append(stop, over...)
-	room := n + c.Surge - stays - have
+	room := max(n, c.Before) + c.Surge - stays - have
 	if c.Former != "" {
 		need := n - most
 		if c.Doubt {

@@ -49,6 +49,15 @@ func TestChange(t *testing.T) {
 		{name: "and stays if there are not", target: target(2, Change{Surge: 1}), observed: append(of("1", Unready, Unready), of("2", Starting)...)},
 		{name: "scaled down meanwhile", target: target(1, Change{Surge: 1}), observed: append(of("1", Running, Running), of("2", Running, Running)...),
 			want: []Action{Stop{"10"}, Stop{"11"}, Stop{"20"}}},
+		{name: "a lower number: all former ones stay until a new one is ready", target: target(2, Change{Surge: 1, Before: 6}),
+			observed: of("1", Running, Running, Running, Running, Running, Running), want: []Action{Start{a, 1}}},
+		{name: "half of them go with half of the new ones", target: target(2, Change{Surge: 1, Before: 6}),
+			observed: append(of("1", Running, Running, Running, Running, Running, Running), of("2", Running)...), want: []Action{Start{a, 1}, Stop{"10"}, Stop{"11"}, Stop{"12"}}},
+		{name: "and the others with the last", target: target(2, Change{Surge: 1, Before: 6}),
+			observed: append(of("1", Running, Running, Running), of("2", Running, Running)...), want: []Action{Stop{"10"}, Stop{"11"}, Stop{"12"}}},
+		{name: "a lower number without surge", target: target(2, Change{Unavailable: 1, Before: 4}),
+			observed: of("1", Running, Running, Running, Running), want: []Action{Start{a, 1}, Stop{"10"}}},
+		{name: "none wanted any more", target: target(0, Change{Surge: 1, Before: 2}), observed: of("1", Running, Running), want: []Action{Stop{"10"}, Stop{"11"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -105,7 +114,10 @@ func TestBudget(t *testing.T) {
 				id++
 				observed = append(observed, Observed{a, fmt.Sprint(id), revision, s, start.Add(time.Duration(id) * time.Second)})
 			}
-			for range n {
+			if rng.IntN(3) == 0 {
+				c.Before = n + rng.IntN(6)
+			}
+			for range max(n, c.Before) {
 				add("1", Running)
 			}
 			count := func(match func(Observed) bool) (n int) {
@@ -120,6 +132,7 @@ func TestBudget(t *testing.T) {
 			live := func(o Observed) bool { return o.State <= Running }
 			plan := func() {
 				actions, _ := Plan([]Target{target}, observed, nil, start)
+				least := c.least(target.Replicas, count(func(o Observed) bool { return ready(o) && o.Revision == "2" })) - c.Unavailable
 				before, had := count(ready), count(live)
 				for _, act := range actions {
 					switch act := act.(type) {
@@ -139,10 +152,10 @@ func TestBudget(t *testing.T) {
 						observed[i].State = Draining
 					}
 				}
-				if after := count(ready); after < min(before, target.Replicas-c.Unavailable) {
+				if after := count(ready); after < min(before, least) {
 					t.Fatalf("%d of %d ready replicas are left of %d, %d may be unavailable", after, before, target.Replicas, c.Unavailable)
 				}
-				if all := count(live); all > max(had, target.Replicas+c.Surge) {
+				if all := count(live); all > max(had, max(target.Replicas, c.Before)+c.Surge) {
 					t.Fatalf("%d replicas of %d, the surge is %d", all, target.Replicas, c.Surge)
 				}
 				if again, _ := Plan([]Target{target}, observed, nil, start); len(again) > 0 {

@@ -1,0 +1,53 @@
+package controller
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+
+	"github.com/helve-serve/helve/internal/store"
+)
+
+// TestLowerNumber: a deploy of other code that also lowers the number of replicas takes no replica away before the new code has run. The replicas go with those
+// that take their place.
+func TestLowerNumber(t *testing.T) {
+	t.Parallel()
+	for name, fails := range map[string]bool{"the new revision fails": true, "it runs": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				n := newTestNode(Settings{Store: store.NewMemory()})
+				n.closeAfter(t)
+				n.deploy(t, ofVersion("1", 4, nil))
+				first := map[string]bool{}
+				for _, r := range n.running("app", "A") {
+					first[r.id] = true
+				}
+				loaded, over := make(chan error), make(chan error, 1)
+				go func() { over <- n.Deploy(t.Context(), ofVersion("2", 1, func() error { return <-loaded })) }()
+				synctest.Wait()
+				if got := len(n.running("app", "A")); got != 4 {
+					t.Errorf("%d replicas run while the new one loads, want 4", got)
+				}
+				if fails {
+					loaded <- errors.New("no model")
+					if err := <-over; err == nil {
+						t.Error("a constructor that fails is no error")
+					}
+					n.wantRunning(t, "after the failure", 4)
+					for _, r := range n.running("app", "A") {
+						if !first[r.id] {
+							t.Error("a replica was stopped and started again")
+						}
+					}
+					return
+				}
+				loaded <- nil
+				if err := <-over; err != nil {
+					t.Error(err)
+				}
+				n.wantRunning(t, "after the change", 1)
+			})
+		})
+	}
+}

@@ -234,7 +234,7 @@ type ReplicaStatus struct {
 	Unresponsive *Unresponsive `json:"unresponsive,omitempty"`
 	// Ready reports whether the replica gets calls: it is RUNNING, its readiness check passes, and it is not ejected.
 	Ready bool `json:"ready"`
-	// NotReady is set while the readiness check of a replica that runs does not pass.
+	// NotReady is set while the readiness check of a replica that runs does not pass. The replica gets calls all the same if Kept of it is set.
 	NotReady *Condition `json:"not_ready,omitempty"`
 	// Ejected is set while a replica that runs gets no calls because calls to it have failed for reasons of the system.
 	Ejected *Condition `json:"ejected,omitempty"`
@@ -248,6 +248,8 @@ type Condition struct {
 	Reason string `json:"reason"`
 	// Traceback is the traceback of the user's code, if there is one.
 	Traceback string `json:"traceback,omitempty"`
+	// Kept says why the replica gets calls all the same: "the last replica", or "" for one that gets none.
+	Kept string `json:"kept,omitempty"`
 	// Next says what will be tried, for example "a probe; if it passes, the replica gets calls again".
 	Next string `json:"next,omitempty"`
 	// NextAt is the time of that; zero if it depends on another event.

@@ -312,6 +312,8 @@ func note(r admin.ReplicaDetails, now time.Time) string {
 		return "does not answer since " + ago(now.Sub(r.Unresponsive.Since))
 	case r.Ejected != nil:
 		return condition("gets no calls", r.Ejected, now)
+	case r.NotReady != nil && r.NotReady.Kept != "":
+		return condition("kept ("+r.NotReady.Kept+"), not ready", r.NotReady, now)
 	case r.NotReady != nil:
 		return condition("is not ready", r.NotReady, now)
 	case r.Waits != nil:

@@ -104,7 +104,7 @@ func (d *deployment) factsLocked() states.DeploymentFacts {
 	}
 	for _, r := range d.replicas {
 		if out := r.outLocked(); out != "" {
-			f.CountOut(out, r.id, r.of == d.now)
+			f.CountOut(out, r.id, r.takesLocked(), r.of == d.now)
 			continue
 		}
 		f.Count(r.state, r.of == d.now)

@@ -15,10 +15,10 @@ func (r *replica) takesLocked() bool {
 	return r.state == helvetype.ReplicaRunning && r.health.Takes()
 }
 
-// outLocked is the reason why a replica that runs gets no calls; "" for others.
+// outLocked is the reason why a replica that runs gets no calls, or gets them as the last one only; "" for others.
 func (r *replica) outLocked() string {
-	if v := r.health.View(); r.state == helvetype.ReplicaRunning && !v.Takes {
-		return v.Why
+	if r.state == helvetype.ReplicaRunning {
+		return r.health.View().Why
 	}
 	return ""
 }
@@ -39,6 +39,7 @@ func (c *Controller) healthChanged(r *replica, ch health.Change) {
 		}
 		level, text := slog.LevelWarn, map[string]string{
 			health.NotReady: "replica is not ready and gets no calls", health.Ejected: "replica is ejected and gets no calls", health.NotEjected: "replica fails and gets calls",
+			health.Kept: "replica is not ready and gets calls as the last one",
 		}[ch.Reason]
 		if ch.Better() {
 			level, text = slog.LevelInfo, "replica gets calls again"

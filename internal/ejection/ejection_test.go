@@ -3,6 +3,7 @@ package ejection
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
@@ -13,12 +14,18 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) //nolint:gochecknoglobal
 var five = Config{Enabled: true, Failures: 5, Time: 5 * time.Second, MaxPercent: 50} //nolint:gochecknoglobals // a constant
 
 // replicas makes a deployment of n ready replicas on a node of its own.
-func replicas(n int) (of []*Replica) {
-	d := new(Node).Deployment()
-	for range n {
-		of = append(of, d.Add(true))
-	}
+func replicas(n int) []*Replica {
+	_, of := add(new(Node).Deployment(), n)
 	return of
+}
+
+// add adds n ready replicas to a deployment.
+func add(d *Deployment, n int) (_ *Deployment, of []*Replica) {
+	for range n {
+		r, _ := d.Add(true)
+		of = append(of, r)
+	}
+	return d, of
 }
 
 // fail fails calls until there is a decision.
@@ -93,7 +100,7 @@ func TestBounds(t *testing.T) {
 		if a, b := fail(all[0], start, c), fail(all[1], start, c); a != Eject || b != Keep {
 			t.Errorf("decisions %d and %d", a, b)
 		}
-		if back := all[1].Remove(); len(back) != 1 || back[0] != all[0] || !all[0].Takes() {
+		if back := all[1].Remove(); len(back) != 1 || back[0] != (Move{all[0], Return}) || !all[0].Takes() {
 			t.Errorf("%d replicas have returned when the other was gone", len(back))
 		}
 	})
@@ -111,7 +118,7 @@ func TestBounds(t *testing.T) {
 				t.Errorf("replica %d: decision %d", i, d)
 			}
 		}
-		if back := all[3].SetReady(false); len(back) != 1 || back[0] != all[0] {
+		if back := all[3].SetReady(false); len(back) != 1 || back[0] != (Move{all[0], Return}) {
 			t.Errorf("%d replicas have returned when another was not ready", len(back))
 		}
 	})
@@ -120,10 +127,7 @@ func TestBounds(t *testing.T) {
 		var n Node
 		var of [2][]*Replica
 		for i := range of {
-			d := n.Deployment()
-			for range 3 {
-				of[i] = append(of[i], d.Add(true))
-			}
+			_, of[i] = add(n.Deployment(), 3)
 		}
 		c := five
 		c.MaxPercent = 100
@@ -147,8 +151,8 @@ func TestBounds(t *testing.T) {
 	})
 }
 
-// TestBoundsHold: whatever happens to the replicas of a node, a deployment with a ready replica has one that gets calls, at most its share is ejected, an
-// ejected replica is never without a next probe, and the numbers of the node are those of its replicas.
+// TestBoundsHold: whatever happens to the replicas of a node, a deployment with a replica that has been ready has one that gets calls, one is kept only
+// while no check passes, at most the share of the deployment is ejected, an ejected replica is never without a next probe, and the numbers of the node are those of its replicas.
 func TestBoundsHold(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(300) {
@@ -166,20 +170,20 @@ func TestBoundsHold(t *testing.T) {
 		for step := range 300 {
 			d := all[r.IntN(len(all))]
 			now = now.Add(time.Duration(r.IntN(2000)) * time.Millisecond)
-			before := map[*Replica]bool{}
+			before, keptBefore := map[*Replica]bool{}, map[*Replica]bool{}
 			for _, x := range d.replicas {
-				before[x] = x.ejected
+				before[x], keptBefore[x] = x.ejected, x.kept
 			}
-			var back []*Replica
+			var moves []Move
 			if len(d.replicas) == 0 || len(d.replicas) < 6 && r.IntN(8) == 0 {
-				d.Add(r.IntN(4) > 0)
+				_, moves = d.Add(r.IntN(4) > 0)
 			} else {
 				x := d.replicas[r.IntN(len(d.replicas))]
 				switch r.IntN(8) {
 				case 0:
-					back = x.Remove()
+					moves = x.Remove()
 				case 1:
-					back = x.SetReady(r.IntN(3) > 0)
+					moves = x.SetReady(r.IntN(3) > 0)
 				case 2:
 					if x.ejected && !now.Before(x.until) {
 						x.Probed(r.IntN(2) == 0, now, d.c)
@@ -196,20 +200,31 @@ func TestBoundsHold(t *testing.T) {
 					}
 				}
 			}
-			for _, x := range back {
-				if !before[x] || x.ejected {
-					t.Fatalf("seed %d: a replica returns that was not ejected, or does not", seed)
+			for _, m := range moves {
+				x := m.Replica
+				if m.To == Return && (!before[x] || x.ejected) || m.To == Keep && (keptBefore[x] || !x.kept) || m.To == Release && (!keptBefore[x] || x.kept) || m.To < Keep || m.To == Wait {
+					t.Fatalf("seed %d: a replica was told the decision %d, and this is not its change", seed, m.To)
 				}
+				keeps++
 			}
 			ready, ejected := 0, 0
 			for _, d := range all {
-				takes, mine, out := 0, 0, 0
+				takes, mine, out, passes, once, keptNow := 0, 0, 0, 0, 0, 0
 				for _, x := range d.replicas {
 					if x.Takes() {
 						takes++
 					}
 					if x.ready {
 						mine++
+					}
+					if x.passes {
+						passes++
+					}
+					if x.passes || x.failed > 0 {
+						once++
+					}
+					if x.kept {
+						keptNow++
 					}
 					if x.ready && x.ejected {
 						out++
@@ -218,8 +233,11 @@ func TestBoundsHold(t *testing.T) {
 						t.Fatalf("seed %d: an ejected replica has no next probe", seed)
 					}
 				}
-				if mine > 0 && takes == 0 {
-					t.Fatalf("seed %d, step %d: %d replicas are ready, and none gets calls", seed, step, mine)
+				if once > 0 && takes == 0 || once == 0 && takes > 0 {
+					t.Fatalf("seed %d, step %d: %d replicas have been ready, and %d get calls", seed, step, once, takes)
+				}
+				if passes > 0 && keptNow > 0 || keptNow > 1 || mine != passes+keptNow {
+					t.Fatalf("seed %d, step %d: %d replicas are kept, and the checks of %d pass", seed, step, keptNow, passes)
 				}
 				if out*100 > mine*d.c.MaxPercent {
 					t.Fatalf("seed %d, step %d: %d of %d replicas are ejected, at most %d%%", seed, step, out, mine, d.c.MaxPercent)
@@ -234,4 +252,81 @@ func TestBoundsHold(t *testing.T) {
 			t.Error("no replica was ever ejected")
 		}
 	}
+}
+
+// TestKept: the last replica of a deployment gets calls although its readiness check fails, until that of another one passes.
+func TestKept(t *testing.T) {
+	t.Parallel()
+	same := func(t *testing.T, step string, got []Move, want ...Move) {
+		t.Helper()
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: the changes are %v, want %v", step, got, want)
+		}
+	}
+	t.Run("the check of each fails", func(t *testing.T) {
+		t.Parallel()
+		d, all := add(new(Node).Deployment(), 2)
+		a, b := all[0], all[1]
+		same(t, "the first", a.SetReady(false))
+		same(t, "the last", b.SetReady(false), Move{b, Keep})
+		same(t, "the last, again", b.SetReady(false))
+		c, moves := d.Add(false)
+		same(t, "a new one", moves)
+		same(t, "a new one fails", c.SetReady(false))
+		if a.Takes() || !b.Takes() || !b.Kept() || b.Ready() || c.Takes() {
+			t.Errorf("calls: %t, %t, %t", a.Takes(), b.Takes(), c.Takes())
+		}
+		same(t, "the new one passes", c.SetReady(true), Move{b, Release})
+		if b.Takes() || b.Kept() || !c.Takes() {
+			t.Errorf("calls: %t, %t", b.Takes(), c.Takes())
+		}
+	})
+	t.Run("the kept one passes", func(t *testing.T) {
+		t.Parallel()
+		r := replicas(1)[0]
+		same(t, "fails", r.SetReady(false), Move{r, Keep})
+		same(t, "passes", r.SetReady(true))
+		if !r.Takes() || r.Kept() {
+			t.Error("it gets calls, and is kept no more")
+		}
+	})
+	t.Run("the kept one ends", func(t *testing.T) {
+		t.Parallel()
+		d, all := add(new(Node).Deployment(), 3)
+		d.Add(false)
+		for _, r := range all {
+			r.SetReady(false)
+		}
+		same(t, "the last ends", all[2].Remove(), Move{all[1], Keep})
+		same(t, "the next ends", all[1].Remove(), Move{all[0], Keep})
+		same(t, "the first ends", all[0].Remove())
+	})
+	t.Run("a replica that was never ready", func(t *testing.T) {
+		t.Parallel()
+		r, moves := new(Node).Deployment().Add(false)
+		same(t, "is there", moves)
+		if same(t, "fails", r.SetReady(false)); r.Takes() {
+			t.Error("it gets calls")
+		}
+	})
+	t.Run("an ejected one returns first", func(t *testing.T) {
+		t.Parallel()
+		all := replicas(2)
+		fail(all[0], start, five)
+		same(t, "the other fails its check", all[1].SetReady(false), Move{all[0], Return})
+		if all[1].Takes() || !all[0].Takes() {
+			t.Error("the replica whose check passes gets the calls")
+		}
+	})
+	t.Run("an ejected one is kept", func(t *testing.T) {
+		t.Parallel()
+		all := replicas(2)
+		fail(all[0], start, five)
+		all[0].SetReady(false)
+		all[1].SetReady(false)
+		same(t, "the other ends", all[1].Remove(), Move{all[0], Keep}, Move{all[0], Return})
+		if !all[0].Takes() {
+			t.Error("no replica gets calls")
+		}
+	})
 }

@@ -8,7 +8,7 @@
 //
 // For example, a replica loads another model and lets its check_ready fail meanwhile. The first answer takes it out of routing: the owner is told by a [Change] with the
 // reason not_ready, and gives the router the other replicas. Calls that wait at the replica go to the others. A minute later the check passes, and the change
-// ready_again brings the replica back.
+// ready_again brings the replica back. If it was the last replica that got calls, it gets them all the same, and the owner is told the reason kept.
 //
 // One mutex guards the numbers of a node. It is taken after the mutex of the owner, and no function of the owner is called with it: changes are delivered on a
 // goroutine of their own, in order.
@@ -49,6 +49,7 @@ const (
 	Ejected    = "ejected"     // calls fail for reasons of the system
 	Returned   = "returned"    // an ejected replica gets calls again
 	NotEjected = "not_ejected" // the replica would be ejected, and a bound forbids it
+	Kept       = "kept"        // the readiness check does not pass, and the replica gets calls as the last one
 )
 
 // Change is a change of a replica that its owner is told.
@@ -60,6 +61,9 @@ type Change struct {
 
 // Better says that the replica may get more calls than before.
 func (c Change) Better() bool { return c.First || c.Reason == ReadyAgain || c.Reason == Returned }
+
+// last says why a replica is kept, in the status and in events.
+const last = "the last replica"
 
 // Node has the replicas of one node.
 type Node struct {
@@ -110,7 +114,7 @@ type Replica struct {
 	// Guarded by the mutex of the node.
 	of       *ejection.Replica
 	notReady *helvetype.Condition // nil: ready
-	refused  string               // the reason of the change not_ready; "" while there is none
+	refused  string               // the reason of the change not_ready or kept; "" while there is none
 	ejection string               // the reason of the ejection
 	reason   string               // the same, or that of the last probe
 	cancel   context.CancelFunc   // ends the wait for the next probe of an ejected replica; nil for none
@@ -122,7 +126,7 @@ type Replica struct {
 type View struct {
 	Takes             bool // the replica gets calls
 	NotReady, Ejected *helvetype.Condition
-	// Why is the reason why it gets no calls, as it was first: unlike the reasons above it stays the same while other checks fail.
+	// Why is the reason why it gets no calls, or should get none, as it was first: unlike the reasons above it stays the same while other checks fail.
 	Why string
 }
 
@@ -132,12 +136,14 @@ func (d *Deployment) Watch(subject Subject, o spec.Effective, owner Owner) *Repl
 	r := &Replica{node: n, subject: subject, owner: owner}
 	r.Follow(o)
 	n.mu.Lock()
-	r.of = d.of.Add(!checks)
+	var moves []ejection.Move
+	r.of, moves = d.of.Add(!checks)
 	r.of.Owner = r
 	if checks {
 		r.notReady = &helvetype.Condition{Since: time.Now(), Reason: "its readiness check has not passed yet", Next: "the first readiness check"}
 	}
 	r.showLocked()
+	n.moveLocked(moves)
 	n.mu.Unlock()
 	if checks {
 		n.run(func() { probe.Probe{Replica: subject, Options: owner.Options}.Readiness(n.ctx, r.checked) })
@@ -167,8 +173,9 @@ func (r *Replica) Leave() {
 		return
 	}
 	r.left = true
-	n.backLocked(r.of.Remove())
+	moves := r.of.Remove()
 	r.showLocked()
+	n.moveLocked(moves)
 }
 
 // View is the replica as it is now.
@@ -185,6 +192,10 @@ func (r *Replica) Takes() bool { return r == nil || r.view.Load().Takes }
 // showLocked makes the view anew, and stops the wait for a probe that is of no use any more.
 func (r *Replica) showLocked() {
 	v := View{Takes: r.of.Takes(), NotReady: r.notReady, Why: r.refused}
+	if r.of.Kept() {
+		c := *r.notReady
+		c.Kept, v.NotReady = last, &c
+	}
 	if r.notReady != nil && r.refused == "" {
 		v.Why = "its readiness check has not passed yet"
 	}
@@ -225,12 +236,19 @@ func (n *Node) deliver() {
 	n.delivering = false
 }
 
-// backLocked has replicas return that the bounds do not let out of routing any more. The argument has the records of package ejection.
-func (n *Node) backLocked(of []*ejection.Replica) {
-	for _, e := range of {
-		r := e.Owner.(*Replica) //nolint:forcetypeassert // each has one
+// moveLocked shows and tells the changes of replicas that the bounds ask for.
+func (n *Node) moveLocked(moves []ejection.Move) {
+	for _, m := range moves {
+		r := m.Owner.(*Replica) //nolint:forcetypeassert // each has one
+		switch m.To {
+		case ejection.Return:
+			r.changeLocked(Change{Reason: Returned, Message: "too few other replicas are left"})
+		case ejection.Keep:
+			r.changeLocked(Change{Reason: Kept, Message: last + ": " + r.refused})
+		case ejection.Release:
+			r.changeLocked(Change{Reason: NotReady, Message: "another replica gets the calls; " + r.refused})
+		}
 		r.showLocked()
-		r.changeLocked(Change{Reason: Returned, Message: "too few other replicas are left"})
 	}
 }
 
@@ -243,7 +261,7 @@ func (r *Replica) checked(a probe.Readiness) {
 		return
 	}
 	before := r.of.Ready()
-	back := r.of.SetReady(a.Ready)
+	moves := r.of.SetReady(a.Ready)
 	switch {
 	case a.Ready:
 		r.notReady = nil
@@ -265,11 +283,12 @@ func (r *Replica) checked(a probe.Readiness) {
 		r.changeLocked(Change{Reason: ReadyAgain, Message: "its readiness check passes", First: r.refused == ""})
 		r.refused = ""
 	case !a.Ready && a.Err != nil && r.refused == "":
-		r.refused = r.notReady.Reason
-		r.changeLocked(Change{Reason: NotReady, Message: r.refused})
+		if r.refused = r.notReady.Reason; !r.of.Kept() {
+			r.changeLocked(Change{Reason: NotReady, Message: r.refused})
+		}
 	}
 	r.showLocked()
-	n.backLocked(back)
+	n.moveLocked(moves)
 }
 
 // Failed notes that a call at the replica has failed for a reason of the system, which text describes. It is called by the goroutine of the call, and does not

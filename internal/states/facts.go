@@ -25,8 +25,8 @@ type DeploymentFacts struct {
 	Former   int // replicas of other revisions that run
 	Stopping int // replicas of the current revision that stop
 	Failures int // of replicas, since the last time that all was well
-	Unready  int // replicas of the current revision that run and get no calls
-	// Out says why one of these gets no calls.
+	Unready  int // replicas of the current revision that run and get no calls, or get them as the last one only
+	// Out says why one of these should get no calls.
 	Out    string
 	GaveUp bool
 	// RolledBack is the error of the deployment's form in the newest revision, whose start was given up; the form before serves. "" without.
@@ -50,14 +50,18 @@ func (f *DeploymentFacts) Count(s helvetype.ReplicaState, current bool) {
 	}
 }
 
-// CountOut adds a replica that runs and gets no calls, for a reason.
-func (f *DeploymentFacts) CountOut(reason, replica string, current bool) {
+// CountOut adds a replica that runs and gets no calls, for a reason, or is kept: it should get none, and gets them as the last one.
+func (f *DeploymentFacts) CountOut(reason, replica string, kept, current bool) {
 	if !current {
 		f.Former++
 		return
 	}
 	f.Unready++
-	if out := "replica " + replica + " gets no calls: " + reason; f.Out == "" || out < f.Out { // always the same of several
+	what := " gets no calls: "
+	if kept {
+		what = " is kept, the last replica: "
+	}
+	if out := "replica " + replica + what + reason; f.Out == "" || out < f.Out { // always the same of several
 		f.Out = out
 	}
 }

@@ -128,6 +128,9 @@ func replica(of helvetype.Object, r helvetype.ReplicaStatus) (sentence, next str
 	switch {
 	case r.Wait != nil:
 		sentence += fmt.Sprintf(" and waits for %s since %s", r.Wait.For, stamp(r.Wait.Since))
+	case r.NotReady != nil && r.NotReady.Kept != "":
+		sentence += fmt.Sprintf(" and is kept, %s: it gets calls although it is not ready since %s: %s", r.NotReady.Kept, stamp(r.NotReady.Since), r.NotReady.Reason)
+		next = step(r.NotReady.Next, r.NotReady.NextAt)
 	case r.NotReady != nil:
 		sentence += fmt.Sprintf(" and gets no calls since %s: %s", stamp(r.NotReady.Since), r.NotReady.Reason)
 		next = step(r.NotReady.Next, r.NotReady.NextAt)
@@ -204,11 +207,14 @@ func timeline(own []helvetype.Event, events Events) []helvetype.Event {
 
 // Next is the next step of a deployment, and its time, zero if it has none. s.NextAt is the time of the next start, as far as one waits after failures.
 func Next(s *helvetype.DeploymentStatus) (text string, at time.Time) {
-	starting := 0
+	starting, missing := 0, s.Wanted-s.Ready
 	var out *helvetype.Condition
 	for _, r := range s.Replicas {
 		if r.State == helvetype.ReplicaStarting || r.State == helvetype.ReplicaRecovering {
 			starting++
+		}
+		if r.Ready && r.NotReady != nil { // it gets calls as the last one
+			missing++
 		}
 		for _, c := range []*helvetype.Condition{r.NotReady, r.Ejected} {
 			if c != nil && (out == nil || !c.NextAt.IsZero() && c.NextAt.Before(out.NextAt)) {
@@ -216,7 +222,6 @@ func Next(s *helvetype.DeploymentStatus) (text string, at time.Time) {
 			}
 		}
 	}
-	missing := s.Wanted - s.Ready
 	switch {
 	case s.Status == helvetype.DeploymentDeployFailed && s.Ready > 0:
 		return "no more attempt: the form before serves; deploy a corrected revision", at

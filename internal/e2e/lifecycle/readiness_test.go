@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -98,7 +98,7 @@ func deployment(sys *helve.System) helvetype.DeploymentStatus {
 }
 
 // TestReadiness: a replica whose readiness check fails gets no calls, keeps the calls that it executes, and gets calls again when the check passes. It is not
-// started again. Without a ready replica calls wait.
+// started again. The last replica gets calls until the check of another passes.
 func TestReadiness(t *testing.T) {
 	t.Parallel()
 	o := helve.Options{NumReplicas: new(2), ReadinessPeriod: time.Second, MaxOngoingRequests: new(2)}
@@ -130,18 +130,22 @@ func TestReadiness(t *testing.T) {
 		}
 		of.set(func(s *shelf) { s.empty[2] = errors.New("sold out") })
 		time.Sleep(2 * time.Second)
-		waits := make(chan string, 1)
-		go func() {
-			n, err := sell(time.Hour)
-			waits <- strconv.Itoa(n) + " " + errorText(err)
-		}()
-		time.Sleep(time.Minute)
-		if d := deployment(sys); len(waits) > 0 || d.Calls.Queued != 1 || d.Ready != 0 || of.made != 2 {
-			t.Fatalf("without a ready replica %d have answered, and %d were made: %+v", len(waits), of.made, d)
+		d = deployment(sys)
+		kept := slices.IndexFunc(d.Replicas, func(r helvetype.ReplicaStatus) bool { return r.Ready })
+		if d.Ready != 1 || d.Status != "UNHEALTHY" || !strings.Contains(d.Message, "kept, the last replica") || kept < 0 || d.Replicas[kept].NotReady == nil || d.Replicas[kept].NotReady.Kept != "the last replica" {
+			t.Fatalf("without a replica whose check passes: %+v", d)
+		}
+		for range 20 {
+			if n, err := sell(time.Minute); n != 2 || err != nil {
+				t.Fatalf("the last replica: %d, %v", n, err)
+			}
 		}
 		of.set(func(s *shelf) { delete(s.empty, 1) })
-		if got := <-waits; got != "1 " {
-			t.Errorf("the call that waited: %s", got)
+		time.Sleep(2 * time.Second)
+		for range 20 {
+			if n, err := sell(time.Minute); n != 1 || err != nil {
+				t.Fatalf("when another one is ready: %d, %v", n, err)
+			}
 		}
 		of.set(func(s *shelf) { delete(s.empty, 2) })
 		time.Sleep(2 * time.Second)
@@ -151,11 +155,31 @@ func TestReadiness(t *testing.T) {
 	})
 }
 
-func errorText(err error) string {
-	if err == nil {
-		return ""
+// TestFirstReadiness: an application does not run before the readiness check of its replica has passed for the first time.
+func TestFirstReadiness(t *testing.T) {
+	t.Parallel()
+	for _, r := range []helvetest.Runner{helvetest.Local, helvetest.Encoded, helvetest.Pipe} {
+		t.Run(r.Name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				of := &shelf{empty: map[int]error{1: errors.New("the shelf is empty")}}
+				go func() {
+					time.Sleep(5 * time.Second)
+					of.set(func(s *shelf) { clear(s.empty) })
+				}()
+				begun := time.Now()
+				helvetest.Start(t, r.Config, func() (*helve.App, error) {
+					app := helve.NewApp("shop")
+					h := helve.Deploy(app, "Stocked", func(context.Context) (*Stocked, error) { return &Stocked{of, 1}, nil }, helve.Options{ReadinessPeriod: time.Second})
+					app.Ingress(helve.MethodOf(h, (*Stocked).Sell))
+					return app, nil
+				})
+				if took := time.Since(begun); took < 5*time.Second {
+					t.Errorf("the application runs after %s", took)
+				}
+			})
+		})
 	}
-	return err.Error()
 }
 
 // TestEjection: a replica whose calls pass their deadlines, while none ends well, is ejected, gets calls again after a probe, and is ejected for longer if its

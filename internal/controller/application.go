@@ -38,6 +38,7 @@ type application struct {
 	agenda      agenda.Agenda[*deployment] // the deployments at which the loop has to look: see [application.wakeLocked]
 	tidy        bool                       // nothing is left of other revisions than current
 	unwell      map[string]*deployment     // deployments whose state is another than HEALTHY, by name
+	restarting  bool                       // replicas of it are outdated: see [Controller.Restart]
 	current     *revision                  // the revision that runs, or should
 	previous    *revision                  // the revision that a change began from; nil while there is no change
 	change      *change                    // the rollout, and for a while after it; nil while there is none

@@ -225,6 +225,7 @@ func (a *application) applyLocked(now time.Time) (behind []*replica) {
 		slices.SortFunc(of, func(x, y *deployment) int { return strings.Compare(x.name, y.name) })
 	}
 	a.noteTheseLocked(of) // before the actions, which events may cause
+	a.restartedLocked()
 	if all {
 		a.agenda.WakeAll(a.rollOutLocked(now))
 		a.tidyLocked()

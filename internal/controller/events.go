@@ -108,6 +108,9 @@ func (d *deployment) factsLocked() states.DeploymentFacts {
 			continue
 		}
 		f.Count(r.state, r.of == d.now)
+		if r.outdated && r.state == helvetype.ReplicaRunning { // it serves until another takes its place
+			f.Former++
+		}
 	}
 	if f.Followed(d.scaling) {
 		d.scaling = states.NotScaling

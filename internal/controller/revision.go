@@ -134,7 +134,7 @@ func (a *application) newRevision(def deploy.App, identity string, w *records.De
 	a.revisions = max(w.Number, w.Last)
 	r := &revision{app: a, number: w.Number, def: def, identity: identity, wrote: w, settled: make(chan struct{}), concluded: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancelCause(a.ctx)
-	a.restored = a.restored || def.Restored
+	a.restored, a.restarting = a.restored || def.Restored, a.restarting || len(w.Restarting) > 0
 	if def.Home != nil { // the code of a program that deploys applications to a node of its own
 		a.defs[r.number] = def
 		delete(a.defs, r.number-defsKept)
@@ -226,7 +226,7 @@ func (a *application) adoptLocked(r *revision) {
 		if d == nil {
 			d = a.newDeploymentLocked(s.Name)
 		}
-		d.former, d.formerAsked, d.continued, d.formerFailures = d.now, d.asked, d.now != nil, planner.Failures{}
+		d.former, d.formerAsked, d.continued, d.formerFailures = d.now, d.asked, d.now != nil || a.change.watchesOnly(), planner.Failures{}
 		n := a.c.scales.Of(a.name, d.name)
 		if d.asked, d.scaling = n.Record.Replicas, states.NotScaling; n.Modified == 0 { // it cannot be read
 			d.asked = e.definition.Options.StartReplicas()

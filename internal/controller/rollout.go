@@ -14,13 +14,14 @@ import (
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/rollout"
+	"github.com/helve-serve/helve/internal/store"
 )
 
 // change is a rollout of an application, with its part of the controller. For example, revision 2 changes to 3: the planner is given the number of new
 // replicas that package rollout allows for now, and a failure leads back to revision 2.
 type change struct {
 	*rollout.Rollout
-	from   *revision      // the revision to go back to
+	from   *revision      // the revision to go back to; nil if the node before has made the rollout
 	limits map[string]int // the number of new replicas that each deployment may have for now; a deployment without one is not bounded
 	undone bool           // the rollout has settled and has failed since, and a deploy of from is under way
 }
@@ -28,12 +29,18 @@ type change struct {
 // beginRolloutLocked begins the rollout of the revision that has become the target.
 func (a *application) beginRolloutLocked(r *revision) {
 	a.change = nil
+	if w := r.wrote.Watch; r.def.Restored && w != nil && w.Until.After(time.Now()) {
+		a.change = &change{Rollout: rollout.Watch(int(w.From), r.number, w.Until, w.Old, time.Now())}
+	}
 	if a.previous == nil || r.def.Restored {
 		return
 	}
 	a.change = &change{Rollout: rollout.New(a.previous.number, r.number, r.wrote.Step, r.wrote.Paused, time.Now()), from: a.previous}
 	a.noteRolloutLocked("rollout_started", fmt.Sprintf("revision %d changes to revision %d", a.change.From, a.change.To), nil)
 }
+
+// watchesOnly says that a node before this one has made the rollout, and that its error rate is still watched.
+func (ch *change) watchesOnly() bool { return ch != nil && ch.from == nil }
 
 // noteRolloutLocked records a fact about the rollout of an application. The state of the application stays.
 func (a *application) noteRolloutLocked(reason, message string, inputs map[string]string) {
@@ -223,12 +230,17 @@ func (a *application) failRolloutLocked(f *rollout.Failure) {
 
 // undoChange deploys the revision before a rollout again, which has failed after it had settled.
 func (c *Controller) undoChange(app string, ch *change, why string) error {
-	def := ch.from.def
-	if c.set.Former != nil {
+	var def deploy.App
+	switch {
+	case c.set.Former != nil:
 		var err error
 		if def, err = c.set.Former(c.ctx, app, ch.From); err != nil {
 			return err
 		}
+	case ch.from != nil:
+		def = ch.from.def
+	default:
+		return fmt.Errorf("revision %d is not kept", ch.From)
 	}
 	def.RollbackOf, def.Replace, def.Restored, def.Changes, def.Added, def.Undoes = uint64(ch.From), true, false, 0, func() {}, &deploy.Undo{Revision: ch.To, Reason: why}
 	def.Author, def.Message = helvetype.Author{Name: "helve"}, fmt.Sprintf("automatic rollback of revision %d", ch.To)
@@ -292,13 +304,16 @@ func (a *application) stickLocked(why string) {
 // settleRolloutLocked ends the rollout of an application whose revision runs, but for the watch of its error rate.
 func (a *application) settleRolloutLocked(now time.Time) {
 	ch := a.change
-	if ch == nil {
+	if ch == nil || ch.Settled() { // a node before this one has made it
 		return
 	}
 	a.noteRolloutLocked("rollout_done", fmt.Sprintf("all replicas are of revision %d", ch.To), nil)
 	if ch.limits = nil; !ch.Settle(a.changingLocked(now), now) {
 		a.change = nil
+		return
 	}
+	old, until := ch.Old()
+	a.current.wrote.Watch = &store.Watch{From: uint64(ch.From), Until: until.UTC(), Old: old} // written by conclude
 }
 
 // PauseRollout stops the rollout of an application where it is, and ResumeRollout goes on with it, or ends the wait of a step. A node that is started again finds it paused.
@@ -402,45 +417,6 @@ func (c *Controller) startFormerLocked(d *deployment, now time.Time) {
 	r.order = d.formerFailures.Start()
 	r.rank = d.freeRankLocked(e)
 	c.beginLocked(r)
-}
-
-// Restart replaces replicas by new ones of the same revision, within the budgets of rollouts: all replicas of an application, all of one deployment if that is
-// not "", or one replica if that is not "". by is for people who read the event.
-func (c *Controller) Restart(app, deployment, id, by string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	a := c.apps[app]
-	switch {
-	case a == nil || a.endingLocked() || a.failure != nil:
-		return c.missingLocked(app)
-	case a.deployingLocked():
-		return fmt.Errorf("application %q: %w to revision %d: the replicas of the new revision are new, and the others go", app, deploy.ErrRollout, a.current.number)
-	case deployment != "" && (a.deployments[deployment] == nil || a.deployments[deployment].dropped):
-		return fmt.Errorf("no deployment %q in application %q", deployment, app)
-	}
-	found := false
-	for _, d := range a.deployments {
-		if deployment != "" && d.name != deployment {
-			continue
-		}
-		for _, r := range d.replicas {
-			if r.state == helvetype.ReplicaRunning && (id == "" || r.id == id) {
-				r.outdated, found = true, true
-			}
-		}
-	}
-	if id != "" && !found {
-		return fmt.Errorf("no replica %q of application %q runs", id, app)
-	}
-	object := helvetype.Object{Kind: helvetype.KindApplication, App: app, Deployment: deployment, Replica: id}
-	if id != "" {
-		object.Kind = helvetype.KindReplica
-	} else if deployment != "" {
-		object.Kind = helvetype.KindDeployment
-	}
-	c.journal.NoteWith(object, "", "restart_requested", "", 0, map[string]string{"by": by})
-	a.wakeLocked()
-	return nil
 }
 
 // noteGone keeps the last counts of a replica of a rollout.

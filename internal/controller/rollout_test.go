@@ -328,6 +328,7 @@ func TestRestartOfReplicas(t *testing.T) {
 		}
 		before = ids()
 		wantOf(t, "restart of all", n.Restart("app", "A", "", "ann"), nil)
+		wantOf(t, "while it restarts", n.Status().Applications["app"].Deployments["A"].Status, helvetype.DeploymentUpdating)
 		for range 50 {
 			time.Sleep(100 * time.Millisecond) // fake time
 			synctest.Wait()
@@ -339,6 +340,7 @@ func TestRestartOfReplicas(t *testing.T) {
 			t.Errorf("%v after %v", now, before)
 		}
 		wantOf(t, "what runs", n.versions(), "map[1:3]")
+		wantOf(t, "afterwards", n.Status().Applications["app"].Deployments["A"].Status, helvetype.DeploymentHealthy)
 		if err := n.Restart("app", "A", "nothing", "ann"); err == nil {
 			t.Error("a replica was restarted that is not there")
 		}
@@ -379,6 +381,65 @@ func TestPauseOutlivesTheNode(t *testing.T) {
 		if a := record(t, d.store, store.AppKey("app")); a.Paused || a.Attempt != nil {
 			t.Errorf("%+v", a)
 		}
+	})
+}
+
+// TestWatchOutlivesTheNode: a node is killed in the minute after a rollout. The next node goes back when too many calls fail, against the calls of the
+// revision before that the first node has seen.
+func TestWatchOutlivesTheNode(t *testing.T) {
+	t.Parallel()
+	for _, share := range []int{3, 50} {
+		t.Run(fmt.Sprint(share, " % fail"), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				former, next := rolled(2, "1", 1, nil), rolled(2, "2", share, nil)
+				d := newDurable(nil)
+				first := d.node()
+				first.deploy(t, former)
+				first.work(t, 200)
+				first.deploy(t, next)
+				first.kill()
+				if a := record(t, d.store, store.AppKey("app")); a.Watch == nil || a.Watch.From != 1 || a.Watch.Old["A"].Calls != 200 {
+					t.Fatalf("%+v", a.Watch)
+				}
+				d.own = func(string) (deploy.App, error) { return next, nil }
+				second := d.restored(t)
+				defer second.kill()
+				second.set.Former = func(context.Context, string, int) (deploy.App, error) { return former, nil }
+				time.Sleep(10 * time.Second) // fake time
+				if r := second.rollout(); r == nil || r.State != "watching" || r.From != 1 {
+					t.Errorf("%+v", r)
+				}
+				for range 10 {
+					second.work(t, 20)
+					time.Sleep(time.Second) // fake time
+				}
+				time.Sleep(10 * time.Second) // fake time
+				synctest.Wait()
+				wantOf(t, "goes back", slices.Contains(second.reasons(), "rolled_back"), share == 50)
+				time.Sleep(time.Minute) // fake time
+				synctest.Wait()
+				if r := second.rollout(); share != 50 && r != nil {
+					t.Errorf("%+v", r)
+				}
+			})
+		})
+	}
+}
+
+// TestRestartIsRecorded: the record of the application names the replicas that a restart has still to replace, and none when it is over.
+func TestRestartIsRecorded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDurable(nil)
+		n := d.node()
+		defer n.kill()
+		n.deploy(t, rolled(3, "1", 0, nil))
+		wantOf(t, "restart", n.Restart("app", "", "", "ann"), nil)
+		wantOf(t, "its replicas", len(record(t, d.store, store.AppKey("app")).Restarting), 3)
+		time.Sleep(time.Minute) // fake time
+		synctest.Wait()
+		wantOf(t, "afterwards", len(record(t, d.store, store.AppKey("app")).Restarting), 0)
 	})
 }
 

@@ -101,6 +101,9 @@ func (r claimedRevision) RecoverLocked(deployment, id string, rank *int) {
 	if rank != nil {
 		u.rank = *rank
 	}
+	if slices.Contains(r.wrote.Restarting, id) {
+		u.outdated = true
+	}
 	r.recovered[id] = u
 	u.fireLocked(states.Recover, states.Facts{}, nil)
 }

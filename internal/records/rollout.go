@@ -11,24 +11,46 @@ import (
 // WriteRollout writes the pause and the step of a rollout whose deploy is w, so that the next node goes on there. It does nothing if the record is of another
 // deploy by now.
 func (t *Target) WriteRollout(ctx context.Context, app string, w *Deploy, paused bool, step int) error {
+	return t.change(ctx, app, w, "the pause and the step of its rollout", func(a *store.App) (changes bool) {
+		changes = a.Paused != paused || a.Step != step
+		a.Paused, a.Step = paused, step
+		return changes
+	})
+}
+
+// WriteRestart writes the ids of the replicas that a rolling restart is to replace, so that the next node goes on with it. w has the records of the revision that
+// runs. It must be called with the turn of an operation.
+func (t *Target) WriteRestart(ctx context.Context, app string, w *Deploy, ids []string) error {
+	err := t.change(ctx, app, w, "its restart", func(a *store.App) bool {
+		a.Restarting = ids
+		return true
+	})
+	if err == nil {
+		w.Restarting = ids // the end of the deploy writes the record again
+	}
+	return err
+}
+
+// change changes the record of an application. It does nothing if the record is of another deploy than w by now, or if do returns false. The error names the part of the record.
+func (t *Target) change(ctx context.Context, app string, w *Deploy, part string, do func(*store.App) bool) error {
 	for attempt := 1; ; attempt++ {
-		err := t.tryWriteRollout(ctx, app, w, paused, step)
+		err := t.tryChange(ctx, app, w, do)
 		if _, conflict := errors.AsType[*store.ConflictError](err); err == nil || !conflict || attempt == writeAttempts {
 			if err != nil {
-				return fmt.Errorf("application %q: the pause and the step of its rollout were not written: %w", app, err)
+				return fmt.Errorf("application %q: %s: not written: %w", app, part, err)
 			}
 			return nil
 		}
 	}
 }
 
-func (t *Target) tryWriteRollout(ctx context.Context, app string, w *Deploy, paused bool, step int) error {
+func (t *Target) tryChange(ctx context.Context, app string, w *Deploy, do func(*store.App) bool) error {
 	was, err := store.Get(ctx, t.Store, store.AppKey(app))
 	if err != nil || was.Modified == 0 || int(was.Record.Revision) != w.Number {
 		return err
 	}
 	next := was.Record
-	if next.Paused, next.Step = paused, step; next.Paused == was.Record.Paused && next.Step == was.Record.Step {
+	if !do(&next) {
 		return nil
 	}
 	op, err := t.appRecord(ctx, app, next)

@@ -42,7 +42,7 @@ func (t *Target) Stored(ctx context.Context) ([]Stored, error) {
 			continue
 		}
 		w := &Deploy{Number: int(a.Record.Revision), Modified: a.Modified, Scales: numbers[key.App], overrides: a.Record.Overrides, before: a, from: int(a.Record.Before)}
-		w.Paused, w.Step = a.Record.Paused, a.Record.Step
+		w.Paused, w.Step, w.Watch, w.Restarting = a.Record.Paused, a.Record.Step, a.Record.Watch, a.Record.Restarting
 		w.outcomes = a.Record.Outcomes
 		if r, err := store.Get(ctx, t.Store, store.RevisionKey(key.App, a.Record.Revision)); err == nil {
 			w.keep = r.Record.Keep
@@ -92,7 +92,7 @@ func (s *Stored) Before(t *Target) *Deploy {
 	}
 	return &Deploy{
 		Number: s.From, Last: s.Deploy.Last, Modified: s.Deploy.Modified, Scales: s.Deploy.Scales, Configs: configs, overrides: was, before: s.Deploy.before, next: s.Deploy,
-		outcomes: s.Deploy.outcomes, keep: s.Deploy.keep,
+		outcomes: s.Deploy.outcomes, keep: s.Deploy.keep, Restarting: s.Deploy.Restarting,
 	}
 }
 

@@ -181,13 +181,17 @@ type Deploy struct {
 	unended   bool      // another process has begun the deploy, and this one goes on with it
 	before    store.Stored[store.App]
 	changed   map[string]changedScale // the deployments whose number of replicas the deploy has set
-	// Paused and Step are those of the rollout, for one that another process has begun.
-	Paused   bool
-	Step     int
-	next     *Deploy       // the deploy that goes on from this revision, which another process has begun; nil for none
-	outcomes outcomes      // of the revisions in the store
-	keep     int           // the number of revisions that stay in the store
-	failed   store.Outcome // see Fail
+	// Paused and Step are in the record of a rollout that another process has begun.
+	Paused bool
+	Step   int
+	// Watch is the watch after the rollout, for [Target.End], and of a revision that was read from the store; nil for none.
+	Watch *store.Watch
+	// Restarting are the replicas that a rolling restart is to replace: see [Target.WriteRestart].
+	Restarting []string
+	next       *Deploy       // the deploy that goes on from this revision, which another process has begun; nil for none
+	outcomes   outcomes      // of the revisions in the store
+	keep       int           // the number of revisions that stay in the store
+	failed     store.Outcome // see Fail
 }
 
 // Scale is a record of the number of replicas as it was last seen.
@@ -293,7 +297,8 @@ func (t *Target) tryWriteDeploy(ctx context.Context, r store.Revision, f Former)
 	if err != nil {
 		return nil, err
 	}
-	record := store.App{Revision: uint64(w.Number), Before: uint64(f.Current), Outcomes: w.outcomes}
+	w.Restarting = before.Record.Restarting
+	record := store.App{Revision: uint64(w.Number), Before: uint64(f.Current), Outcomes: w.outcomes, Restarting: w.Restarting}
 	if t.Durable {
 		record.Attempt = w.change()
 	}
@@ -506,6 +511,7 @@ func (t *Target) End(ctx context.Context, g spec.Graph, w *Deploy) error {
 		return err
 	}
 	record := store.App{Revision: uint64(w.Number), Before: uint64(w.from), Overrides: w.overrides, Outcomes: w.outcomes.with(w.Number, store.Outcome{State: store.Ran, At: time.Now().UTC()})}
+	record.Watch, record.Restarting = w.Watch, w.Restarting
 	var writes []write
 	for _, kv := range revisions[:max(len(revisions)-cmp.Or(w.keep, revisionsKept), 0)] {
 		if kv.Key != store.RevisionKey(app, uint64(w.Number)).String() && kv.Key != store.RevisionKey(app, uint64(w.from)).String() {

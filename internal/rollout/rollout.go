@@ -91,6 +91,25 @@ func New(from, to, step int, paused bool, now time.Time) *Rollout {
 	return &Rollout{From: from, To: to, StartedAt: now, Step: max(step, 1), Paused: paused, progress: now, rates: rates{}}
 }
 
+// Watch is a rollout that has settled, which a node before this one has watched. old has the calls by which the revision before is judged: see [Rollout.Old].
+func Watch(from, to int, until time.Time, old map[string]helvetype.CallWindow, now time.Time) *Rollout {
+	r := New(from, to, 1, false, now)
+	r.watched = until
+	for name, calls := range old {
+		r.rates[name] = &rate{seen: map[string]helvetype.CallWindow{}, last: calls}
+	}
+	return r
+}
+
+// Old are the calls by which the revision before is judged, by deployment, and until when the new one is watched.
+func (r *Rollout) Old() (old map[string]helvetype.CallWindow, until time.Time) {
+	old = map[string]helvetype.CallWindow{}
+	for name, p := range r.rates {
+		old[name] = p.old()
+	}
+	return old, r.watched
+}
+
 // Copy is a copy for a trial of Pause and Resume.
 func (r *Rollout) Copy() *Rollout {
 	next := *r

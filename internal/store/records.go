@@ -38,12 +38,24 @@ type App struct {
 	Before   uint64 `json:"before,omitempty"` // the revision that ran before that; 0 for none
 	Paused   bool   `json:"paused,omitempty"` // the rollout to Revision is paused
 	Step     int    `json:"step,omitempty"`   // of the rollout to Revision, from 1; 0 for none
+	// Watch is the watch of Revision after its rollout; nil for none. It is over at its time.
+	Watch *Watch `json:"watch,omitempty"`
+	// Restarting has the ids of the replicas that a rolling restart is to replace, on the node that wrote the record.
+	Restarting []string `json:"restarting,omitempty"`
 	// Overrides has options that replace those of the revision, by deployment: see [Override].
 	Overrides map[string]json.RawMessage `json:"overrides,omitempty"`
 	// Attempt is the deploy that has led to Revision, as long as it has not ended; nil after that.
 	Attempt *Attempt `json:"attempt,omitempty"`
 	// Outcomes say what became of the revisions that are in the store, by their numbers. A revision of an older program has none.
 	Outcomes map[uint64]Outcome `json:"outcomes,omitempty"`
+}
+
+// Watch is the time after a rollout in which calls of the new revision that fail lead back to the revision before.
+type Watch struct {
+	From  uint64    `json:"from"` // the revision before
+	Until time.Time `json:"until"`
+	// Old has the calls by which the revision before is judged, by deployment.
+	Old map[string]helvetype.CallWindow `json:"old,omitempty"`
 }
 
 // Outcome says what became of a revision. It is beside the revision, because a revision is never changed.

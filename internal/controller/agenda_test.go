@@ -7,7 +7,9 @@ import (
 )
 
 // counts are the numbers of replicas of the deployments A and B that run.
-func (n *testNode) counts() [2]int { return [2]int{len(n.running("app", "A")), len(n.running("app", "B"))} }
+func (n *testNode) counts() [2]int {
+	return [2]int{len(n.running("app", "A")), len(n.running("app", "B"))}
+}
 
 // TestTheLoopLooksAtWhatHasChanged: a change of one deployment makes the loop look at no other.
 func TestTheLoopLooksAtWhatHasChanged(t *testing.T) {

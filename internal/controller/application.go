@@ -36,6 +36,7 @@ type application struct {
 	defs        map[int]deploy.App         // as they were deployed, by revision, where the store does not have their code: see [Controller.Rollback]
 	restored    bool                       // a node before this one has run it
 	agenda      agenda.Agenda[*deployment] // the deployments at which the loop has to look: see [application.wakeLocked]
+	unsaved     bool                       // the file of the node does not have the last change: see [Controller.snapshot]
 	tidy        bool                       // nothing is left of other revisions than current
 	unwell      map[string]*deployment     // deployments whose state is another than HEALTHY, by name
 	restarting  bool                       // replicas of it are outdated: see [Controller.Restart]

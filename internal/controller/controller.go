@@ -140,6 +140,7 @@ func (c *Controller) Wake() {
 // application: for example, with a hundred applications a replica that ends costs as much as with one.
 func (a *application) wakeLocked() {
 	a.agenda.ChangeAll()
+	a.unsaved = true
 	a.c.Wake()
 }
 
@@ -157,6 +158,7 @@ func (d *deployment) changedLocked() {
 	} else { // another has its name by now
 		a.agenda.ChangeAll()
 	}
+	d.app.unsaved = true
 }
 
 // loop asks the planner for the replicas that are missing or too many, and starts and stops those.
@@ -218,6 +220,7 @@ func (a *application) steadyLocked() bool {
 // applyLocked brings the replicas of the application closer to its target. The result behind has the replicas that have the options of another revision than their own.
 func (a *application) applyLocked(now time.Time) (behind []*replica) {
 	c := a.c
+	a.unsaved = true
 	of, all := a.agenda.Take(now, !a.steadyLocked())
 	if all {
 		of = a.sortedLocked()

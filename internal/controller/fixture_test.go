@@ -2,8 +2,11 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"testing"
 
@@ -12,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/snapshot"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
@@ -20,6 +24,32 @@ import (
 type testNode struct {
 	*Controller
 	workers *host.Workers
+	saved   map[string]string // the applications that the file of the node would have: see [testNode.unsaved]
+}
+
+// unsaved names an application whose state in the file of the node is not as it is now, although all changes were written; "" for none.
+func (n *testNode) unsaved() (name string) {
+	if n.saved == nil {
+		n.saved = map[string]string{}
+	}
+	take := func(all bool) (s snapshot.State, encoded map[string]string) {
+		s, encoded = n.snapshot(all), map[string]string{}
+		for _, a := range s.Applications {
+			b, _ := json.Marshal(a) //nolint:errchkjson // the node would fail too
+			encoded[a.Name] = string(b)
+		}
+		return s, encoded
+	}
+	s, changed := take(false)
+	maps.Copy(n.saved, changed)
+	maps.DeleteFunc(n.saved, func(name, _ string) bool { return !slices.Contains(s.Names, name) })
+	_, all := take(true)
+	for name := range all {
+		if n.saved[name] != all[name] {
+			return name
+		}
+	}
+	return ""
 }
 
 // newTestNode starts a controller whose replicas are in this process and can be killed: see [mortalHost]. The fields that s leaves

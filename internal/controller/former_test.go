@@ -62,7 +62,7 @@ func TestFormerReplicasInState(t *testing.T) {
 		a.deployments[name] = d
 	}
 	c.apps = map[string]*application{"app": a}
-	got := c.applicationsLocked()[0].Former
+	got := a.snapshotLocked(nil).Former
 	c.apps = map[string]*application{}
 	if want := []string{"Changed#1", "Kept#2", "Left#1"}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)

@@ -27,7 +27,7 @@ func (d *deployment) rankLocked() {
 		}
 	}
 	for id, rank := range planner.Ranks(members, d.wanted) {
-		d.replicas[id].rank = rank
+		d.replicas[id].rank, d.app.unsaved = rank, true
 	}
 	for _, r := range d.replicas {
 		if r.ranksLocked() && r.state == helvetype.ReplicaRunning && r.told != r.placeLocked() {

@@ -120,6 +120,7 @@ func (c *Controller) storeConfig(e *deploymentRevision) error {
 	defer c.records.Unlock()
 	a := e.revision.app
 	c.mu.Lock()
+	a.unsaved = true
 	there, left, now := c.apps[a.name] == a && !a.endingLocked(), c.handedOver, a.current.wrote
 	trial, _ := e.config.Trial()
 	o := records.InPlace(e.config.Current.Value, e.definition.Spec.Options.UserConfig, trial.Value)
@@ -193,6 +194,7 @@ func (c *Controller) renew(r *replica) error {
 func (c *Controller) refusedTrial(r *replica, number int, err error) bool {
 	c.mu.Lock()
 	refusal := r.of.config.Refuse(number)
+	r.dep.app.unsaved = true
 	if refusal != userconfig.OfTrial {
 		c.mu.Unlock()
 		return refusal == userconfig.OfFormer

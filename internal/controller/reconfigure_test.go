@@ -132,7 +132,7 @@ func TestRefusedConfigIsNotTheTarget(t *testing.T) {
 				}
 				x.want(t, "after the refusal", `"b"`, `"b"`, `"b"`)
 				x.node.mu.Lock()
-				if got := string(x.node.applicationsLocked()[0].Configs["D"]); got != `"b"` {
+				if got := string(x.node.apps["app"].snapshotLocked(nil).Configs["D"]); got != `"b"` {
 					t.Errorf("the next node would have %s", got)
 				}
 				x.node.mu.Unlock()
@@ -368,9 +368,9 @@ func TestTrialsOutlastTheirNode(t *testing.T) {
 		x.node.mu.Lock()
 		d := x.node.apps["app"].deployments["D"]
 		d.now.config.Try(d.newConfigLocked(json.RawMessage(`"t"`)))
-		s := x.node.applicationsLocked()
+		s := x.node.apps["app"].snapshotLocked(nil)
 		x.node.mu.Unlock()
-		if got := string(s[0].Trials["D"]); got != `"t"` {
+		if got := string(s.Trials["D"]); got != `"t"` {
 			t.Errorf("the snapshot has %q", got)
 		}
 		x.kill()

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -659,9 +657,10 @@ func TestUserConfigsComeBack(t *testing.T) {
 				t.Fatal(err)
 			}
 			if killed {
-				left, err := os.ReadFile(filepath.Join(dir, snapshot.Name))
+				s, err := snapshot.Read(dir)
 				first.kill()
-				if err = errors.Join(err, os.WriteFile(filepath.Join(dir, snapshot.Name), left, 0o600)); err != nil {
+				left, err2 := json.Marshal(s)
+				if err = errors.Join(err, err2, snapshot.Write(dir, left)); err != nil {
 					t.Fatal(err)
 				}
 			} else if err := first.Close(t.Context()); err != nil {

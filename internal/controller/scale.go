@@ -83,6 +83,7 @@ func (c *Controller) noteScaleLocked(app, name string, s records.Scale) {
 		c.log.Warn("a number of replicas is for a deployment that is not there", "record", store.ScaleKey(app, name).String())
 		return
 	}
+	a.unsaved = true
 	a.deployments[name].scaleLocked(s.Record.Replicas)
 }
 
@@ -91,6 +92,7 @@ func (c *Controller) writtenLocked() {
 	app, arrived := c.scales.Free()
 	for _, name := range arrived {
 		if a := c.apps[app]; a != nil && a.deployments[name] != nil {
+			a.unsaved = true
 			a.deployments[name].scaleLocked(c.scales.Of(app, name).Record.Replicas)
 		}
 	}
@@ -148,4 +150,7 @@ func (c *Controller) forgetScale(key string, modified int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.scales.Forget(key, modified)
+	for _, a := range c.apps {
+		a.unsaved = true
+	}
 }

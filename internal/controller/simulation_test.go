@@ -623,6 +623,9 @@ func (s *simulation) restart() {
 func (s *simulation) within(limit time.Duration, ok func() string) bool {
 	for start := time.Now(); ; time.Sleep(500 * time.Millisecond) {
 		synctest.Wait()
+		if name := s.node.unsaved(); name != "" {
+			s.wrong("the file of the node has application %s as it was", name)
+		}
 		why := ok()
 		if why == "" {
 			return true

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -41,12 +40,44 @@ func (c *Controller) Forget() {
 	}
 }
 
-// snapshot is the state of this node for a next one.
-func (c *Controller) snapshot() snapshot.Snapshot {
+// snapshot is the state of this node for a next one, with the applications that have changed since it was called last, or with all.
+func (c *Controller) snapshot(all bool) snapshot.State {
 	lastID, workers := c.workers.Snapshot()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return snapshot.Snapshot{LastID: lastID, Applications: c.applicationsLocked(), Workers: workers}
+	s := snapshot.State{LastID: lastID, Workers: workers}
+	unclaimed := map[string]*snapshot.Application{} // those of the node before: this node may be killed before they are claimed
+	for _, was := range c.before.Unclaimed() {
+		unclaimed[was.Name] = &was
+	}
+	for name, a := range c.apps {
+		if a.deleted || a.failure != nil {
+			continue
+		}
+		s.Names = append(s.Names, name)
+		if was := unclaimed[name]; all || a.unsaved || was != nil {
+			a.unsaved = was != nil // it is another one once it is claimed
+			s.Applications = append(s.Applications, a.snapshotLocked(was))
+		}
+		delete(unclaimed, name)
+	}
+	for name, was := range unclaimed {
+		s.Names, s.Applications = append(s.Names, name), append(s.Applications, *was)
+	}
+	return s
+}
+
+// snapshotLocked is the application as it is now, with the revision that it changes from, or with the application of the node before that is not claimed yet.
+func (a *application) snapshotLocked(was *snapshot.Application) snapshot.Application {
+	now := a.current.snapshotLocked()
+	if p := a.previous; p != nil {
+		before := p.snapshotLocked()
+		now.Previous = &before
+	} else if was != nil { // the revision that comes next may claim it
+		was.Previous = &now
+		return *was
+	}
+	return now
 }
 
 // claimedRevision is a revision for [takeover.Before]: the replicas of it that the node before has left are recovered.
@@ -114,36 +145,6 @@ func (r claimedRevision) LaunchLocked(id string, w *host.Worker) {
 
 func (r claimedRevision) ForgetLocked(id string) {
 	r.app.c.forgetLocked(r.recovered[id], states.Stopped, states.Facts{}, nil)
-}
-
-// applicationsLocked are the applications as they are now, each with the revision that it changes from, and those of the node before that are not
-// claimed yet.
-func (c *Controller) applicationsLocked() []snapshot.Application {
-	all := []snapshot.Application{}
-	for _, a := range c.apps {
-		if a.deleted || a.failure != nil {
-			continue
-		}
-		app := a.current.snapshotLocked()
-		if p := a.previous; p != nil {
-			before := p.snapshotLocked()
-			app.Previous = &before
-		}
-		all = append(all, app)
-	}
-	for _, was := range c.before.Unclaimed() { // this node may be killed before they are claimed
-		i := slices.IndexFunc(all, func(a snapshot.Application) bool { return a.Name == was.Name })
-		switch {
-		case i < 0:
-			all = append(all, was)
-		case all[i].Previous == nil: // the revision that comes next may claim it
-			now := all[i]
-			was.Previous = &now
-			all[i] = was
-		}
-	}
-	slices.SortFunc(all, func(a, b snapshot.Application) int { return strings.Compare(a.Name, b.Name) })
-	return all
 }
 
 // snapshotLocked is the application as a revision has it.

@@ -3,29 +3,37 @@ package snapshot
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+
+	"github.com/helve-serve/helve/internal/host"
 )
 
 // File keeps a snapshot in the directory of a node up to date. Before [File.Open] it has no directory, and writes nothing. Its methods may
 // be called from any goroutine.
 type File struct {
 	log     *slog.Logger
-	take    func() Snapshot
+	take    func(all bool) State
 	boot    func() string
 	changed chan struct{} // of one: full while the state may have changed
 
 	mu     sync.Mutex // one write at a time; taken before the mutexes of take
 	dir    string     // "" before Open
-	saved  []byte     // the content of the file
-	closed bool       // the node has closed in order: no node comes after it
+	saved  content    // of the files
+	file   *os.File   // of the changes; nil if the next write is of the whole
+	base   int        // the length of the whole, and size that of the changes
+	size   int
+	closed bool // the node has closed in order: no node comes after it
 }
 
-// NewFile makes the file of a node. The function take gives the state as it is now.
-func NewFile(l *slog.Logger, take func() Snapshot) *File {
+// NewFile makes the file of a node. The function take gives the state as it is now, with the applications that have changed since it was called last, or with all.
+func NewFile(l *slog.Logger, take func(all bool) State) *File {
 	return &File{log: l, take: take, boot: bootOfMachine, changed: make(chan struct{}, 1)}
 }
 
@@ -82,24 +90,70 @@ func (f *File) Save() error {
 	if f.dir == "" || f.closed {
 		return nil
 	}
-	return f.writeLocked(f.take())
+	return f.saveLocked(f.take(f.file == nil), f.file == nil)
 }
 
-func (f *File) writeLocked(s Snapshot) error {
-	s.Version, s.Boot = Version, f.boot()
-	b, err := json.MarshalIndent(s, "", " ")
-	if err == nil && bytes.Equal(b, f.saved) {
+// saveLocked writes the changes that lead to a state, or the whole.
+func (f *File) saveLocked(now State, whole bool) error {
+	changes, err := f.saved.update(now)
+	if err == nil && len(changes) == 0 && !whole {
 		return nil
 	}
-	if err == nil {
-		err = Write(f.dir, b)
+	if err == nil && !whole {
+		var text []byte
+		if text, err = lines(changes...); err == nil && f.size+len(text) <= max(f.base, leastChanges) {
+			if _, err = f.file.Write(text); err == nil {
+				f.size += len(text)
+				err = f.file.Sync()
+			}
+		} else {
+			whole = true
+		}
 	}
-	if err != nil {
+	if err == nil && whole {
+		err = f.writeLocked()
+	}
+	if err != nil { // a change may be in the file in part
 		f.log.Error("the node's state was not saved", "dir", f.dir, "error", err)
+		f.endLocked()
+	}
+	return err
+}
+
+// leastChanges is the length up to which changes are kept beside a small state.
+const leastChanges = 64 << 10
+
+// endLocked ends the file of changes: the next write is of the whole.
+func (f *File) endLocked() {
+	if f.file != nil {
+		f.file.Close()
+		f.file = nil
+	}
+}
+
+// writeLocked writes the whole, and begins a file of changes.
+func (f *File) writeLocked() error {
+	f.endLocked()
+	s := struct {
+		Snapshot
+		Applications []json.RawMessage `json:"applications"`
+	}{Snapshot: Snapshot{Version: Version, Boot: f.boot(), LastID: f.saved.lastID, Workers: []host.WorkerRecord{}, Changes: rand.Text()}, Applications: []json.RawMessage{}}
+	for _, name := range slices.Sorted(maps.Keys(f.saved.apps)) {
+		s.Applications = append(s.Applications, f.saved.apps[name])
+	}
+	for _, id := range slices.Sorted(maps.Keys(f.saved.workers)) {
+		s.Workers = append(s.Workers, f.saved.workers[id])
+	}
+	b, err := json.MarshalIndent(s, "", " ")
+	if err != nil {
 		return err
 	}
-	f.saved = b
-	return nil
+	if err := Write(f.dir, b); err != nil {
+		return err
+	}
+	f.base, f.size = len(b), 0
+	f.file, err = create(f.dir, s.Changes)
+	return err
 }
 
 // Retire writes the file for a node that starts later, after this one has closed in order: the user configs and numbers of its applications, and no
@@ -110,12 +164,12 @@ func (f *File) Retire() {
 	if f.dir == "" || f.closed {
 		return
 	}
-	s := f.take()
-	s.Workers = nil
-	for i := range s.Applications {
-		s.Applications[i].Forget()
+	now := f.take(true)
+	now.Workers = nil
+	for i := range now.Applications {
+		now.Applications[i].Forget()
 	}
-	f.closed = f.writeLocked(s) == nil
+	f.closed = f.saveLocked(now, true) == nil
 }
 
 // Remove deletes the file of a node that closes in order, and lets it write no other. The result is the directory; "" if there is none.
@@ -125,15 +179,21 @@ func (f *File) Remove() (dir string) {
 	f.closed = true
 	if f.dir != "" {
 		os.Remove(filepath.Join(f.dir, Name))
+		os.Remove(filepath.Join(f.dir, ChangesName))
 	}
+	f.endLocked()
 	return f.dir
 }
 
 // Finish writes the file for the last time: the next node reads it.
 func (f *File) Finish() error {
-	err := f.Save()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.dir == "" || f.closed {
+		return nil
+	}
+	err := f.saveLocked(f.take(true), true)
 	f.closed = true
+	f.endLocked()
 	return err
 }

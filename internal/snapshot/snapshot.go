@@ -1,4 +1,6 @@
-// Package snapshot is the file in which a node keeps, in its private directory, the state that a next node needs to take its place.
+// Package snapshot is the state that a node keeps in its private directory for a next node, which takes its place. A file has the whole state, and a second one the
+// changes since then, so that a change costs as much as it is large: for example, of a hundred applications one is scaled, and that one is written. When the changes
+// have become as long as the state, the whole is written again.
 package snapshot
 
 import (
@@ -22,6 +24,16 @@ type Snapshot struct {
 	LastID       uint64              `json:"next_id"`        // above all ids that were given out: no id is used twice
 	Applications []Application       `json:"applications"`
 	Workers      []host.WorkerRecord `json:"workers"`
+	// Changes names the file of changes that belongs to this one ([ChangesName]); "" for none.
+	Changes string `json:"changes,omitempty"`
+}
+
+// State is the state of a node, as far as it may have changed since the last time.
+type State struct {
+	LastID       uint64
+	Names        []string            // of all applications
+	Applications []Application       // that may have changed
+	Workers      []host.WorkerRecord // all
 }
 
 // Application is an application as the node had it.
@@ -71,14 +83,15 @@ func put[V any](m *map[string]V, name string, v V) {
 	(*m)[name] = v
 }
 
-// Version is the version of the format, and Name the name of the file.
+// Version is the version of the format, and Name the name of the file. A file of the version wholeVersion has no changes.
 const (
-	Version = 4
-	Name    = "node.snap"
+	Version      = 5
+	wholeVersion = 4
+	Name         = "node.snap"
 )
 
-// Read reads the file in a directory. It gives an empty one if there is none.
-func Read(dir string) (Snapshot, error) {
+// Read reads the files in a directory. It gives an empty snapshot if there is none.
+func Read(dir string) (s Snapshot, err error) {
 	b, err := os.ReadFile(filepath.Join(dir, Name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return Snapshot{}, nil
@@ -86,7 +99,14 @@ func Read(dir string) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, err
 	}
-	return Parse(b)
+	if s, err = Parse(b); err != nil {
+		return s, err
+	}
+	if changes, err := os.ReadFile(filepath.Join(dir, ChangesName)); err == nil {
+		s.apply(changes)
+	}
+	s.Changes = ""
+	return s, nil
 }
 
 // Parse reads the content of a file.
@@ -94,7 +114,7 @@ func Parse(b []byte) (s Snapshot, err error) {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return Snapshot{}, fmt.Errorf("%s: %w", Name, err)
 	}
-	if s.Version != Version {
+	if s.Version != Version && s.Version != wholeVersion {
 		return Snapshot{}, fmt.Errorf("%s: version %d, this node reads %d", Name, s.Version, Version)
 	}
 	for _, w := range s.Workers {
@@ -122,6 +142,11 @@ func Write(dir string, b []byte) error {
 	if err := os.Rename(name+".new", name); err != nil {
 		return err
 	}
+	return syncDir(dir)
+}
+
+// syncDir has the names of files in a directory outlive a crash of the machine.
+func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -60,6 +61,7 @@ func TestSnapshotIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(*Snapshot){
 		"version": func(s *Snapshot) { s.Version++ },
+		"former":  func(s *Snapshot) { s.Version = wholeVersion - 1 },
 		"token":   func(s *Snapshot) { s.Workers[0].Token = "ab" },
 		"hex":     func(s *Snapshot) { s.Workers[0].Token = strings.Repeat("zz", 32) },
 		"pid":     func(s *Snapshot) { s.Workers[0].Process.PID = -1 },
@@ -76,6 +78,48 @@ func TestSnapshotIsRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// TestFormerFormat: a file of a node that wrote the whole at each change is read.
+func TestFormerFormat(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	b, err := os.ReadFile("testdata/version4.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Write(dir, b); err != nil {
+		t.Fatal(err)
+	}
+	want := someSnapshot()
+	want.Version = wholeVersion
+	got, err := Read(dir)
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v\n%s", err, diff)
+	}
+}
+
+// FuzzChanges: the changes of a file are made or ignored, and the workers of the result are checked.
+func FuzzChanges(f *testing.F) {
+	w := someSnapshot().Workers[0]
+	seed, _ := lines(change{Of: "x"}, change{LastID: 10, App: json.RawMessage(`{"name":"b"}`)}, change{NoApp: "a"}, change{Worker: &w}, change{NoWork: "a-1"})
+	f.Add(seed)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s := someSnapshot()
+		s.Changes = "x"
+		s.apply(b)
+		for _, line := range bytes.Split(b, []byte("\n")) { // most lines have a wrong checksum
+			var c change
+			if json.Unmarshal(line, &c) == nil {
+				s.change(c)
+			}
+		}
+		for _, w := range s.Workers {
+			if err := w.Check(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }
 
 // FuzzSnapshot: a file is refused, or its content stays the same when it is written again.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/internal/e2e/fixture"
+	"github.com/helve-serve/helve/internal/snapshot"
 )
 
 // The tests of this file are the tests of TestNodeIsKilled for several deployments in one worker, whose replicas have
@@ -360,8 +361,9 @@ func TestModelsAndConfigAreKept(t *testing.T) {
 func (e estate) saved(text string) {
 	e.t.Helper()
 	until(e.t, func() bool {
-		b, err := os.ReadFile(filepath.Join(e.dir, "state", "node.snap"))
-		return err == nil && bytes.Contains(b, []byte(text))
+		s, err := snapshot.Read(filepath.Join(e.dir, "state"))
+		b, err2 := json.Marshal(s)
+		return err == nil && err2 == nil && bytes.Contains(b, []byte(text))
 	})
 }
 
@@ -429,20 +431,14 @@ func TestReplicasThatWereNotSaved(t *testing.T) {
 	first := e.node()
 	was := first.errand(errand{Op: "all"})
 	first.kill()
-	path := filepath.Join(e.dir, "state", "node.snap")
-	b, err := os.ReadFile(path)
+	dir := filepath.Join(e.dir, "state")
+	s, err := snapshot.Read(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var snap map[string]any
-	if err := json.Unmarshal(b, &snap); err != nil {
-		t.Fatal(err)
-	}
-	snap["workers"].([]any)[0].(map[string]any)["replicas"] = []any{}
-	if b, err = json.Marshal(snap); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, b, 0o600); err != nil {
+	s.Workers[0].Replicas = nil
+	b, err := json.Marshal(s)
+	if err = errors.Join(err, snapshot.Write(dir, b)); err != nil {
 		t.Fatal(err)
 	}
 	next := e.node()
@@ -566,19 +562,11 @@ func TestBuildIsTakenOver(t *testing.T) {
 // workersOf are the processes that a node has saved.
 func workersOf(t *testing.T, state string) (pids []int) {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(state, "node.snap"))
-	if err != nil && !os.IsNotExist(err) {
+	s, err := snapshot.Read(state)
+	if err != nil {
 		t.Fatal(err)
 	}
-	var snap struct {
-		Workers []struct{ Process struct{ PID int } }
-	}
-	if len(b) > 0 {
-		if err := json.Unmarshal(b, &snap); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, w := range snap.Workers {
+	for _, w := range s.Workers {
 		pids = append(pids, w.Process.PID)
 	}
 	slices.Sort(pids)

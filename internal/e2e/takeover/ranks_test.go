@@ -3,16 +3,14 @@ package takeover_test
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/snapshot"
 )
 
 // ranks asks every replica of a Python Ledger for its rank, in the order of the ranks. A replica whose own rank is not that of the node's status is
@@ -46,9 +44,15 @@ func (n *testNode) ranked(dir string) []kept {
 		if err != nil || len(all) != 3 {
 			return false
 		}
-		state, err := os.ReadFile(filepath.Join(dir, "state", "node.snap"))
+		state, err := snapshot.Read(filepath.Join(dir, "state"))
 		for i, k := range all {
-			if k.Rank != i || err != nil || !strings.Contains(string(state), fmt.Sprintf("%q: %d", k.Replica, i)) {
+			rank, ranked := 0, false
+			for _, a := range state.Applications {
+				if n, ok := a.Ranks[k.Replica]; ok {
+					rank, ranked = n, true
+				}
+			}
+			if k.Rank != i || err != nil || !ranked || rank != i {
 				return false
 			}
 		}

@@ -111,6 +111,31 @@ func TestFailuresInTheLog(t *testing.T) {
 	}
 }
 
+// TestAgesAreNoEvents: a state whose message changes in its age alone is one event, and the message that users see has the age as it is.
+func TestAgesAreNoEvents(t *testing.T) {
+	t.Parallel()
+	events := telemetry.NewEvents(nil)
+	j := New(events, slog.New(slog.DiscardHandler), false)
+	s := states.Shown{State: "UPDATING"}
+	o := helvetype.Object{Kind: helvetype.KindDeployment, App: "app", Deployment: "D"}
+	for _, step := range []struct {
+		message string
+		events  uint64
+	}{
+		{"replica D#1 has waited for pip for 14s", 1},
+		{"replica D#1 has waited for pip for 19s", 1},
+		{"replica D#1 has waited for pip for 1m0s", 1},
+		{"replica D#1 has waited for a GPU for 14s", 2},
+		{"replica D#1 has waited for a GPU for long", 3},
+		{"replica D#2 has waited for a GPU for 14s", 4},
+	} {
+		j.Move(&s, o, states.Deploy, states.Facts{Otherwise: step.message}, 0, nil)
+		if n := events.Last(); n != step.events || s.Message != step.message {
+			t.Errorf("%d events and the message %q, want %d and %q", n, s.Message, step.events, step.message)
+		}
+	}
+}
+
 // TestUnstored: a change that is not stored is an event, and a line in the log of a durable node.
 func TestUnstored(t *testing.T) {
 	t.Parallel()

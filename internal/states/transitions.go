@@ -7,6 +7,7 @@ package states
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/helve-serve/helve/helvetype"
 )
@@ -236,17 +237,31 @@ type Shown struct {
 // Changes says whether an event changes the state or the message of an object. An event that ends the trouble of an object, and leaves its
 // state, changes the message alone, to none; it is no transition to show. The request to delete a deployment that is UPDATING is one, because
 // users see the reason. For example, a deployment that is UPDATING with the message
-// that a start takes long is UPDATING without one as soon as the start goes on.
+// that a start takes long is UPDATING without one as soon as the start goes on. Nor is it a transition when the age at the end of the message grows: the
+// message of the object grows with it.
 func (m *Machine) Changes(kind string, s *Shown, event Event, facts Facts) bool {
 	t, ok := m.Next(kind, s.State, event)
 	if !ok || t.To != s.State {
 		return true
 	}
 	message := t.Fill(facts)
-	if message == "" {
-		s.Message = ""
+	if message == "" || ageless(message) == ageless(s.Message) {
+		s.Message = message
 	}
 	return message != s.Message || event == Delete && t.Reason != s.Reason
+}
+
+// ageless is a message without the age at its end. For example, "replica D#1 has waited for pip for 14s" is "replica D#1 has waited for pip".
+func ageless(message string) string {
+	const age = " for "
+	i := strings.LastIndex(message, age)
+	if i < 0 {
+		return message
+	}
+	if _, err := time.ParseDuration(message[i+len(age):]); err != nil {
+		return message
+	}
+	return message[:i]
 }
 
 // Trigger is the reference's word for the reason of a deployment's transition.

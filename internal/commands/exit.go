@@ -90,8 +90,10 @@ func StatusOf(err error) int {
 	return exitFailed
 }
 
-// TextOf is an error for people: the mistakes of a file each with its place, and the command to try next on a line of its own.
-func TextOf(err error) string {
+// TextOf is an error for people: the mistakes of a file each with its place, and the command to try next on a line of its own. It is fit for a terminal.
+func TextOf(err error) string { return safe(textOf(err)) }
+
+func textOf(err error) string {
 	e, ok := errors.AsType[*helvetype.OperationError](err)
 	if !ok {
 		if errors.As(err, new(x509.UnknownAuthorityError)) {

@@ -121,11 +121,14 @@ func (r *reader) followLogs(ctx context.Context, node *admin.Client, query url.V
 }
 
 func (r *reader) logLine(line helvetype.LogLine) error {
-	return r.line(os.Stdout, line, func() string {
-		writer := cmp.Or(object{line.App, line.Deployment, line.Replica}.String(), "node")
-		if line.Replica != "" {
-			writer = line.App + "/" + line.Replica // the id of a replica has the name of its deployment in it
-		}
-		return fmt.Sprintf("%s (%s) %s", line.Time.Local().Format("15:04:05.000"), writer, logs.Clean(nil, []byte(line.Text), terminal(os.Stdout)))
-	})
+	if r.output != "text" {
+		return r.line(os.Stdout, line, nil)
+	}
+	writer := cmp.Or(object{line.App, line.Deployment, line.Replica}.String(), "node")
+	if line.Replica != "" {
+		writer = line.App + "/" + line.Replica // the id of a replica has the name of its deployment in it
+	}
+	// The colours of a line stay on a terminal.
+	_, err := fmt.Printf("%s (%s) %s\n", line.Time.Local().Format("15:04:05.000"), safe(writer), logs.Clean(nil, []byte(line.Text), terminal(os.Stdout)))
+	return err
 }

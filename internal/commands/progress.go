@@ -45,7 +45,7 @@ func (p *progress) show(ctx context.Context, ready chan<- struct{}) {
 		p.node.Lines(ctx, "/events", query, func(line []byte) error { //nolint:errcheck // the request that waits has the error
 			var e helvetype.Event
 			if !p.terminal && json.Unmarshal(line, &e) == nil && e.ID > 0 && e.From != e.To { // a state that stays has another message every few seconds
-				fmt.Fprintln(p.out, EventLine(e))
+				fmt.Fprintln(p.out, safe(EventLine(e)))
 			}
 			select {
 			case changed <- struct{}{}:
@@ -124,7 +124,8 @@ func progressText(in admin.Instance, now time.Time, width int) string {
 		lines = append(lines[:most-1], fmt.Sprintf("... and %d more lines", len(lines)-most+1))
 	}
 	for i, line := range lines {
-		if text := []rune(line); len(text) >= width { // a line that wraps would be drawn over
+		lines[i] = safe(line)
+		if text := []rune(lines[i]); len(text) >= width { // a line that wraps would be drawn over
 			lines[i] = string(text[:width-1])
 		}
 	}

@@ -78,7 +78,7 @@ func (r *reader) status(ctx context.Context, node *admin.Client, app string, out
 	}
 	switch r.output {
 	case "json":
-		_, err = fmt.Fprintf(out, "%s\n", bytes.TrimSpace(raw))
+		_, err = fmt.Fprintf(out, "%s\n", escaped(bytes.TrimSpace(raw)))
 		return err
 	case "yaml":
 		b, err := asYAML(raw)
@@ -92,7 +92,7 @@ func (r *reader) status(ctx context.Context, node *admin.Client, app string, out
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(out, statusTable(about, keeperVersion(ctx, about), in, node.Curl("/calls"), time.Now(), layout.Width(os.Stdout)))
+	_, err = io.WriteString(out, safe(statusTable(about, keeperVersion(ctx, about), in, node.Curl("/calls"), time.Now(), layout.Width(os.Stdout))))
 	return err
 }
 

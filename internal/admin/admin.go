@@ -92,6 +92,7 @@ type Server struct {
 	ctx     context.Context // ends with Close: readers that follow are told the end
 	stop    context.CancelFunc
 	streams chan struct{} // has an element for each reader that follows
+	strange chan struct{} // and this one for each reader without a token
 	unix    *http.Server
 	tcp     *http.Server // on the loopback interface
 	open    *http.Server // on other interfaces
@@ -108,7 +109,7 @@ func New(s Settings) *Server {
 	if s.Scrub == nil {
 		s.Scrub = func(text string) string { return text }
 	}
-	a := &Server{set: s, routes: routes(), started: time.Now(), streams: make(chan struct{}, streamsMax)}
+	a := &Server{set: s, routes: routes(), started: time.Now(), streams: make(chan struct{}, streamsMax), strange: make(chan struct{}, strangeMax)}
 	a.ctx, a.stop = context.WithCancel(context.Background())
 	h := a.handler()
 	a.unix, a.tcp, a.open = a.server(trusted(h)), a.server(a.local(h)), a.server(a.remote(h))

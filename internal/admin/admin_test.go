@@ -220,9 +220,6 @@ func TestMistakesAreErrorsInJSON(t *testing.T) {
 		"GET /events?kind=call":                   {400, `kind "call": must be application, deployment, replica or node`},
 		"GET /events?%zz":                         {400, "the query does not parse"},
 		"GET /metrics":                            {404, "this program has no metrics"},
-		"GET /debug/pprof/nope":                   {404, `there is no profile "nope"`},
-		"GET /debug/pprof/heap?debug=x":           {400, `debug "x": must be a number`},
-		"GET /debug/pprof/profile?seconds=301":    {400, `seconds "301": must be a number from 0 to 300`},
 	} {
 		t.Run(request, func(t *testing.T) {
 			t.Parallel()
@@ -498,7 +495,8 @@ func TestMetricsAreTheProgramsOwn(t *testing.T) {
 // TestProfiles: the profiles of the runtime are there, and http.DefaultServeMux, which an application may serve, has none.
 func TestProfiles(t *testing.T) {
 	t.Parallel()
-	_, _, tcp, _ := serve(t, nil)
+	_, socket, _, _ := serve(t, nil)
+	over := client(t, socket).http
 	for path, begin := range map[string]string{
 		"/debug/pprof/":                  "{\n  \"profiles\": [",
 		"/debug/pprof/goroutine?debug=2": "goroutine ",
@@ -507,7 +505,7 @@ func TestProfiles(t *testing.T) {
 		"/debug/pprof/profile?seconds=0": "\x1f\x8b",
 		"/debug/pprof/trace?seconds=0":   "go 1.",
 	} {
-		resp, err := http.Get("http://" + tcp + path)
+		resp, err := over.Get("http://localhost" + path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -521,6 +519,46 @@ func TestProfiles(t *testing.T) {
 	http.DefaultServeMux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/debug/pprof/", nil))
 	if w.Code != 404 {
 		t.Errorf("http.DefaultServeMux answers %d", w.Code)
+	}
+}
+
+// TestMistakesInProfiles: a wrong name or parameter is an error, and a client without a token learns nothing and costs no time.
+func TestMistakesInProfiles(t *testing.T) {
+	t.Parallel()
+	o := operate(t)
+	for path, c := range map[string]struct {
+		status int
+		text   string
+	}{
+		"/debug/pprof/nope":                {404, "there is no profile"},
+		"/debug/pprof/heap?debug=x":        {400, "must be a number"},
+		"/debug/pprof/profile?seconds=301": {400, "must be a number from 0 to 300"},
+	} {
+		if w := o.ask(t, helvetype.RoleRead, "GET "+path, ""); w.Code != c.status || !strings.Contains(w.Body.String(), c.text) {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+		if w := o.ask(t, "", "GET "+path, ""); w.Code != 401 {
+			t.Errorf("%s without a token: %d %s", path, w.Code, w.Body)
+		}
+	}
+}
+
+// TestRedirects: a client does not carry its token to where an answer leads.
+func TestRedirects(t *testing.T) {
+	t.Parallel()
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("asked for %s with %q", r.URL, r.Header.Get("Authorization"))
+	}))
+	defer other.Close()
+	first := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusTemporaryRedirect))
+	defer first.Close()
+	c, err := Open(first.URL, Access{Token: "helve_x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.http.CloseIdleConnections()
+	if _, err := c.About(t.Context()); err == nil {
+		t.Error("a redirect is an answer")
 	}
 }
 

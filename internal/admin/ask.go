@@ -117,6 +117,7 @@ func (a *Server) dispatch(w http.ResponseWriter, r *http.Request, path string, m
 	}
 	if of.changes {
 		if c.by.Seen, err = a.seen(r.Header.Values("If-Match")); err != nil {
+			a.note(c, c.r.URL.Path, "", err)
 			a.failed(c, err)
 			return
 		}
@@ -318,10 +319,12 @@ func (a *Server) failed(c *ask, err error) {
 		a.set.Logger.Error("an operation has failed", "operation", c.route.operation, "path", c.r.URL.Path, "error", a.set.Scrub(err.Error()))
 		e = &helvetype.OperationError{Code: helvetype.CodeInternal, Message: err.Error()}
 	}
-	if shown := a.set.Scrub(e.Message); shown != e.Message { // user code has put the value of a secret into its error
-		clean := *e
-		clean.Message, e = shown, &clean
+	clean := *e // user code may have put the value of a secret into its error
+	clean.Message, clean.Next, clean.Mistakes = a.set.Scrub(e.Message), a.set.Scrub(e.Next), slices.Clone(e.Mistakes)
+	for i := range clean.Mistakes {
+		clean.Mistakes[i].Message, clean.Mistakes[i].Excerpt = a.set.Scrub(clean.Mistakes[i].Message), a.set.Scrub(clean.Mistakes[i].Excerpt)
 	}
+	e = &clean
 	switch e.Code {
 	case helvetype.CodeUnauthenticated:
 		c.w.Header().Set("WWW-Authenticate", `Bearer realm="helve"`)

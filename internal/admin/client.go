@@ -48,7 +48,7 @@ func Dial(address string) (*Client, error) { return Open(address, Access{}) }
 
 // Open gives a client for an address: the path of a unix socket, or a host and port, or a URL with these. It does not connect yet.
 func Open(address string, access Access) (*Client, error) {
-	c := &Client{address: address, http: &http.Client{}, token: access.Token}
+	c := &Client{address: address, http: &http.Client{CheckRedirect: stay}, token: access.Token}
 	if strings.HasPrefix(address, "/") || strings.HasPrefix(address, "unix:") {
 		path := strings.TrimPrefix(address, "unix:")
 		c.base, c.local = "http://localhost", true
@@ -88,6 +88,9 @@ func Open(address string, access Access) (*Client, error) {
 	c.base, c.http.Transport = scheme+"://"+host, transport
 	return c, nil
 }
+
+// stay follows no redirect, which no node answers: the token would go to another port of the same host, or there without TLS.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // Local says whether the node runs on this machine, so that paths of files mean the same for both.
 func (c *Client) Local() bool { return c.local }

@@ -344,6 +344,30 @@ func TestIfMatch(t *testing.T) {
 	}
 }
 
+// TestRefusedGenerations: also a change of tokens looks at the header, and each refusal is in the audit log.
+func TestRefusedGenerations(t *testing.T) {
+	t.Parallel()
+	for _, request := range []string{`POST /api/v1/tokens {"name":"ci","role":"read"}`, "DELETE /api/v1/tokens/t-read ", "DELETE /api/v1/applications/app "} {
+		for _, tag := range []string{`"6"`, `W/"7"`, "7"} {
+			t.Run(request+" "+tag, func(t *testing.T) {
+				t.Parallel()
+				o := operate(t)
+				method, rest, _ := strings.Cut(request, " ")
+				path, body, _ := strings.Cut(rest, " ")
+				if w := o.ask(t, helvetype.RoleDeploy, method+" "+path, body, "If-Match: "+tag); w.Code != 412 && w.Code != 400 {
+					t.Errorf("%d %s", w.Code, w.Body)
+				}
+				if all := o.set.Audit.Entries(10); len(all) != 1 || all[0].Error == "" || all[0].Author.Name != "t-deploy" {
+					t.Errorf("%+v", all)
+				}
+				if list, err := o.set.Tokens.List(); err != nil || len(list) != 4 {
+					t.Errorf("%+v, %v", list, err)
+				}
+			})
+		}
+	}
+}
+
 // TestTwoOperators: of two changes for one generation one is done.
 func TestTwoOperators(t *testing.T) {
 	t.Parallel()
@@ -621,14 +645,27 @@ func TestEventsGoOnAfterTheLastOne(t *testing.T) {
 	}
 }
 
-// TestStreamsAreBounded: one reader more is told to come again.
+// TestStreamsAreBounded: one reader more is told to come again. Readers without a token take no place of the others.
 func TestStreamsAreBounded(t *testing.T) {
 	t.Parallel()
 	o := operate(t)
+	for range strangeMax {
+		o.strange <- struct{}{}
+	}
+	if w := o.ask(t, "", "GET /events?follow", ""); w.Code != 503 || w.Header().Get("Retry-After") == "" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/events?follow", nil)
+	w := httptest.NewRecorder()
+	if o.unix.Handler.ServeHTTP(w, r); w.Code != 200 {
+		t.Errorf("over the socket: %d %s", w.Code, w.Body)
+	}
 	for range streamsMax {
 		o.streams <- struct{}{}
 	}
-	if w := o.ask(t, "", "GET /events?follow", ""); w.Code != 503 || w.Header().Get("Retry-After") == "" {
+	if w := o.ask(t, helvetype.RoleDeploy, "GET /events?follow", ""); w.Code != 503 {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
@@ -687,6 +724,10 @@ func TestSecretsAreHidden(t *testing.T) {
 			t.Errorf("%s: %s", request, w.Body)
 		}
 		operator.fail(nil)
+	}
+	operator.fail(&helvetype.OperationError{Next: "try hunter2", Mistakes: []helvetype.Mistake{{Message: "hunter2", Excerpt: "key: hunter2"}}})
+	if w := o.send(t, a.unix, "", "PUT /api/serve/applications/", "{}"); w.Code < 400 || strings.Contains(w.Body.String(), "hunter2") {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	operator.fail(errors.New("hunter2"))
 	if w := o.send(t, a.unix, "", "DELETE /api/v1/applications/app", ""); w.Code != 500 || strings.Contains(w.Body.String(), "hunter2") {

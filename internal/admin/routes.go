@@ -15,7 +15,8 @@ type route struct {
 	operation string
 	// role is the least role of an author who may.
 	role helvetype.Role
-	// private says that a request over the loopback interface needs a token too, although it reads: the lines of replicas may be of their users.
+	// private says that a request over the loopback interface needs a token too, although it reads: the lines of replicas may be of their users, and a
+	// profile slows the node down.
 	private bool
 	// changes says that the route changes the target: it takes If-Match, and has an entry in the audit log.
 	changes bool
@@ -178,9 +179,9 @@ func routes() []route {
 		{method: get, path: "/events", operation: "events_short", role: read, query: eventParams, answer: stream{EventList{}, helvetype.Event{}}, serve: (*Server).events, about: "As /api/v1/events"},
 		{method: get, path: "/calls", operation: "calls_short", role: read, query: callParams, answer: helvetype.CallList{}, serve: (*Server).calls, about: "As /api/v1/calls"},
 		{method: get, path: "/metrics", operation: "metrics", role: read, anyQuery: true, answer: texts, serve: (*Server).metrics, about: "Metrics for Prometheus"},
-		{method: get, path: "/debug/pprof/", operation: "profiles", role: read, answer: Profiles{}, serve: (*Server).profiles, about: "The names of the profiles"},
+		{method: get, path: "/debug/pprof/", operation: "profiles", role: read, private: true, answer: Profiles{}, serve: (*Server).profiles, about: "The names of the profiles"},
 		{
-			method: get, path: "/debug/pprof/{name}", operation: "profile", role: read, answer: media{"application/octet-stream", "text/plain"}, serve: (*Server).profile, about: "A profile, as in net/http/pprof",
+			method: get, path: "/debug/pprof/{name}", operation: "profile", role: read, private: true, answer: media{"application/octet-stream", "text/plain"}, serve: (*Server).profile, about: "A profile, as in net/http/pprof",
 			query: []param{{name: "debug", kind: "integer", min: 0, max: profileSeconds}, {name: "seconds", kind: "integer", min: 0, max: profileSeconds}, {name: "gc", kind: "integer", min: 0, max: profileSeconds}},
 		},
 	}

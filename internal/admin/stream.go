@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	streamsMax = 200              // readers that follow, of all kinds
+	streamsMax = 200              // readers that follow, of all kinds, with a token or over the socket
+	strangeMax = 50               // those without a token, who do not keep the others out
 	beatTime   = 15 * time.Second // between comments of server-sent events
 )
 
@@ -30,8 +31,12 @@ type follower struct {
 
 // startFollower begins a stream, and gives the context of it, which ends with the client and with the server. The answer is written if there are too many.
 func (a *Server) startFollower(c *ask) (ctx context.Context, f *follower, stop func()) {
+	places := a.streams
+	if c.by.Name == anonymous {
+		places = a.strange
+	}
 	select {
-	case a.streams <- struct{}{}:
+	case places <- struct{}{}:
 	default:
 		a.failed(c, &helvetype.OperationError{Code: helvetype.CodeUnavailable, Message: "too many readers follow this node", Next: "ask without follow"})
 		return nil, nil, nil
@@ -53,7 +58,7 @@ func (a *Server) startFollower(c *ask) (ctx context.Context, f *follower, stop f
 		f.mu.Lock() // the beat has ended, or writes no more
 		f.control = nil
 		f.mu.Unlock()
-		<-a.streams
+		<-places
 	}
 }
 

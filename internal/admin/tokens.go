@@ -2,6 +2,7 @@ package admin
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -43,7 +44,7 @@ func (a *Server) listTokens(c *ask) {
 func (a *Server) addToken(c *ask) {
 	var body tokenBody
 	t := a.tokens(c)
-	if t == nil || !a.decode(c, &body) {
+	if t == nil || !a.decode(c, &body) || !a.present(c, "token "+body.Name) {
 		return
 	}
 	text, err := t.Add(body.Name, body.Role)
@@ -53,8 +54,26 @@ func (a *Server) addToken(c *ask) {
 func (a *Server) removeToken(c *ask) {
 	if t := a.tokens(c); t != nil {
 		name := c.path("name")
+		if !a.present(c, "token "+name) {
+			return
+		}
 		a.tokenChange(c, name, "", t.Remove(name), Done{Message: "The token " + name + " is removed."})
 	}
+}
+
+// present says whether the generation of the header If-Match is the present one; else the request is answered. Tokens are no part of the generation, so no change
+// of them comes between.
+func (a *Server) present(c *ask, object string) bool {
+	if c.by.Seen == 0 || c.by.Seen == a.set.Operator.Generation() {
+		return true
+	}
+	err := &helvetype.OperationError{
+		Code: helvetype.CodeFailedPrecondition, Message: fmt.Sprintf("the generation is %d by now, and the change was made for generation %d", a.set.Operator.Generation(), c.by.Seen),
+		Next: "read the state again, and repeat the change if it is still right",
+	}
+	a.note(c, object, "", err)
+	a.failed(c, err)
+	return false
 }
 
 func (a *Server) tokenChange(c *ask, name, detail string, err error, done any) {

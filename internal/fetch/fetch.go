@@ -46,7 +46,7 @@ func Archive(ctx context.Context, client *http.Client, uri, dir string) (path st
 	if err != nil {
 		return "", err
 	}
-	answer, err := client.Do(request)
+	answer, err := encrypted(client).Do(request)
 	if err != nil {
 		return "", fmt.Errorf("%s cannot be fetched: %w", u.Redacted(), cause(err))
 	}
@@ -82,6 +82,25 @@ func Archive(ctx context.Context, client *http.Client, uri, dir string) (path st
 		}
 	}
 	return name(kept, dir, filepath.Ext(u.Path))
+}
+
+// redirectsMax is as in package net/http.
+const redirectsMax = 10
+
+// encrypted is a client that leaves TLS for no redirect: replicas run what the archive has. For example, https://files.example/a.zip may lead to another host, but not
+// to http://files.example/a.zip, for which anybody on the way could answer.
+func encrypted(client *http.Client) *http.Client {
+	strict := *client
+	strict.CheckRedirect = func(to *http.Request, via []*http.Request) error {
+		switch {
+		case len(via) >= redirectsMax:
+			return fmt.Errorf("%d redirects are too many", redirectsMax)
+		case via[len(via)-1].URL.Scheme == "https" && to.URL.Scheme != "https":
+			return fmt.Errorf("it leads to %s, which is not https", to.URL.Redacted())
+		}
+		return nil
+	}
+	return &strict
 }
 
 // cause is the reason in an error of a client, without the URI, which may have a password.

@@ -102,3 +102,26 @@ func TestIsRemote(t *testing.T) {
 		}
 	}
 }
+
+// TestRedirectsKeepTLS: a server that has been asked over TLS does not lead to one that has none, nor to a file.
+func TestRedirectsKeepTLS(t *testing.T) {
+	t.Parallel()
+	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Write(archive(t, "model.py")) //nolint:errcheck // to a test
+	}))
+	t.Cleanup(plain.Close)
+	for name, to := range map[string]string{"http": plain.URL + "/a.zip", "a file": "file:///etc/passwd.zip"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewTLSServer(http.RedirectHandler(to, http.StatusFound))
+			t.Cleanup(server.Close)
+			dir := t.TempDir()
+			if path, err := fetch.Archive(t.Context(), server.Client(), server.URL+"/a.zip", dir); err == nil || !strings.Contains(err.Error(), "not https") {
+				t.Errorf("%s, %v", path, err)
+			}
+			if all, err := os.ReadDir(dir); err != nil || len(all) != 0 {
+				t.Errorf("%v, %v", all, err)
+			}
+		})
+	}
+}

@@ -194,8 +194,8 @@ type HealthChecker interface {
 
 // ReadyChecker is implemented by instances that should get no calls at times, for example while they load another model.
 type ReadyChecker interface {
-	// CheckReady returns an error while no calls should be sent to the instance. It is called when the replica has started and then every
-	// ReadinessPeriod ([Options]), beside calls. The replica is not ended: it finishes its calls, and gets calls again when CheckReady returns nil.
+	// CheckReady returns an error while no calls should be sent to the instance. It is called when the replica has started and then every ReadinessPeriod
+	// ([Options]), beside calls. The replica finishes its calls, and gets calls again when CheckReady returns nil. The last replica goes on getting calls.
 	CheckReady(ctx context.Context) error
 }
 

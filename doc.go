@@ -34,6 +34,8 @@
 // Admission. A replica executes at most [Options].MaxOngoingRequests calls at a time, over all callers. Calls wait in the
 // order in which they came, per origin (each calling deployment, the HTTP proxy, everything else), and origins take turns.
 //
+// Life. An instance may implement [Closer], [HealthChecker] (CheckHealth: replace it), [ReadyChecker] (CheckReady: send it no calls) and [RoutingReporter].
+//
 // Errors. Every failed call returns an *[Error] with a code and a reason. A call that had not been started when its
 // worker died is routed again. A call that had been started is lost, with reason replica_died, and never runs twice.
 //

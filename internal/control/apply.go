@@ -48,8 +48,15 @@ func (o *Operator) Apply(ctx context.Context, by helvetype.Author, r helvetype.A
 	ap := &apply{o: o, by: by, r: r, file: file, outcomes: map[string]helvetype.Outcome{}}
 	ap.warnings = slices.Clone(file.Warnings)
 	ap.claim()
-	defer ap.release()
 	loaded := ap.load(ctx)
+	if err := ctx.Err(); err != nil { // of a client that has gone while its applications were built
+		return a, refusal(call.EndOf(ctx))
+	}
+	if len(loaded) == 0 && ap.failed() { // nothing of the file holds, so its settings do not either
+		return ap.answer()
+	}
+	client := ctx
+	ctx = context.WithoutCancel(ctx) // else a client that goes now leaves half of its file: an old application deleted, and the new one not deployed
 	done, err := o.turn(r.If)
 	if err != nil {
 		return a, err
@@ -80,9 +87,9 @@ func (o *Operator) Apply(ctx context.Context, by helvetype.Author, r helvetype.A
 	if r.Wait {
 		select {
 		case <-over:
-		case <-ctx.Done():
+		case <-client.Done():
 			return a, &helvetype.OperationError{
-				Code: helvetype.CodeUnavailable, Message: "the request has ended before the applications were ready; they go on starting", Next: "helve status shows them", Err: call.EndOf(ctx),
+				Code: helvetype.CodeUnavailable, Message: "the request has ended before the applications were ready; they go on starting", Next: "helve status shows them", Err: call.EndOf(client),
 			}
 		}
 	}
@@ -163,7 +170,9 @@ type apply struct {
 	by     helvetype.Author
 	r      helvetype.ApplyRequest
 	file   *config.File
-	claims map[string]*claim
+	claims map[string]*claim // by application
+	whole  *claim            // of the source, for a file that says of all applications of the source which there are; nil for others
+	number uint64            // of the claims
 
 	mu       sync.Mutex
 	outcomes map[string]helvetype.Outcome
@@ -249,63 +258,109 @@ func (ap *apply) answer() (a helvetype.ApplyAnswer, err error) {
 }
 
 // claim is the right of a request to change an application. The next request for the application takes it away: the last one wins, and the first is told.
+//
+// A whole file also claims its source. For example, a file with the application a is still being built when another one of the same source comes that has b alone: a is
+// not deployed any more, although nobody else claims it, and b is not deleted.
 type claim struct {
-	lost chan struct{}
-	by   string // the author of the request that has taken it; set before lost is closed
+	number uint64 // rises with each request
+	lost   chan struct{}
+	by     string // the author of the request that has taken it; set before lost is closed
 }
 
-// errSuperseded is the error of a request whose application another one has taken over.
+// taken says that another request has the application.
+func (c *claim) taken() bool {
+	if c == nil {
+		return false
+	}
+	select {
+	case <-c.lost:
+		return true
+	default:
+		return false
+	}
+}
+
+// error is the error of a request whose application another one has taken over: another request, or a deploy of a program.
 func (c *claim) error(app string) error {
+	by := ""
+	if c.taken() {
+		by = ", of " + c.by + ","
+	}
 	return &helvetype.OperationError{
 		Code:    helvetype.CodeAborted,
-		Message: fmt.Sprintf("application %q: another deploy, of %s, has come before this one was ready, and has taken its place", app, c.by),
+		Message: fmt.Sprintf("application %q: another deploy%s has come before this one was ready, and has taken its place", app, by),
 		Next:    fmt.Sprintf("helve history %s shows what runs", app),
 		Err:     deploy.ErrSuperseded,
 	}
 }
 
-// claims are the applications that requests build or deploy, by name.
+// claims are the newest claims of applications and sources. A claim stays after its request, so that an older request sees that a newer one has dealt with the application.
 type claims struct {
-	mu  sync.Mutex
-	all map[string]*claim
+	mu     sync.Mutex
+	number uint64
+	all    map[string]*claim
 }
 
-// take takes an application over from the request that has it.
-func (c *claims) take(app, by string) *claim {
+// sourceClaim is the key of the claim of a source. No application has such a name.
+func sourceClaim(source string) string { return "source " + source }
+
+// take takes applications and sources over from the requests that have them, all at once: of two requests with the same applications one has all.
+func (c *claims) take(by string, keys ...string) (of map[string]*claim, number uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.all == nil {
 		c.all = map[string]*claim{}
 	}
-	if before := c.all[app]; before != nil {
-		before.by = by
-		close(before.lost)
+	c.number++
+	of = map[string]*claim{}
+	for _, key := range keys {
+		if before := c.all[key]; before != nil {
+			before.by = by
+			close(before.lost)
+		}
+		of[key] = &claim{number: c.number, lost: make(chan struct{})}
+		c.all[key] = of[key]
 	}
-	c.all[app] = &claim{lost: make(chan struct{})}
-	return c.all[app]
+	return of, c.number
 }
 
-// release gives an application back, unless another request has it by now.
-func (c *claims) release(app string, of *claim) {
+// drop takes an application over that is deleted.
+func (c *claims) drop(app, by string) {
+	c.take(by, app)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.all[app] == of {
-		delete(c.all, app)
-	}
+	delete(c.all, app)
+}
+
+// since says that a request after the one of a number has claimed an application.
+func (c *claims) since(number uint64, app string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	newest := c.all[app]
+	return newest != nil && newest.number > number
 }
 
 // claim takes over all applications of the file.
 func (ap *apply) claim() {
-	ap.claims = map[string]*claim{}
+	var keys []string
 	for _, app := range ap.file.Applications {
-		ap.claims[app.Name] = ap.o.claims.take(app.Name, ap.by.Name)
+		keys = append(keys, app.Name)
 	}
+	source := sourceClaim(ap.source())
+	if !ap.r.Keep && ap.r.Only == "" {
+		keys = append(keys, source)
+	}
+	ap.claims, ap.number = ap.o.claims.take(ap.by.Name, keys...)
+	ap.whole = ap.claims[source]
+	delete(ap.claims, source)
 }
 
-func (ap *apply) release() {
-	for app, c := range ap.claims {
-		ap.o.claims.release(app, c)
+// superseded is the error for an application that another request has taken over, or whose source another one has.
+func (ap *apply) superseded(app string) error {
+	if c := ap.claims[app]; c.taken() || !ap.whole.taken() {
+		return c.error(app)
 	}
+	return ap.whole.error(app)
 }
 
 // ready is an application that can be deployed.
@@ -335,11 +390,9 @@ func (ap *apply) deployOne(ctx context.Context, one ready, taken func()) {
 	defer taken()
 	o := ap.o
 	c := ap.claims[one.name]
-	select {
-	case <-c.lost:
-		ap.refuse(one.name, c.error(one.name))
+	if c.taken() || ap.whole.taken() {
+		ap.refuse(one.name, ap.superseded(one.name))
 		return
-	default:
 	}
 	before, err := o.revision(ctx, one.name)
 	if err != nil {
@@ -353,6 +406,11 @@ func (ap *apply) deployOne(ctx context.Context, one ready, taken func()) {
 	select {
 	case <-added:
 		ap.note(one.name, o.outcome(ctx, one.name, before))
+		if before == 0 && ap.whole.taken() && !c.taken() { // a newer file of the source may have looked for applications to delete before this one was there
+			ap.delete(ctx, one.name)
+			ap.refuse(one.name, ap.whole.error(one.name))
+			return
+		}
 		taken()
 		err = <-result
 	case err = <-result:

@@ -2,12 +2,14 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/config"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -26,13 +28,13 @@ func (o *Operator) deleteOne(ctx context.Context, by helvetype.Author, app strin
 	if _, there := o.set.Node.Readiness()[app]; !there {
 		return &helvetype.OperationError{Code: helvetype.CodeNotFound, Message: o.set.Node.Missing(app).Error(), Next: "helve status lists the applications"}
 	}
-	o.claims.release(app, o.claims.take(app, by.Name)) // a build of it that is under way is given up
-	return refusal(o.beginDelete(ctx, app))
+	o.claims.drop(app, by.Name) // a build of it that is under way is given up
+	return refusal(o.beginDelete(ctx, app, ""))
 }
 
-// beginDelete deletes the target of an application. Its replicas drain and stop after that.
-func (o *Operator) beginDelete(ctx context.Context, app string) error {
-	rest, err := o.set.Node.BeginDelete(ctx, app)
+// beginDelete deletes the target of an application, of a source if that is not "". Its replicas drain and stop after that.
+func (o *Operator) beginDelete(ctx context.Context, app, source string) error {
+	rest, err := o.set.Node.BeginDelete(ctx, app, source)
 	if err != nil {
 		return err
 	}
@@ -78,7 +80,8 @@ func (o *Operator) applications() (names []string) {
 	return names
 }
 
-// obsolete are the applications that the source of the request has deployed before, and that its file does not have.
+// obsolete are the applications that the source of the request has deployed before, and that its file does not have. A newer request for an application has
+// more to say about it.
 func (ap *apply) obsolete() (names []string) {
 	if ap.r.Keep || ap.r.Only != "" {
 		return nil
@@ -87,22 +90,30 @@ func (ap *apply) obsolete() (names []string) {
 		if slices.ContainsFunc(ap.file.Applications, func(app config.Application) bool { return app.Name == name }) {
 			continue
 		}
-		if now, _, ok := ap.o.set.Node.Deployed(name, 0); ok && now.Source == ap.source() {
+		if now, _, ok := ap.o.set.Node.Deployed(name, 0); ok && now.Source == ap.source() && !ap.o.claims.since(ap.number, name) {
 			names = append(names, name)
 		}
 	}
 	return names
 }
 
-// makeRoom deletes the obsolete applications whose routes applications of the file have. For example, a file renames the application of the route /.
+// makeRoom deletes the obsolete applications whose routes applications of the file have. For example, a file renames the application of the route /. The old application
+// stays if the node would refuse the new one.
 func (ap *apply) makeRoom(ctx context.Context, all []ready) {
-	if ap.failed() {
+	if ap.failed() || ap.whole.taken() {
 		return
 	}
 	for _, name := range ap.obsolete() {
 		now, _, ok := ap.o.set.Node.Deployed(name, 0)
 		route := now.Graph.RoutePrefix
-		if ok && route != "" && slices.ContainsFunc(all, func(r ready) bool { return r.app.Graph.RoutePrefix == route }) {
+		if !ok || route == "" {
+			continue
+		}
+		i := slices.IndexFunc(all, func(r ready) bool { return r.app.Graph.RoutePrefix == route })
+		if i < 0 {
+			continue
+		}
+		if _, err := ap.o.set.Node.Compare(ctx, all[i].app); err == nil { // else the deploy has the error
 			ap.delete(ctx, name)
 		}
 	}
@@ -116,7 +127,10 @@ func (ap *apply) deleteObsolete(ctx context.Context) {
 
 func (ap *apply) delete(ctx context.Context, app string) {
 	of := helvetype.Outcome{Change: changeDeleted}
-	if err := ap.o.beginDelete(ctx, app); err != nil {
+	switch err := ap.o.beginDelete(ctx, app, ap.source()); {
+	case errors.Is(err, deploy.ErrChanged): // another source has it by now
+		return
+	case err != nil:
 		of.Error = err.Error()
 	}
 	ap.note(app, of)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -29,7 +30,7 @@ func (o *Operator) Plan(ctx context.Context, r helvetype.ApplyRequest) (p helvet
 		return p, err
 	}
 	p.Generation = o.Generation()
-	ap := &apply{o: o, r: r, file: file, outcomes: map[string]helvetype.Outcome{}, claims: map[string]*claim{}}
+	ap := &apply{o: o, r: r, file: file, outcomes: map[string]helvetype.Outcome{}, claims: map[string]*claim{}, number: math.MaxUint64}
 	for _, app := range file.Applications {
 		ap.claims[app.Name] = &claim{lost: make(chan struct{})} // nothing is taken over
 	}

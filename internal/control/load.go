@@ -68,7 +68,7 @@ func (ap *apply) load(ctx context.Context) (all []ready) {
 		case app := <-lost:
 			if waiting[app] {
 				delete(waiting, app)
-				ap.refuse(app, ap.claims[app].error(app))
+				ap.refuse(app, ap.superseded(app))
 			}
 		}
 	}
@@ -85,14 +85,20 @@ type loaded struct {
 // lost tells of applications that another request has taken over, until ctx ends.
 func (ap *apply) lost(ctx context.Context) <-chan string {
 	all := make(chan string)
+	var whole <-chan struct{}
+	if ap.whole != nil {
+		whole = ap.whole.lost
+	}
 	for app, c := range ap.claims {
 		go func() {
 			select {
 			case <-c.lost:
-				select {
-				case all <- app:
-				case <-ctx.Done():
-				}
+			case <-whole:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case all <- app:
 			case <-ctx.Done():
 			}
 		}()

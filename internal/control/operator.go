@@ -45,8 +45,9 @@ type Operated interface {
 	UseSettings(s NodeSettings, starts bool) (warnings []string, err error)
 	// CheckSettings says what UseSettings would, and changes nothing.
 	CheckSettings(s NodeSettings) (warnings []string, err error)
-	// BeginDelete takes an application out of the target. The function that it gives drains the application and stops its replicas.
-	BeginDelete(ctx context.Context, app string) (end func(context.Context) error, err error)
+	// BeginDelete takes an application out of the target; [deploy.ErrChanged] if source is not "" and not the source of the application. The function that it gives
+	// drains the application and stops its replicas.
+	BeginDelete(ctx context.Context, app, source string) (end func(context.Context) error, err error)
 }
 
 // Settings are the arguments of [NewOperator].

@@ -323,15 +323,16 @@ func (c *Controller) unroutableLocked(there *application, g spec.Graph) error {
 
 // Delete drains an application and stops its replicas.
 func (c *Controller) Delete(ctx context.Context, name string) error {
-	end, err := c.BeginDelete(ctx, name)
+	end, err := c.BeginDelete(ctx, name, "")
 	if err != nil {
 		return err
 	}
 	return end(ctx)
 }
 
-// BeginDelete takes an application out of the target. The function that it gives drains the application and stops its replicas.
-func (c *Controller) BeginDelete(ctx context.Context, name string) (end func(context.Context) error, err error) {
+// BeginDelete takes an application out of the target; [deploy.ErrChanged] if source is not "" and another source has the application. The function that it gives
+// drains the application and stops its replicas.
+func (c *Controller) BeginDelete(ctx context.Context, name, source string) (end func(context.Context) error, err error) {
 	c.mu.Lock()
 	a := c.apps[name]
 	if a == nil {
@@ -341,7 +342,7 @@ func (c *Controller) BeginDelete(ctx context.Context, name string) (end func(con
 	}
 	_, grace := a.timesLocked()
 	c.mu.Unlock()
-	if err := c.unwant(ctx, a); err != nil {
+	if err := c.unwant(ctx, a, source); err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context) error {
@@ -355,7 +356,7 @@ func (c *Controller) BeginDelete(ctx context.Context, name string) (end func(con
 }
 
 // unwant deletes the records of an application, and lets nothing of it start any more.
-func (c *Controller) unwant(ctx context.Context, a *application) error {
+func (c *Controller) unwant(ctx context.Context, a *application, source string) error {
 	ctx, cancel := records.Bounded(ctx)
 	defer cancel()
 	if err := c.records.Lock(ctx); err != nil {
@@ -363,8 +364,11 @@ func (c *Controller) unwant(ctx context.Context, a *application) error {
 	}
 	defer c.records.Unlock()
 	c.mu.Lock()
-	there := c.apps[a.name] == a
+	there, has := c.apps[a.name] == a, a.current.def.Source
 	c.mu.Unlock()
+	if source != "" && has != source {
+		return fmt.Errorf("application %q: %w", a.name, deploy.ErrChanged)
+	}
 	if there {
 		if err := c.records.Delete(ctx, a.name, 0); err != nil {
 			c.NoteUnstored(a.name, err)

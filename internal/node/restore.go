@@ -55,12 +55,13 @@ func (n *Node) Delete(ctx context.Context, app string) error {
 	return n.Controller.Delete(ctx, app)
 }
 
-// BeginDelete takes an application out of the target. The function that it gives drains the application and stops its replicas.
-func (n *Node) BeginDelete(ctx context.Context, app string) (end func(context.Context) error, err error) {
+// BeginDelete takes an application out of the target; [deploy.ErrChanged] if source is not "" and another source has the application. The function that it gives
+// drains the application and stops its replicas.
+func (n *Node) BeginDelete(ctx context.Context, app, source string) (end func(context.Context) error, err error) {
 	if n.lost(app) != nil {
 		return func(context.Context) error { return nil }, n.restorer.Delete(ctx, app)
 	}
-	return n.Controller.BeginDelete(ctx, app)
+	return n.Controller.BeginDelete(ctx, app, source)
 }
 
 // Missing says why there is no application of the name that serves.

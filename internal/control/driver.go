@@ -3,6 +3,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,8 +38,8 @@ type Node interface {
 	Delete(ctx context.Context, name string) error
 	// Scale sets the number of replicas of a deployment. by and why are for people.
 	Scale(ctx context.Context, app, deployment string, n int, by, why string) error
-	// Rollback deploys an application again as a revision before has it; 0 is the one that ran before the present one.
-	Rollback(ctx context.Context, app string, revision int) error
+	// Rollback deploys an application again as a revision before has it; 0 is the one that ran before the present one. by is for people.
+	Rollback(ctx context.Context, app string, revision int, by string) error
 	// Reconfigure gives all replicas of a deployment another user config.
 	Reconfigure(ctx context.Context, app, deployment string, config json.RawMessage) error
 	// OpenHTTP opens the HTTP ingress if port is set and it is not open yet, and gives its URL; "" without one.
@@ -51,6 +52,8 @@ type Driver struct {
 	owners *Owners
 	table  protocol.Table
 
+	// Name is the name of the driver in records, for people. It is set before the first request.
+	Name string
 	// Changed is told each change that the driver has asked for, when it is over, for the audit log; nil for none. It is set before the first request.
 	Changed func(operation, object, detail string, err error)
 }
@@ -64,10 +67,15 @@ func (d *Driver) note(operation, object, detail string, err error) {
 
 // NewDriver makes the operations of a driver of a node. All drivers of the node have the same owners.
 func NewDriver(n Node, o *Owners) *Driver {
-	d := &Driver{node: n, owners: o}
+	d := &Driver{node: n, owners: o, Name: "driver"}
 	d.table = protocol.NewTable("drivers", protocol.On(d.deploy), protocol.On(d.deployBuild), protocol.On(d.delete), protocol.On(d.scale),
 		protocol.On(d.rollback), protocol.On(d.configure), protocol.On(d.http))
 	return d
+}
+
+// author is the author of what the driver deploys. name is what the driver says of itself; "" for nothing.
+func (d *Driver) author(name string) helvetype.Author {
+	return helvetype.Author{Name: cmp.Or(name, d.Name), Role: helvetype.RoleDeploy, Via: "driver"}
 }
 
 // Control answers one request.
@@ -83,13 +91,13 @@ func (d *Driver) delete(ctx context.Context, r protocol.Delete) (protocol.Done, 
 }
 
 func (d *Driver) scale(ctx context.Context, r protocol.Scale) (protocol.Done, error) {
-	err := d.node.Scale(ctx, r.App, r.Deployment, *r.Replicas, "driver", r.Reason)
+	err := d.node.Scale(ctx, r.App, r.Deployment, *r.Replicas, d.Name, r.Reason)
 	d.note(r.Op(), r.App+"/"+r.Deployment, strings.TrimSuffix(fmt.Sprintf("%d replicas: %s", *r.Replicas, r.Reason), ": "), err)
 	return protocol.Done{}, err
 }
 
 func (d *Driver) rollback(ctx context.Context, r protocol.Rollback) (protocol.Done, error) {
-	err := d.wait(ctx, func() error { return d.node.Rollback(ctx, r.App, r.Revision) })
+	err := d.wait(ctx, func() error { return d.node.Rollback(ctx, r.App, r.Revision, d.Name) })
 	d.note(r.Op(), r.App, fmt.Sprint("to revision ", r.Revision), err)
 	return protocol.Done{}, err
 }
@@ -125,6 +133,7 @@ func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (done protocol.D
 	if done.Left, err = keep(ctx, d.node, &app, r.App.Own); err != nil {
 		return done, err
 	}
+	app.Author = d.author(r.App.Author)
 	var unchanged atomic.Bool
 	app.Unchanged = func() { unchanged.Store(true) }
 	deploy := func() error { return d.node.Deploy(ctx, app) }
@@ -148,7 +157,7 @@ func (d *Driver) deployBuild(ctx context.Context, r protocol.DeployBuild) (proto
 	if err != nil {
 		return protocol.Address{}, call.NewError(helvetype.ReasonBadInput, err.Error())
 	}
-	app.Retry, app.Replace = true, true
+	app.Retry, app.Replace, app.Author = true, true, d.author("")
 	at, err := d.deployed(d.wait(ctx, func() error { return d.node.Deploy(ctx, app) }))
 	d.note(r.Op(), app.Graph.App, r.Path, err)
 	return at, err
@@ -213,7 +222,7 @@ func pythonApplication(ctx context.Context, n Node, a protocol.PythonApp) (deplo
 	}
 	var mistakes []error
 	versions := map[string]string{}
-	app := deploy.App{Graph: g, Replace: true, Attempts: true, KeepFailed: true, CodeVersions: versions, Author: helvetype.Author{Name: a.Author, Role: helvetype.RoleDeploy, Via: "driver"}, From: a.Program, Python: host.Python{
+	app := deploy.App{Graph: g, Replace: true, Attempts: true, KeepFailed: true, CodeVersions: versions, From: a.Program, Python: host.Python{
 		Interpreter: a.Python, SysPath: a.SysPath, Dir: a.Dir, Env: a.Env, Blob: a.Blob,
 	}}
 	loaded := parts{}

@@ -47,8 +47,8 @@ func (n *node) Scale(_ context.Context, app, deployment string, replicas int, by
 	return nil
 }
 
-func (n *node) Rollback(_ context.Context, app string, revision int) error {
-	n.asked = fmt.Sprintf("rollback %s to %d", app, revision)
+func (n *node) Rollback(_ context.Context, app string, revision int, by string) error {
+	n.asked = fmt.Sprintf("rollback %s to %d by %s", app, revision, by)
 	return nil
 }
 
@@ -109,8 +109,8 @@ func TestDriver(t *testing.T) {
 		"scale": {
 			`{"app":"hello","deployment":"D","replicas":0,"reason":"night"}`, "scale hello/D to 0 by driver: night", protocol.Done{}, nil,
 		},
-		"rollback":               {`{"app":"hello","revision":3}`, "rollback hello to 3", protocol.Done{}, nil},
-		"rollback to the former": {`{"app":"hello"}`, "rollback hello to 0", protocol.Done{}, nil},
+		"rollback":               {`{"app":"hello","revision":3}`, "rollback hello to 3 by driver", protocol.Done{}, nil},
+		"rollback to the former": {`{"app":"hello"}`, "rollback hello to 0 by driver", protocol.Done{}, nil},
 		"configure": {
 			`{"app":"hello","deployment":"D","user_config":{"a":1}}`, `configure hello/D with {"a":1}`, protocol.Done{}, nil,
 		},
@@ -141,10 +141,10 @@ type slowNode struct {
 func (n *slowNode) Durable() bool { return true }
 
 func (n *slowNode) Deploy(context.Context, deploy.App) error {
-	return n.Rollback(context.Background(), "", 0)
+	return n.Rollback(context.Background(), "", 0, "")
 }
 
-func (n *slowNode) Rollback(context.Context, string, int) error {
+func (n *slowNode) Rollback(context.Context, string, int, string) error {
 	close(n.begun)
 	<-n.end
 	n.ended <- nil

@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -190,10 +191,7 @@ func (o *Operator) Rollback(ctx context.Context, by helvetype.Author, app string
 	if err != nil {
 		return r, err
 	}
-	if message == "" {
-		message = fmt.Sprintf("rollback to revision %d", def.RollbackOf)
-	}
-	def.Message = message
+	def.Message = cmp.Or(message, def.Message)
 	return o.change(ctx, by, def, by.Seen)
 }
 

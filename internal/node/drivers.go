@@ -42,6 +42,7 @@ func (n *Node) serveDriver(nc net.Conn, token wire.Token, driver *control.Driver
 		nc.Close()
 		return err
 	}
+	driver.Name = processName(h.PID)
 	driver.Changed = func(operation, object, detail string, err error) {
 		n.auditDriver(h.PID, operation, object, detail, err)
 	}
@@ -71,13 +72,16 @@ func (n *Node) auditDriver(pid int, operation, object, detail string, err error)
 		return
 	}
 	e := helvetype.AuditEntry{
-		At: time.Now().UTC(), Author: helvetype.Author{Name: fmt.Sprint("process ", pid), Role: helvetype.RoleDeploy, Via: "driver"}, Operation: operation, Object: object, Detail: detail,
+		At: time.Now().UTC(), Author: helvetype.Author{Name: processName(pid), Role: helvetype.RoleDeploy, Via: "driver"}, Operation: operation, Object: object, Detail: detail,
 	}
 	if err != nil {
 		e.Error = n.secrets.Scrub(err.Error())
 	}
 	log.Add(e)
 }
+
+// processName is the name of a program in records and in the audit log.
+func processName(pid int) string { return fmt.Sprint("process ", pid) }
 
 var errClosed = errors.New("the node has closed")
 

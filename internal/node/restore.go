@@ -42,9 +42,9 @@ func (n *Node) Restore() (ready <-chan struct{}, err error) {
 	return taken, nil
 }
 
-// Rollback deploys an application again as a revision before has it, with its code; revision 0 is the one that ran before the present one.
-func (n *Node) Rollback(ctx context.Context, app string, revision int) error {
-	return n.restorer.Rollback(ctx, app, revision, restore.Change{})
+// Rollback deploys an application again as a revision before has it, with its code; revision 0 is the one that ran before the present one. by is for people.
+func (n *Node) Rollback(ctx context.Context, app string, revision int, by string) error {
+	return n.restorer.Rollback(ctx, app, revision, restore.Change{Author: helvetype.Author{Name: by}})
 }
 
 // Delete drains an application and stops its replicas. An application that cannot be restored is deleted from the store.

@@ -9,6 +9,7 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -308,7 +309,7 @@ func (r *Restorer) Collect(ctx context.Context) error {
 // Change says who asks for a change of an application, and why.
 type Change struct {
 	Author  helvetype.Author
-	Message string
+	Message string // "" for one that says to which revision
 	// Added is called when the change is the target: see [deploy.App].
 	Added func()
 }
@@ -320,7 +321,7 @@ func (r *Restorer) Rollback(ctx context.Context, app string, number int, by Chan
 	if err != nil {
 		return err
 	}
-	def.Author, def.Message, def.Added = by.Author, by.Message, by.Added
+	def.Author, def.Message, def.Added = by.Author, cmp.Or(by.Message, def.Message), by.Added
 	return r.To.Deploy(ctx, def)
 }
 
@@ -353,6 +354,7 @@ func (r *Restorer) Former(ctx context.Context, app string, number int) (def depl
 		then = &loaded
 	}
 	then.RollbackOf, then.Replace, then.Added, then.Unchanged, then.Changes = uint64(number), true, nil, nil, 0
+	then.Message = fmt.Sprintf("rollback to revision %d", number)
 	if ok {
 		then.Source = now.Source // the application belongs to the file that it belonged to
 	}

@@ -192,7 +192,7 @@ func (s *System) Delete(ctx context.Context, app string) error {
 
 // Rollback deploys an application again as a revision before has it; 0 is the one that ran before the present one.
 func (s *System) Rollback(ctx context.Context, app string, revision int) error {
-	if err := s.Node.Rollback(ctx, app, revision); err != nil {
+	if err := s.Node.Rollback(ctx, app, revision, "program"); err != nil {
 		return s.config.Public(err)
 	}
 	now, _, _ := s.Node.Deployed(app, 0)
@@ -277,6 +277,7 @@ func (s *System) Find(app, name string) (*graph.Deployment, *call.Error) {
 // prepare builds or loads an application and looks for its mistakes. It starts nothing.
 func (s *System) prepare(ctx context.Context, make Build) (*graph.App, deploy.App, error) {
 	app, def, err := s.read(ctx, make)
+	def.Author = helvetype.Author{Name: "program"}
 	if o, in := def.Graph.IngressOptions, def.Graph.Ingress; err == nil && o != nil && in != nil && in.Kind != spec.IngressHTTP {
 		if most := s.config.HTTPLimits.WithDefaults().Memory / 2; o.MaxBody > most {
 			err = fmt.Errorf("application %q: ingress options: MaxBody: must be at most half of HTTPLimits.Memory, %d bytes, is %d", app.Name, most, o.MaxBody)

@@ -1,0 +1,187 @@
+package files_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/e2e/fixture"
+	"github.com/helve-serve/helve/internal/node"
+	"github.com/helve-serve/helve/internal/store"
+)
+
+// durable has a node keep the code of revisions.
+func durable(s *node.Settings) {
+	s.Durable, s.Store, s.Blobs = true, store.NewMemory(), store.NewMemoryBlobs()
+}
+
+// settled waits until an application runs, and its rollout is over, but for the watch of its error rate.
+func (p *place) settled(app string) {
+	p.t.Helper()
+	fixture.Eventually(p.t, func() string {
+		if a := p.node.Status().Applications[app]; a.Status != helvetype.ApplicationRunning || a.Rollout != nil && a.Rollout.State != "watching" {
+			return fmt.Sprintf("application %s is %s, its rollout %+v", app, a.Status, a.Rollout)
+		}
+		return ""
+	})
+}
+
+// code is the code of an error of an operation; "" for no error.
+func code(err error) string {
+	if err == nil {
+		return ""
+	}
+	e, ok := errors.AsType[*helvetype.OperationError](err)
+	if !ok {
+		return err.Error()
+	}
+	return fmt.Sprint(e.Code)
+}
+
+// value is the value of an option of a deployment, with its source.
+func (p *place) value(deployment, path string) string {
+	p.t.Helper()
+	c, err := p.Config(p.t.Context(), "shop")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, v := range c.Deployments[deployment] {
+		if v.Path == path {
+			return string(v.Value) + " " + v.From
+		}
+	}
+	return "none"
+}
+
+// TestOperations asks a node for all that an operator does with revisions: plan, patch, configuration, history and rollback.
+func TestOperations(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, durable)
+	p.write("shop.py", shop)
+	const file = "applications: [{name: shop, import_path: 'shop:app', route_prefix: /shop, deployments: [{name: Ranker, user_config: {a: 1}}]}]"
+	same(t, p.applied(file, func(r *helvetype.ApplyRequest) { r.Message = "first" }), map[string]string{"shop": "created 1"})
+	first := p.get("/shop")
+	ctx := t.Context()
+
+	// A plan says what an apply does, and changes nothing.
+	before := p.Generation()
+	plan, err := p.Plan(ctx, helvetype.ApplyRequest{Config: strings.Replace(file, "a: 1", "a: 2", 1), Name: "serve.yaml", Dir: p.dir})
+	if err != nil || len(plan.Applications) != 1 || len(plan.Applications[0].Deployments) != 1 {
+		t.Fatalf("%+v, %v", plan, err)
+	}
+	if d := plan.Applications[0].Deployments[0]; d.Update != "in place" || len(d.Options) != 1 || d.Options[0].Path != "user_config" || d.Replicas != 1 {
+		t.Errorf("the plan is %+v", d)
+	}
+	if plan, err = p.Plan(ctx, helvetype.ApplyRequest{Config: "applications: []", Name: "serve.yaml", Dir: p.dir}); err != nil || len(plan.Applications) != 1 || plan.Applications[0].Change != "deleted" {
+		t.Errorf("a file without the application has the plan %+v, %v", plan, err)
+	}
+	if now := p.Generation(); now != before || p.get("/shop") != first {
+		t.Errorf("a plan has changed the generation from %d to %d, or the application", before, now)
+	}
+
+	// An override is over the code, stays over a deploy, and null clears it.
+	patch := func(options string, seen uint64) (helvetype.Outcome, error) {
+		return p.Patch(ctx, ann, "shop", json.RawMessage(options), seen)
+	}
+	if got := p.value("Ranker", "max_ongoing_requests"); got != "3 code" {
+		t.Errorf("max_ongoing_requests is %s", got)
+	}
+	if r, err := patch(`{"deployments": {"Ranker": {"max_ongoing_requests": 20}}}`, before); err != nil || r.Revision != 2 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	p.settled("shop")
+	if got := p.value("Ranker", "max_ongoing_requests"); got != "20 override" {
+		t.Errorf("with an override max_ongoing_requests is %s", got)
+	}
+	if got := p.get("/shop"); got != first {
+		t.Errorf("an override of an option that changes in place has another replica answer: %q, and not %q", got, first)
+	}
+	p.applied(strings.Replace(file, "a: 1", "a: 2", 1), func(r *helvetype.ApplyRequest) { r.Message = "second" })
+	if got := p.value("Ranker", "max_ongoing_requests"); got != "20 override" {
+		t.Errorf("after a deploy max_ongoing_requests is %s", got)
+	}
+	if _, err := patch(`{"deployments": {"Ranker": {"max_ongoing_requests": null}}}`, 0); err != nil {
+		t.Fatal(err)
+	}
+	p.settled("shop")
+	if got := p.value("Ranker", "max_ongoing_requests"); got != "3 code" {
+		t.Errorf("without the override max_ongoing_requests is %s", got)
+	}
+
+	// A rollback is a new revision with a message, for which a plan can be made.
+	plan, err = p.PlanRollback(ctx, "shop", 1)
+	if err != nil || len(plan.Applications) != 1 || plan.Applications[0].Change != "changed" {
+		t.Errorf("%+v, %v", plan, err)
+	}
+	if r, err := p.Rollback(ctx, ann, "shop", 1, "the second was slow"); err != nil || r.Revision != 5 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	p.settled("shop")
+	if got := p.get("/shop"); !strings.HasPrefix(got, "3 {'a': 1} ") {
+		t.Errorf("after the rollback the application answers %q", got)
+	}
+	h, err := p.History(ctx, "shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, r := range h.Revisions {
+		lines = append(lines, fmt.Sprintf("%d %s %s %q %d", r.Number, r.State, r.By, r.Message, r.RollbackOf))
+	}
+	same(t, lines, []string{
+		`5 running ann "the second was slow" 1`, `4 retired ann "options: Ranker.max_ongoing_requests" 0`, `3 retired ann "second" 0`,
+		`2 retired ann "options: Ranker.max_ongoing_requests" 0`, `1 retired ann "first" 0`,
+	})
+	program := p.node.Rollback(ctx, "shop", 3, "program") // as a Go program asks for it
+	if h, err = p.History(ctx, "shop"); program != nil || err != nil || h.Revisions[0].By == "" {
+		t.Errorf("a rollback of a program has no author: %+v, %v, %v", h.Revisions[0], program, err)
+	}
+
+	// Changes for another generation than the present one are refused, and so are those of what is not there.
+	old := ann
+	old.Seen = before
+	for name, change := range map[string]func(app string) error{
+		"rollback": func(app string) error { _, err := p.Rollback(ctx, old, app, 1, ""); return err },
+		"patch": func(app string) error {
+			_, err := p.Patch(ctx, old, app, json.RawMessage(`{"deployments": {"Ranker": {"max_ongoing_requests": 9}}}`), before)
+			return err
+		},
+		"scale":    func(app string) error { return p.Scale(ctx, old, app, "Ranker", 2, "") },
+		"restart":  func(app string) error { return p.Restart(ctx, old, app, "", "") },
+		"pause":    func(app string) error { return p.Pause(ctx, old, app) },
+		"resume":   func(app string) error { return p.Resume(ctx, old, app) },
+		"delete":   func(app string) error { return p.Delete(ctx, old, app) },
+		"shutdown": func(string) error { return p.Shutdown(ctx, old) },
+	} {
+		old.Seen = before
+		if got := code(change("shop")); got != fmt.Sprint(helvetype.CodeFailedPrecondition) {
+			t.Errorf("%s for another generation gives %q", name, got)
+		}
+		if name == "shutdown" {
+			continue
+		}
+		old.Seen = 0
+		if name == "patch" {
+			continue // its generation is an argument of its own
+		}
+		if got := code(change("nope")); got != fmt.Sprint(helvetype.CodeNotFound) {
+			t.Errorf("%s of no application gives %q", name, got)
+		}
+	}
+
+	// A shutdown with a generation deletes all applications.
+	p.applied("applications: [{name: other, import_path: 'shop:app', route_prefix: /other}]", func(r *helvetype.ApplyRequest) { r.Keep = true })
+	old.Seen = p.Generation()
+	if err := p.Shutdown(ctx, old); err != nil {
+		t.Error(err)
+	}
+	fixture.Eventually(t, func() string {
+		if all := p.node.Status().Applications; len(all) > 0 {
+			return fmt.Sprintf("the applications are %v", all)
+		}
+		return ""
+	})
+}

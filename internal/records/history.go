@@ -2,8 +2,6 @@ package records
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -43,36 +41,6 @@ func (w *Deploy) failure() store.Outcome {
 		o.Reason = o.Reason[:most] + " ..."
 	}
 	return o
-}
-
-// WriteOutcome notes what became of a revision after its deploy has ended. For example, an automatic rollback takes back a revision that ran, because
-// too many of its calls have failed. now has the records of the revision that runs or is being deployed. It must be called with the turn of an operation.
-func (t *Target) WriteOutcome(ctx context.Context, app string, number int, now *Deploy, o store.Outcome) error {
-	o.At = time.Now().UTC()
-	ctx = endingDeploy(ctx)
-	for attempt := 1; ; attempt++ {
-		was, err := store.Get(ctx, t.Store, store.AppKey(app))
-		if err != nil || was.Modified == 0 {
-			return err
-		}
-		next := was.Record
-		next.Outcomes = outcomes(next.Outcomes).with(number, o)
-		op, err := t.appRecord(ctx, app, next)
-		if err != nil {
-			return err
-		}
-		revision, err := t.Store.Txn(ctx, store.Txn{If: []store.Condition{store.Unchanged(was.KV)}, Then: []store.Op{op}})
-		if err == nil {
-			now.wrote(was.Modified, revision)
-			for w := now; w != nil; w = w.next {
-				w.outcomes = w.outcomes.with(number, o)
-			}
-			return nil
-		}
-		if _, conflict := errors.AsType[*store.ConflictError](err); !conflict || attempt == writeAttempts {
-			return fmt.Errorf("application %q: the outcome of revision %d was not written: %w", app, number, err)
-		}
-	}
 }
 
 // Numbered is a revision of an application in the store.

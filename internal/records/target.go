@@ -267,7 +267,15 @@ func (t *Target) tryWriteDeploy(ctx context.Context, r store.Revision, f Former)
 	switch {
 	case f.Running:
 		before.Record.Attempt = nil // the revision before runs, whatever its deploy has left
-	case before.Modified != 0:
+	case before.Modified == 0: // revisions may be left of a delete that the node was killed in: their numbers are taken
+		numbers, err := t.Revisions(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if len(numbers) > 0 {
+			f.Number = max(f.Number, slices.Max(numbers))
+		}
+	default:
 		f.Current = int(before.Record.Revision)
 		if err := t.readFormer(ctx, name, before.Record.Revision, &f); err != nil {
 			return nil, err

@@ -271,10 +271,15 @@ func (b Build) Keep(dir string) (string, error) {
 		err = cerr
 	}
 	if err == nil {
-		err = os.Rename(out.Name(), path)
+		// Two applications of one executable are kept at the same time, for example. The first copy stays: a worker that has started from it is known by its inode.
+		if err = os.Link(out.Name(), path); errors.Is(err, os.ErrExist) {
+			err = nil
+		} else if err != nil { // a file system without links
+			err = os.Rename(out.Name(), path)
+		}
 	}
+	os.Remove(out.Name()) //nolint:errcheck // it may have the other name now
 	if err != nil {
-		os.Remove(out.Name())
 		return "", err
 	}
 	return path, nil

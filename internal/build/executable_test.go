@@ -219,3 +219,33 @@ func TestTail(t *testing.T) {
 		t.Errorf("an empty output gives %q, want the other text", got)
 	}
 }
+
+// TestKeepAtOnce: copies of one executable that are made at the same time are one file, from the first call that returns on. A worker knows its executable by that.
+func TestKeepAtOnce(t *testing.T) {
+	t.Parallel()
+	b, dir := thisBinary(t), t.TempDir()
+	const n = 4
+	files := make(chan os.FileInfo, n)
+	for range n {
+		go func() {
+			path, err := b.Keep(dir)
+			if err != nil {
+				t.Error(err)
+			}
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Error(err)
+			}
+			files <- info
+		}()
+	}
+	first := <-files
+	for range n - 1 {
+		if other := <-files; !os.SameFile(first, other) {
+			t.Error("a copy was replaced by another one")
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("the directory has %v, %v", left, err)
+	}
+}

@@ -102,6 +102,10 @@ func (b *Blobs) PutFile(ctx context.Context, path string, executable bool) (dige
 func (b *Blobs) again(digest string, executable bool) (there bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.againLocked(digest, executable)
+}
+
+func (b *Blobs) againLocked(digest string, executable bool) (there bool, err error) {
 	if !b.whole[digest] {
 		return false, nil
 	}
@@ -141,7 +145,8 @@ func (b *Blobs) write(ctx context.Context, content io.Reader, executable bool) (
 	return digest, size, nil
 }
 
-// finish gives a written file its name. It replaces a file of that name, which may be damaged. An executable stays one.
+// finish gives a written file its name. It replaces a file of that name, which may be damaged, but not one that another put has written meanwhile: workers may have started from
+// that, and are known by its inode. For example, two applications of one executable are deployed at once. An executable stays one.
 func (b *Blobs) finish(f *os.File, digest string, executable bool) error {
 	if err := f.Chmod(modeOf(executable)); err != nil {
 		return err
@@ -153,6 +158,9 @@ func (b *Blobs) finish(f *os.File, digest string, executable bool) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if there, err := b.againLocked(digest, executable); err != nil || there {
+		return err
+	}
 	if st, err := os.Lstat(b.path(digest)); err == nil && st.Mode().Perm() == modeOf(true) {
 		if err := f.Chmod(modeOf(true)); err != nil {
 			return err

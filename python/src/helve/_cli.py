@@ -107,7 +107,7 @@ def binary(args: list) -> int:
     except Exception as e:
         raise Mistake(str(e), 1) from None
     sys.stdout.flush()
-    if args[:1] in (["deploy"], ["plan"], ["build"], ["ray-compat"]):  # applications in Python are built by this interpreter, and run with it
+    if args[:1] in (["start"], ["deploy"], ["plan"], ["build"], ["ray-compat"]):  # applications in Python are built by this interpreter, and run with it
         os.environ.setdefault("HELVE_PYTHON", sys.executable)
     try:
         os.execv(path, ["helve", *args])

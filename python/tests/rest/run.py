@@ -1,6 +1,6 @@
 """The REST API against its own OpenAPI document: python run.py SCHEMATHESIS [--seconds 60]. make test-rest runs it.
 
-A durable node serves two applications. schemathesis sends requests that the document allows, and requests that it does not allow, and compares the answers with it: an
+A durable node serves two applications of a program, and one of a file. schemathesis sends requests that the document allows, and requests that it does not allow, and compares the answers with it: an
 answer of another form, a failure of the node, and a mistake that is accepted are errors. The requests deploy, scale and delete. In the end the node must be the same process, and
 serve the two applications when they are deployed again.
 """
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -39,6 +40,19 @@ class Shop:
 
 serve.run(Shop.bind(Price.bind()), name="shop", route_prefix="/shop")
 serve.run(Price.bind(), name="price", route_prefix="/price")
+"""
+
+SMALL = """
+from helve import serve
+
+
+@serve.deployment
+class Small:
+    def __call__(self, request):
+        return "small"
+
+
+app = Small.bind()
 """
 
 # Profiles take time: they have tests in Go.
@@ -74,6 +88,28 @@ def deployed(work, environment, node, url, token):
             assert answer.read() == b"42 euros", route
 
 
+def put(work, node, url, token):
+    """A file with a small application is taken in JSON and in YAML: its revision is the same, a file without it deletes it, and then it is there again for the requests."""
+    app = {"name": "small", "import_path": "small:app", "route_prefix": "/small", "runtime_env": {"working_dir": str(work)}}
+    as_json = json.dumps({"applications": [app]})
+    as_yaml = f"applications:\n- name: small\n  import_path: small:app\n  route_prefix: /small\n  runtime_env:\n    working_dir: {work}\n"
+
+    def answer(kind, body):
+        request = urllib.request.Request(
+            f"{url}/api/serve/applications/?source=small&wait=true", body.encode(), {"Authorization": f"Bearer {token}", "Content-Type": kind}, method="PUT"
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=2 * LIMIT) as got:
+                return json.load(got)["applications"]["small"]
+        except urllib.error.HTTPError as e:
+            raise AssertionError(f"{kind}: {e.read().decode()}") from None
+
+    changes = [answer("application/json", as_json), answer("application/yaml", as_yaml), answer("application/json", '{"applications": []}'), answer("application/yaml", as_yaml)]
+    assert [of["change"] for of in changes] == ["created", "unchanged", "deleted", "created"], changes
+    with urllib.request.urlopen(node["http"] + "/small", timeout=LIMIT) as got:
+        assert got.read() == b"small"
+
+
 def about(url):
     with urllib.request.urlopen(url, timeout=LIMIT) as answer:
         return json.load(answer)
@@ -99,6 +135,8 @@ def main():
         state, attach = work / "state", work / "state" / "attach"
         (work / "run").mkdir()
         (work / "shop.py").write_text(PROGRAM)
+        (work / "modules").mkdir()
+        (work / "modules" / "small.py").write_text(SMALL)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("HELVE_")} | {"HELVE_RUNTIME_DIR": str(work / "run"), "HELVE_NODE": str(state)}
         log = open(work / "log", "w+")
         node = subprocess.Popen(
@@ -110,6 +148,7 @@ def main():
             before = eventually(lambda: about(url) if about(url).get("http") else None)
             token = text(attach / "admin.token")
             deployed(work, environment, before, url, token)
+            put(work / "modules", before, url, token)
             status = fuzz(options.schemathesis, url, token, options.seconds, environment)
             after = about(url)
             if (before["pid"], before["started_at"]) != (after["pid"], after["started_at"]):

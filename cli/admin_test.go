@@ -316,7 +316,7 @@ func TestStatusShowsDrains(t *testing.T) {
 		t.Errorf("%s: %s; want %q", args, text, wants)
 	}
 	shows("status", "1/1 (2 stopping)", "STOPPING   (node)", "finishes its calls", "\nadmin: curl --unix-socket "+worker.AdminSockets("")[0]+" http://localhost/calls\n")
-	shows("status -o json", `"stopping_replicas": 2`, `"draining": false`, `"version": "`+helve.Version)
+	shows("status -o json", `"stopping_replicas": 2`, `"version": "`+helve.Version)
 	closed := make(chan error, 1)
 	go func() { closed <- s.Close(context.Background()) }()
 	shows("status", ", drains: it ends when its calls")

@@ -260,7 +260,7 @@ func (ap *apply) answer() (a helvetype.ApplyAnswer, err error) {
 // claim is the right of a request to change an application. The next request for the application takes it away: the last one wins, and the first is told.
 //
 // A whole file also claims its source. For example, a file with the application a is still being built when another one of the same source comes that has b alone: a is
-// not deployed any more, although nobody else claims it, and b is not deleted.
+// not deployed any more, although no other request claims it, and b is not deleted.
 type claim struct {
 	number uint64 // rises with each request
 	lost   chan struct{}

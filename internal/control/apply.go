@@ -29,7 +29,7 @@ const defaultSource = "default"
 //
 // All applications are built first, at the same time, while the old revisions serve. Then each is deployed, and after that the applications are deleted that the same source has
 // deployed before and the file does not have any more. An application that cannot be built is left as it is, and the others are
-// deployed all the same. Nothing is deleted then, because a refused application may be the new name of an old one. For
+// deployed all the same. Then no application is deleted, because a refused application may be the new name of an old one. For
 // example, a file renames "rank" to "ranker", whose module has a mistake: "rank" goes on.
 //
 // Without Wait it returns when the store has all applications; a start that fails is in the status then. With Wait it returns when they run or have failed. An error is for a

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestClaims: of two requests for the same applications one has all of them, whatever the order of the names, and the other is told by whom.
+// TestClaims: of two requests for the same applications the later has all of them, in each order of the names, and the other is told the author of the later.
 func TestClaims(t *testing.T) {
 	t.Parallel()
 	t.Run("all at once", func(t *testing.T) {

@@ -73,7 +73,7 @@ func NewDriver(n Node, o *Owners) *Driver {
 	return d
 }
 
-// author is the author of what the driver deploys. name is what the driver says of itself; "" for nothing.
+// author is the author of the deploys of the driver. name is the name that the driver gives for itself; "" for none.
 func (d *Driver) author(name string) helvetype.Author {
 	return helvetype.Author{Name: cmp.Or(name, d.Name), Role: helvetype.RoleDeploy, Via: "driver"}
 }

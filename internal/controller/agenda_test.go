@@ -1,9 +1,14 @@
 package controller
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/spec"
 )
 
 // counts are the numbers of replicas of the deployments A and B that run.
@@ -80,6 +85,45 @@ func TestADeploymentThatWaitsIsLookedAt(t *testing.T) {
 		time.Sleep(time.Second)
 		if got := n.counts(); got != [2]int{1, 1} {
 			t.Errorf("after a second more: %v replicas, want 1 and 1", got)
+		}
+	})
+}
+
+// earlyHost is a host that starts before the deployments that its own uses are ready, and waits for them.
+type earlyHost struct{ host.Host }
+
+func (earlyHost) StartsEarly() bool { return true }
+
+func (h earlyHost) Start(ctx context.Context, l host.Launch) (host.Replica, error) {
+	if err := l.AwaitUses(ctx); err != nil {
+		return nil, err
+	}
+	return h.Host.Start(ctx, l)
+}
+
+// TestAnEarlyStartSeesMinReady: in a first deploy, the start of A waits until B has been ready for min_ready_s, and then goes on although nothing else happens.
+func TestAnEarlyStartSeesMinReady(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := startTestNode(Settings{}, host.Settings{}, func(d *host.Deployment, cd *codec.Codec) host.Host {
+			return earlyHost{&host.InProcess{Deployment: d, Node: "local", Codec: cd}}
+		})
+		n.closeAfter(t)
+		def := appOf(map[string]int{"A": 1, "B": 4}, nil)
+		def.Attempts = true
+		def.Graph.Deployments[0].Uses = []string{"B"}
+		o, err := def.Graph.Deployments[1].Options.Merge([]byte(`{"rollout_config": {"min_ready_s": 1, "steps": [1, 2], "step_pause_s": 3}}`), spec.FromFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		def.Graph.Deployments[1].Options = o
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := n.Deploy(ctx, def); err != nil {
+			t.Fatal(err)
+		}
+		if got := n.counts(); got != [2]int{1, 4} {
+			t.Errorf("%v replicas, want 1 and 4", got)
 		}
 	})
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/helve-serve/helve/internal/health"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/planner"
+	"github.com/helve-serve/helve/internal/rollout"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
@@ -242,6 +243,9 @@ func (c *Controller) ready(r *replica) bool {
 	if r.state == helvetype.ReplicaStarting || r.state == helvetype.ReplicaRecovering {
 		if r.state == helvetype.ReplicaStarting {
 			r.readyAt = time.Now()
+			if after := rollout.MinReady(r.of.definition.Options); after > 0 {
+				time.AfterFunc(after, c.readier.Tell) // the starts that wait for its deployment: see awaitUses
+			}
 		}
 		r.fireLocked(states.Ready, states.Facts{}, nil)
 		r.routed = r.running

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -209,6 +210,7 @@ func (a *App) goWorker(d *host.Deployment, hosts *host.App, own host.Program) *h
 	}
 	if p := a.Parts[d.Spec.Import]; p != nil {
 		g.Built, g.Program, g.Args = &p.Graph, p.Program, a.Arguments[d.Name]
+		g.Program.Env = worker.WithVariables(own.Env, variables(p.Program.Env))
 	}
 	for _, s := range a.Graph.Deployments {
 		if o := s.Options.Effective(); s.Language != "python" && s.Import == d.Spec.Import && (o.Isolation == spec.Process || a.Program != nil) {
@@ -216,6 +218,17 @@ func (a *App) goWorker(d *host.Deployment, hosts *host.App, own host.Program) *h
 		}
 	}
 	return g
+}
+
+// variables are the variables of an environment, by name.
+func variables(env []string) map[string]string {
+	all := map[string]string{}
+	for _, v := range env {
+		if name, value, ok := strings.Cut(v, "="); ok {
+			all[name] = value
+		}
+	}
+	return all
 }
 
 // Identity tells whether a worker that was started for an application can serve it as it is defined here: the graph, the code, and

@@ -72,7 +72,9 @@ func (a *App) Record(ctx context.Context, own host.Program, blobs store.Blobs) (
 		}
 	}
 	for from, p := range a.Parts {
-		set(&r.Parts, from, store.Part{Graph: p.Graph, Program: *programRecord(p.Program, p.Build.Digest)})
+		program := programRecord(p.Program, p.Build.Digest)
+		program.Env = nil // the worker has the environment of its node, whose secrets the store must not have
+		set(&r.Parts, from, store.Part{Graph: p.Graph, Program: *program})
 	}
 	for name, args := range a.Arguments {
 		digest, err := put(ctx, blobs, args)
@@ -158,6 +160,7 @@ func Load(r store.Revision, g spec.Graph, blobs store.Blobs) (a App, err error) 
 		if err != nil {
 			return a, err
 		}
+		of.Env = nil // the record may be of a node that kept its environment there
 		set(&a.Parts, from, &Part{Graph: p.Graph, Program: of, Build: build.Build{Path: of.Path, Digest: p.Program.Digest}})
 	}
 	for name, digest := range r.Arguments {

@@ -18,12 +18,13 @@ func (n *Node) LoadPart(ctx context.Context, path, app string, c build.Command) 
 	if err != nil {
 		return nil, err
 	}
+	own := c.Env // the worker has it over the node's environment of its start, which the store must not have: it may have secrets
 	c.Env = append(spec.WithoutReserved(n.set.Program.Env), c.Env...)
 	g, err := b.DescribePart(ctx, app, c)
 	if err != nil {
 		return nil, call.Guard(err)
 	}
-	return &deploy.Part{Graph: g, Program: host.Program{Path: b.Path, Args: c.Args, Env: c.Env, Dir: c.Dir}, Build: b}, nil
+	return &deploy.Part{Graph: g, Program: host.Program{Path: b.Path, Args: c.Args, Env: own, Dir: c.Dir}, Build: b}, nil
 }
 
 // LoadBuild is [Load] for an executable that a driver names.

@@ -25,7 +25,7 @@ func (o *Operator) Delete(ctx context.Context, by helvetype.Author, app string) 
 
 // deleteOne is Delete within a turn.
 func (o *Operator) deleteOne(ctx context.Context, by helvetype.Author, app string) error {
-	if _, there := o.set.Node.Readiness()[app]; !there {
+	if !slices.Contains(o.applications(), app) {
 		return &helvetype.OperationError{Code: helvetype.CodeNotFound, Message: o.set.Node.Missing(app).Error(), Next: "helve status lists the applications"}
 	}
 	o.claims.drop(app, by.Name) // a build of it that is under way is given up
@@ -69,10 +69,11 @@ func (o *Operator) Shutdown(ctx context.Context, by helvetype.Author) error {
 	return fmt.Errorf("some applications were not deleted: %s", strings.Join(failed, "; "))
 }
 
-// applications are the names of the applications of the node, without those of tasks and actors.
+// applications are the names of the applications of the node, without those of tasks and actors, and without those that are being deleted. An application that
+// failed to start is one of them: its status stays until it is deleted.
 func (o *Operator) applications() (names []string) {
-	for name := range o.set.Node.Readiness() {
-		if !strings.HasPrefix(name, spec.HiddenApps) {
+	for name, app := range o.set.Node.Status().Applications {
+		if !strings.HasPrefix(name, spec.HiddenApps) && app.Status != helvetype.ApplicationDeleting {
 			names = append(names, name)
 		}
 	}

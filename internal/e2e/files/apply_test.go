@@ -363,3 +363,56 @@ func TestApplyForRay(t *testing.T) {
 		t.Errorf("it answers %q", got)
 	}
 }
+
+// broken is a module whose deployment fails in its constructor.
+const broken = `
+from helve import serve
+
+@serve.deployment
+class Broken:
+    def __init__(self):
+        raise ValueError("no model")
+
+    def __call__(self, request):
+        return "never"
+
+app = Broken.bind()
+`
+
+// TestDeleteOfAFailedApplication deletes an application that never ran, in each way that an operator has.
+func TestDeleteOfAFailedApplication(t *testing.T) {
+	t.Parallel()
+	const empty = "applications: []"
+	for name, remove := range map[string]func(p *place) error{
+		"delete":   func(p *place) error { return p.Delete(p.t.Context(), ann, "b1") },
+		"shutdown": func(p *place) error { return p.Shutdown(p.t.Context(), ann) },
+		"a file without it": func(p *place) error {
+			a, err := p.apply(empty)
+			if err == nil && a.Applications["b1"].Change != "deleted" {
+				return fmt.Errorf("the outcomes are %v", outcomes(a))
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t)
+			p.write("broken.py", broken)
+			if got := p.applied("applications: [{name: b1, import_path: 'broken:app'}]")["b1"]; !strings.Contains(got, "no model") {
+				t.Fatalf("the outcome is %q", got)
+			}
+			if got := p.node.Status().Applications["b1"].Status; got != helvetype.ApplicationDeployFailed {
+				t.Fatalf("b1 is %s", got)
+			}
+			if err := remove(p); err != nil {
+				t.Fatal(err)
+			}
+			fixture.Eventually(t, func() string {
+				if a, there := p.node.Status().Applications["b1"]; there {
+					return fmt.Sprintf("b1 is there: %s: %s", a.Status, a.Message)
+				}
+				return ""
+			})
+		})
+	}
+}

@@ -105,7 +105,7 @@ func randomApp(t *testing.T, r *rand.Rand) App {
 	for range r.IntN(3) {
 		b := executable(t, word())
 		from := "exec:" + word()
-		set(&a.Parts, from, &Part{Graph: a.Graph, Program: host.Program{Path: b.Path, Args: words(), Env: environment()}, Build: b})
+		set(&a.Parts, from, &Part{Graph: a.Graph, Program: host.Program{Path: b.Path, Args: words()}, Build: b})
 		set(&a.Arguments, "D0", []byte(word()))
 	}
 	return a
@@ -267,5 +267,21 @@ func TestExecutableIsReplacedMeanwhile(t *testing.T) {
 	err := a.KeepBuild(KeepInBlobs(t.Context(), fileBlobs{store.NewMemoryBlobs(), map[string]string{}}))
 	if err == nil || !strings.Contains(err.Error(), "deploy it again") {
 		t.Error(err)
+	}
+}
+
+// TestRecordOfAPart: the store has no environment of the node, in which secrets are; a worker of a part has that of the node that starts it.
+func TestRecordOfAPart(t *testing.T) {
+	t.Parallel()
+	blobs := fileBlobs{store.NewMemoryBlobs(), map[string]string{}}
+	b := executable(t, "#!/bin/sh\n")
+	g := spec.Graph{App: "shop", Ingress: &spec.IngressSpec{Deployment: "D"}, Deployments: []spec.Deployment{{Name: "D", Language: "go", Import: "exec:/srv/rank"}}}
+	a := App{Graph: g, Parts: map[string]*Part{"exec:/srv/rank": {Graph: g, Program: host.Program{Path: b.Path, Env: []string{"KEY=k-1"}}, Build: b}}}
+	r, err := a.Record(t.Context(), host.Program{}, blobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := json.Marshal(r); err != nil || strings.Contains(string(text), "k-1") {
+		t.Errorf("%s, %v", text, err)
 	}
 }

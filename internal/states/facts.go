@@ -28,6 +28,7 @@ type DeploymentFacts struct {
 	Unready  int // replicas of the current revision that run and get no calls, or get them as the last one only
 	// Out says why one of these should get no calls.
 	Out    string
+	kept   bool // Out is of a replica that is kept
 	GaveUp bool
 	// RolledBack is the error of the deployment's form in the newest revision, whose start was given up; the form before serves. "" without.
 	RolledBack string
@@ -61,8 +62,9 @@ func (f *DeploymentFacts) CountOut(reason, replica string, kept, current bool) {
 	if kept {
 		what = " is kept, the last replica: "
 	}
-	if out := "replica " + replica + what + reason; f.Out == "" || out < f.Out { // always the same of several
-		f.Out = out
+	out := "replica " + replica + what + reason
+	if f.Out == "" || kept && !f.kept || kept == f.kept && out < f.Out { // always the same of several; the one that is kept says that the others are out
+		f.Out, f.kept = out, kept
 	}
 }
 

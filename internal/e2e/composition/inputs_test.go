@@ -10,6 +10,7 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
@@ -196,18 +197,18 @@ func (s *Sorter) Reconfigure(_ context.Context, c struct{ Limit int }) error {
 	return nil
 }
 
-// TestRefusalsOfReplicasThatAreAlike are said once.
+// TestRefusalsOfReplicasThatAreAlike in one wave are said once.
 func TestRefusalsOfReplicasThatAreAlike(t *testing.T) {
 	t.Parallel()
 	sys := helvetest.Start(t, helve.Config{}, func() (*helve.App, error) {
 		app := helve.NewApp("alike")
-		h := helve.Deploy(app, "Sorter", func(context.Context) (*Sorter, error) { return &Sorter{}, nil }, helve.Options{NumReplicas: new(3)})
+		h := helve.Deploy(app, "Sorter", func(context.Context) (*Sorter, error) { return &Sorter{}, nil }, helve.Options{NumReplicas: new(3), Rollout: helvetype.RolloutOptions{MaxSurge: "3"}})
 		app.Ingress(helve.MethodOf(h, (*Sorter).Text))
 		return app, nil
 	})
 	for text, config := range map[string]any{"too much": map[string]int{"limit": 9}, "limitt": map[string]int{"limitt": 1}} {
 		err := sys.Reconfigure(t.Context(), "alike", "Sorter", config)
-		if err == nil || strings.Count(err.Error(), text) != 1 || !strings.Contains(err.Error(), "3 of 3 replicas") {
+		if err == nil || strings.Count(err.Error(), text) != 1 || !strings.Contains(err.Error(), "2 of 2 replicas") {
 			t.Errorf("%v", err)
 		}
 	}

@@ -570,6 +570,7 @@ func FuzzDecode(f *testing.F) {
 func FuzzRoundTrip(f *testing.F) {
 	c := New()
 	f.Add(true, int64(-5), uint64(1<<63), 1.5, "é\x00\"", []byte{0, 255}, int64(1e9), int64(5))
+	f.Add(true, int64(-5), uint64(1<<63), 1.5, "\xa9", []byte("0"), int64(1e9), int64(5))
 	f.Add(false, int64(300), uint64(0), math.Inf(1), "\xff", []byte(nil), int64(-1), int64(0))
 	f.Fuzz(func(t *testing.T, b bool, i int64, u uint64, x float64, s string, raw []byte, sec, nsec int64) {
 		in := everything{
@@ -584,7 +585,7 @@ func FuzzRoundTrip(f *testing.F) {
 			}
 			data, err := c.Append(nil, as, in)
 			if err != nil {
-				if y := in.T.Year(); as == call.JSON && (math.IsNaN(x) || math.IsInf(float64(float32(x)), 0) || y < 0 || y > 9999) {
+				if y := in.T.Year(); as == call.JSON && (math.IsNaN(x) || math.IsInf(float64(float32(x)), 0) || y < 0 || y > 9999 || !utf8.ValidString(s)) {
 					continue // JSON has no form for it
 				}
 				if y := in.T.Year(); as == call.Pickle && (y < 1 || y > 9999 || !utf8.ValidString(s)) {
@@ -598,9 +599,6 @@ func FuzzRoundTrip(f *testing.F) {
 			var out everything
 			if err := c.Decode(as, data, &out); err != nil {
 				t.Fatalf("%s: %v\n%q", as, err, data)
-			}
-			if as == call.JSON && !utf8.ValidString(s) {
-				continue // other characters than were written
 			}
 			if as == call.JSON {
 				in.Any, out.Any = nil, nil // bytes are text in JSON

@@ -244,7 +244,11 @@ func (c *Controller) ready(r *replica) bool {
 		if r.state == helvetype.ReplicaStarting {
 			r.readyAt = time.Now()
 			if after := rollout.MinReady(r.of.definition.Options); after > 0 {
-				time.AfterFunc(after, c.readier.Tell) // the starts that wait for its deployment: see awaitUses
+				time.AfterFunc(after, func() { // the starts that wait for its deployment look again: see awaitUses
+					c.mu.Lock()
+					defer c.mu.Unlock()
+					c.readier.Tell()
+				})
 			}
 		}
 		r.fireLocked(states.Ready, states.Facts{}, nil)

@@ -54,7 +54,7 @@ func testSoak(t *testing.T, binary string) {
 				answers += n
 			}
 			t.Logf("seed %d, %s: %v; %d answers, %d lost with %d kills", seed, app, r.done, answers, len(load.failed), s.kills)
-			if answers == 0 || len(load.failed) > soakClients*s.kills {
+			if length >= time.Minute && answers == 0 || len(load.failed) > soakClients*s.kills { // in the short form one operation may take all the time on a busy machine
 				t.Errorf("%s: %d answers, and %d lost with %d kills: %.40q\n%s", app, answers, len(load.failed), s.kills, load.failed, s.report())
 			}
 		})

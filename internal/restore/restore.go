@@ -325,6 +325,25 @@ func (r *Restorer) Rollback(ctx context.Context, app string, number int, by Chan
 	return r.To.Deploy(ctx, def)
 }
 
+// before is the newest revision before the present one that ran and that the present one does not repeat; 0 for none. For example, 3 ran, 4 failed, and 5
+// repeats 3 because of that: the revision before 5 is 2.
+func (r *Restorer) before(ctx context.Context, app string, now store.App) int {
+	var repeats uint64
+	if present, err := store.Get(ctx, r.Target.Store, store.RevisionKey(app, now.Revision)); err == nil {
+		repeats = present.Record.RollbackOf
+	}
+	best := uint64(0)
+	for number, o := range now.Outcomes {
+		if o.State == store.Ran && number < now.Revision && number != repeats {
+			best = max(best, number)
+		}
+	}
+	if best == 0 && now.Outcomes[now.Before].State == "" { // the records of an older program have no outcomes
+		best = now.Before
+	}
+	return int(best)
+}
+
 // Former is an application as a revision before has it, ready to be deployed again.
 func (r *Restorer) Former(ctx context.Context, app string, number int) (def deploy.App, err error) {
 	record, err := store.Get(ctx, r.Target.Store, store.AppKey(app))
@@ -332,7 +351,7 @@ func (r *Restorer) Former(ctx context.Context, app string, number int) (def depl
 		return def, err
 	}
 	if number == 0 {
-		number = int(record.Record.Before)
+		number = r.before(ctx, app, record.Record)
 	}
 	if record.Modified != 0 && number <= 0 {
 		return def, fmt.Errorf("application %q has no revision before this one", app)

@@ -283,6 +283,10 @@ func (r *reader) sealText(v *value) {
 		return
 	}
 	v.sealed = true
+	if v.text == secret.Hidden { // of a configuration that a command has shown
+		r.wrong(v.at, "%s stands for a value that is hidden: write the value, or a placeholder such as ${env:NAME}", secret.Hidden)
+		return
+	}
 	if v.marked {
 		r.hide(v)
 		v.text = secret.Mark(v.text)

@@ -226,8 +226,9 @@ func (n *node) report() string {
 
 // clients ask an application in closed loops, and count the answers by their text.
 type clients struct {
-	stop context.CancelFunc
-	wg   sync.WaitGroup
+	stop  context.CancelFunc
+	wg    sync.WaitGroup
+	first chan struct{} // closed at the first answer
 
 	mu      sync.Mutex
 	answers map[string]int
@@ -237,7 +238,7 @@ type clients struct {
 // load starts clients of an application. stop must be called.
 func (n *node) load(app string, number int) *clients {
 	ctx, stop := context.WithCancel(context.Background())
-	c := &clients{stop: stop, answers: map[string]int{}}
+	c := &clients{stop: stop, first: make(chan struct{}), answers: map[string]int{}}
 	for range number {
 		c.wg.Go(func() {
 			t := &http.Transport{MaxIdleConnsPerHost: 1}
@@ -249,6 +250,9 @@ func (n *node) load(app string, number int) *clients {
 				if err != nil {
 					c.failed = append(c.failed, err.Error())
 				} else {
+					if len(c.answers) == 0 {
+						close(c.first)
+					}
 					c.answers[text]++
 				}
 				c.mu.Unlock()

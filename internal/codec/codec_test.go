@@ -593,8 +593,8 @@ func FuzzRoundTrip(f *testing.F) {
 				}
 				t.Fatalf("%s: %v", as, err)
 			}
-			if as == call.JSON && !json.Valid(data) {
-				t.Fatalf("%q is not JSON", data)
+			if as == call.JSON && (!json.Valid(data) || !utf8.ValidString(s)) {
+				t.Fatalf("%q is not JSON, or was not refused", data)
 			}
 			var out everything
 			if err := c.Decode(as, data, &out); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"os"
@@ -64,9 +65,11 @@ func serveDeploy(s Settings) *cobra.Command {
 		if request, err = withEnvironment(request, runtimeEnv, runtimeEnvJSON, workingDir); err != nil {
 			return err
 		}
-		if _, err := node.Apply(c.Context(), request); err != nil {
+		answer, err := node.Apply(c.Context(), request)
+		if err != nil {
 			return err
 		}
+		warnOf(answer, os.Stderr)
 		_, err = fmt.Println("Sent deploy request successfully.\n * Use `serve status` to check applications' statuses.\n * Use `serve config` to see the current application config(s).")
 		return err
 	}
@@ -77,6 +80,18 @@ func serveDeploy(s Settings) *cobra.Command {
 	c.Flags().StringVar(&workingDir, "working-dir", "", "working_dir of the runtime_env of an import path")
 	noVariables(c)
 	return c
+}
+
+// warnOf prints the warnings and the refused applications of a deploy, for which the text of the reference has no place.
+func warnOf(a helvetype.ApplyAnswer, w io.Writer) {
+	for _, text := range a.Warnings {
+		fmt.Fprintln(w, "warning:", text)
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Applications)) {
+		if o := a.Applications[name]; o.Error != "" {
+			fmt.Fprintf(w, "error: %s: %s\n", name, o.Error)
+		}
+	}
 }
 
 // withEnvironment adds a runtime_env to the application of an import path.

@@ -15,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/plan"
+	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/store"
@@ -175,8 +176,12 @@ func (o *Operator) known(app string) error {
 func (o *Operator) former(ctx context.Context, app string, revision int) (deploy.App, error) {
 	def, err := o.set.Restorer.Former(ctx, app, revision)
 	if err != nil {
+		code := helvetype.CodeFailedPrecondition
+		if errors.Is(err, records.ErrNoRevision) {
+			code = helvetype.CodeNotFound
+		}
 		return def, &helvetype.OperationError{
-			Code: helvetype.CodeFailedPrecondition, Message: err.Error(), Next: fmt.Sprintf("helve history %s lists the revisions", app), Err: err,
+			Code: code, Message: err.Error(), Next: fmt.Sprintf("helve history %s lists the revisions", app), Err: err,
 		}
 	}
 	return def, nil

@@ -96,11 +96,14 @@ func (s *Stored) Before(t *Target) *Deploy {
 	}
 }
 
+// ErrNoRevision is the error of [Target.Revision] for a number that no revision has, or whose revision was let go.
+var ErrNoRevision = errors.New("the store does not have it")
+
 // Revision reads a revision of an application. Its graph is in the record, also if the store has it beside.
 func (t *Target) Revision(ctx context.Context, app string, number int) (r store.Revision, err error) {
 	stored, err := store.Get(ctx, t.Store, store.RevisionKey(app, uint64(number)))
 	if err == nil && stored.Modified == 0 {
-		err = fmt.Errorf("application %q has no revision %d in the store%s", app, number, t.among(ctx, app))
+		err = fmt.Errorf("application %q has no revision %d: %w%s", app, number, ErrNoRevision, t.among(ctx, app))
 	}
 	if err != nil {
 		return r, err

@@ -116,6 +116,9 @@ func TestOperations(t *testing.T) {
 	if err != nil || len(plan.Applications) != 1 || plan.Applications[0].Change != "changed" {
 		t.Errorf("%+v, %v", plan, err)
 	}
+	if _, err := p.Rollback(ctx, ann, "shop", 99, ""); code(err) != fmt.Sprint(helvetype.CodeNotFound) {
+		t.Errorf("a rollback to a revision that is not there: %v", err)
+	}
 	if r, err := p.Rollback(ctx, ann, "shop", 1, "the second was slow"); err != nil || r.Revision != 5 {
 		t.Fatalf("%+v, %v", r, err)
 	}

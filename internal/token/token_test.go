@@ -22,15 +22,22 @@ func open(t *testing.T, dir string) *Tokens {
 	return tokens
 }
 
-// TestFirstToken: the first token may do everything, its file belongs to its user alone, and the next start has the same one.
-func TestFirstToken(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	tokens := open(t, dir)
+// first opens the tokens of a directory that has none, and gives the text of the first token.
+func first(t *testing.T, dir string) (tokens *Tokens, text string) {
+	t.Helper()
+	tokens = open(t, dir)
 	text, err := Read(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return tokens, text
+}
+
+// TestFirstToken: the first token may do everything, its file belongs to its user alone, and the next start has the same one.
+func TestFirstToken(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	tokens, text := first(t, dir)
 	if info, ok := tokens.Check(text); !ok || info.Name != "admin" || info.Role != helvetype.RoleDeploy {
 		t.Errorf("%+v, %v", info, ok)
 	}
@@ -55,11 +62,7 @@ func TestFirstToken(t *testing.T) {
 func TestTextsThatAreNoTokens(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	tokens := open(t, dir)
-	text, err := Read(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tokens, text := first(t, dir)
 	for _, wrong := range []string{"", "helve_", text[:len(text)-1], text + "A", digest(text), strings.ToUpper(text)} {
 		if info, ok := tokens.Check(wrong); ok {
 			t.Errorf("%q is %+v", wrong, info)
@@ -154,11 +157,7 @@ func TestManyAtOnce(t *testing.T) {
 func TestDamagedFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	tokens := open(t, dir)
-	text, err := Read(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tokens, text := first(t, dir)
 	path := filepath.Join(dir, File)
 	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,7 +54,7 @@ func newMachine(t *testing.T, helve string, args ...string) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{t: t, helve: helve, root: root, mark: filepath.Base(root), http: freeAddress(t), offsets: map[string]int64{}}
+	m := &machine{t: t, helve: helve, root: root, mark: filepath.Base(root), http: fixture.FreeAddress(t), offsets: map[string]int64{}}
 	m.state, m.runtime, m.ledger = filepath.Join(root, "state"), filepath.Join(root, "run"), filepath.Join(root, "ledger")
 	t.Cleanup(func() {
 		for _, pid := range m.processes() {
@@ -71,24 +70,13 @@ func newMachine(t *testing.T, helve string, args ...string) *machine {
 			t.Fatal(err)
 		}
 	}
-	private := freeAddress(t)
+	private := fixture.FreeAddress(t)
 	if m.admin, err = admin.Dial(private); err != nil {
 		t.Fatal(err)
 	}
 	m.args = append([]string{"start", "--state-dir", m.state, "--http", m.http, "--admin", private}, args...)
 	m.start()
 	return m
-}
-
-// freeAddress is an address at which nothing listens. A keeper that is started again has the address of the one before, so it cannot be the port 0.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // environment is that of the processes of the machine and of its clients.

@@ -3,7 +3,6 @@ package files_test
 import (
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -37,7 +36,7 @@ func newService(t *testing.T) *service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &service{t: t, helve: fixture.Compile(t, "./cmd/helve"), root: root, dir: filepath.Join(root, "shop"), http: freeAddress(t), priv: freeAddress(t)}
+	s := &service{t: t, helve: fixture.Compile(t, "./cmd/helve"), root: root, dir: filepath.Join(root, "shop"), http: fixture.FreeAddress(t), priv: fixture.FreeAddress(t)}
 	for _, dir := range []string{s.dir, filepath.Join(root, "run")} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -65,17 +64,6 @@ func newService(t *testing.T) *service {
 		return ""
 	})
 	return s
-}
-
-// freeAddress is an address at which nothing listens.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // node is the process of the node that answers; 0 if none does.

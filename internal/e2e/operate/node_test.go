@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -50,7 +49,7 @@ func start(t *testing.T, binary string) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{t: t, root: root, state: filepath.Join(root, "state"), http: freeAddress(t)}
+	n := &node{t: t, root: root, state: filepath.Join(root, "state"), http: fixture.FreeAddress(t)}
 	t.Cleanup(func() {
 		for _, pid := range n.processes() {
 			syscall.Kill(pid, syscall.SIGKILL)
@@ -62,7 +61,7 @@ func start(t *testing.T, binary string) *node {
 	if err := os.Mkdir(run, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	private := freeAddress(t)
+	private := fixture.FreeAddress(t)
 	if n.admin, err = admin.Dial(private); err != nil {
 		t.Fatal(err)
 	}
@@ -73,17 +72,6 @@ func start(t *testing.T, binary string) *node {
 	n.said, _ = fixture.Launch(t, keeper)
 	n.await("the node to answer", func() bool { return n.pid() != 0 })
 	return n
-}
-
-// freeAddress is an address at which nothing listens. The node that follows a killed one has the same address, so it cannot be the port 0.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // pid is the process of the node that answers now; 0 if none does.

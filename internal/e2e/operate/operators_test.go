@@ -87,7 +87,7 @@ func testNoUpdateLost(t *testing.T, binary string) {
 }
 
 // testAtOnce has operators that deploy, roll back and scale one application at the same time. Each of them is told how that has ended. The revisions follow
-// each other in one order, one of them runs, and those after it have failed or were superseded.
+// each other in one order, one of them runs, and later revisions have failed or were superseded.
 func testAtOnce(t *testing.T, binary string) {
 	n := start(t, binary)
 	first := n.operator()

@@ -174,7 +174,7 @@ func (r *applicant) operate() {
 		r.t.Errorf("%s is at %q after an operation that led to %q: %v", r.app, is, want, err)
 	case is != want && is != r.version:
 		r.t.Errorf("%s is at %q after a kill during an operation from %q to %q: %v", r.app, is, r.version, want, err)
-	default: // which revision is the one before is not known
+	default: // the test does not know the revision before
 		r.version, r.before = is, ""
 	}
 }

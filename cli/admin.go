@@ -34,7 +34,7 @@ const adminDefault = "127.0.0.1:8265"
 // adminTLS are the flags of the certificate of the admin interface.
 type adminTLS struct{ certificate, key string }
 
-// flags are those of `start`, whose keeper has the listener, and of its node.
+// flags adds the two flags to a command: to `start`, whose keeper has the listener, and to its node.
 func (a *adminTLS) flags(c *cobra.Command) {
 	c.Flags().StringVar(&a.certificate, "admin-cert", "", "file of the certificate of the admin interface in PEM, with which it listens on any address; a file that changes is read again")
 	c.Flags().StringVar(&a.key, "admin-key", "", "file of the private key of --admin-cert in PEM")

@@ -168,7 +168,7 @@ func routes() []route {
 			},
 		},
 		{method: get, path: "/api/v1/calls", operation: "calls", role: read, query: callParams, answer: helvetype.CallList{}, serve: (*Server).calls, about: "Calls that wait and run, the oldest first"},
-		{method: get, path: "/api/v1/why/{app}", operation: "why_application", role: read, answer: helvetype.Explanation{}, serve: (*Server).why, query: []param{{name: "revision", kind: "integer", min: 0, max: 1 << 30, about: "what has become of this revision"}}, about: "Why an application is as it is"},
+		{method: get, path: "/api/v1/why/{app}", operation: "why_application", role: read, answer: helvetype.Explanation{}, serve: (*Server).why, query: []param{{name: "revision", kind: "integer", min: 0, max: 1 << 30, about: "explain the outcome of this revision"}}, about: "Why an application is as it is"},
 		{method: get, path: "/api/v1/why/{app}/{deployment}", operation: "why_deployment", role: read, answer: helvetype.Explanation{}, serve: (*Server).why, about: "Why a deployment is as it is"},
 		{method: get, path: "/api/v1/why/{app}/{deployment}/{replica}", operation: "why_replica", role: read, answer: helvetype.Explanation{}, serve: (*Server).why, about: "Why a replica is as it is"},
 		{method: get, path: "/api/v1/audit", operation: "audit", role: read, private: true, query: []param{{name: "limit", kind: "integer", min: 1, max: auditLimit}}, answer: AuditList{}, serve: (*Server).auditLog, about: "The newest changes, the oldest first: who has asked for what"},

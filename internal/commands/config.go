@@ -130,7 +130,7 @@ func effectiveText(b *strings.Builder, e helvetype.EffectiveConfig, width int) {
 func setCommand(s Settings) *cobra.Command {
 	r := newReader(s)
 	c := &cobra.Command{
-		Use: "set APP[/DEPLOYMENT] OPTION=VALUE...", Short: "Set options above those of code and file",
+		Use: "set APP[/DEPLOYMENT] OPTION=VALUE...", Short: "Set options that win over code and file",
 		Long: "Set options of an application or a deployment above those of its code and its file, until they are cleared. VALUE is JSON, or a text; no VALUE\n" +
 			"clears. A dot leads into an option: ray_actor_options.num_cpus=2. helve config --effective shows what has been set so.",
 		Example:           "  helve set shop/Ranker max_ongoing_requests=10\n  helve set shop/Ranker max_ongoing_requests=",

@@ -30,7 +30,7 @@ type ExitStatus struct {
 // ExitStatuses is the table of all exit statuses.
 func ExitStatuses() []ExitStatus {
 	return []ExitStatus{
-		{0, "the command has done what it was asked for; `run` and `start` have drained"},
+		{0, "the command has done its work; `run` and `start` have drained"},
 		{exitFailed, "a failure: a module that cannot be imported, a constructor that raises, a node that has ended"},
 		{exitUsage, "wrong usage: a flag, a variable, an argument, or a mistake in a file; the error names the place"},
 		{exitNotFound, "the node has no such application, deployment, replica or revision"},

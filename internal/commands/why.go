@@ -38,7 +38,7 @@ func whyCommand(s Settings) *cobra.Command {
 		},
 	}
 	r.flags(c)
-	c.Flags().IntVar(&revision, "revision", 0, "what has become of this revision")
+	c.Flags().IntVar(&revision, "revision", 0, "explain the outcome of this revision")
 	NoVariable(c, "revision")
 	return c
 }

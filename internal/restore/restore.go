@@ -202,7 +202,7 @@ func (r *Restorer) look(ctx context.Context, s records.Stored) (now records.Stor
 	all, err := r.Target.Stored(ctx)
 	i := slices.IndexFunc(all, func(of records.Stored) bool { return of.App == s.App })
 	if i < 0 {
-		return s, true, err == nil // with an error its record may be one that cannot be read
+		return s, true, err == nil // with an error its record may be unreadable
 	}
 	_, _, there := r.To.Deployed(s.App, 0)
 	under := there && all[i].Deploy.Unended()
@@ -325,7 +325,7 @@ func (r *Restorer) Rollback(ctx context.Context, app string, number int, by Chan
 	return r.To.Deploy(ctx, def)
 }
 
-// before is the newest revision before the present one that ran and that the present one does not repeat; 0 for none. For example, 3 ran, 4 failed, and 5
+// before is the number of the newest revision that ran and differs from the present revision; 0 for none. For example, 3 ran, 4 failed, and 5
 // repeats 3 because of that: the revision before 5 is 2.
 func (r *Restorer) before(ctx context.Context, app string, now store.App) int {
 	var repeats uint64

@@ -166,7 +166,7 @@ def own_entries() -> list:
 
 def imported_from(path: str) -> bool:
     """Whether the program has imported a module from an entry of sys.path, beside its main program, which travels with its classes. For example,
-    the modules of an interpreter below /root/python are not imported from the entry /root.
+    the modules of an interpreter below /srv/python are not imported from the entry /srv.
     """
     for name, module in list(sys.modules.items()):
         root = getattr(module, "__file__", None)

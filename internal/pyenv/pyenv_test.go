@@ -393,10 +393,10 @@ func TestLink(t *testing.T) {
 func TestCacheDir(t *testing.T) {
 	t.Parallel()
 	for want, env := range map[string]map[string]string{
-		"/cache":                {"HELVE_CACHE": "/cache", "XDG_CACHE_HOME": "/xdg", "HOME": "/srv/me"},
-		"/xdg/helve":            {"XDG_CACHE_HOME": "/xdg", "HOME": "/srv/me"},
+		"/cache":               {"HELVE_CACHE": "/cache", "XDG_CACHE_HOME": "/xdg", "HOME": "/srv/me"},
+		"/xdg/helve":           {"XDG_CACHE_HOME": "/xdg", "HOME": "/srv/me"},
 		"/srv/me/.cache/helve": {"XDG_CACHE_HOME": "relative", "HOME": "/srv/me"},
-		"":                      {},
+		"":                     {},
 	} {
 		t.Run(want, func(t *testing.T) {
 			t.Parallel()

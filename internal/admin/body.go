@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/helve-serve/helve/helvetype"
 )
@@ -36,10 +37,86 @@ func decodeBody(body []byte, into any) error {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("there is something behind the JSON value")
 	}
+	if !utf8.Valid(body) {
+		return errors.New("its text is not UTF-8")
+	}
+	if err := unique(body); err != nil {
+		return err
+	}
 	if err := fits(v, reflect.TypeOf(into).Elem(), ""); err != nil {
 		return err
 	}
 	return json.Unmarshal(body, into)
+}
+
+// unique gives an error for an object of a JSON value that has a name twice, with the path of it. For example, {"revision": 2, "revision": 3} does not say
+// which revision its author wants.
+func unique(body []byte) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	var open []*level // the objects and arrays around the token
+	for {
+		t, err := d.Token()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return placed(body, err)
+		}
+		var in *level // nil around the whole value
+		if len(open) > 0 {
+			in = open[len(open)-1]
+		}
+		switch t := t.(type) {
+		case json.Delim:
+			if t == '}' || t == ']' {
+				open = open[:len(open)-1]
+				continue
+			}
+			open = append(open, newLevel(in.next(), t == '{'))
+		case string:
+			if in == nil || in.names == nil || in.named {
+				in.next()
+				continue
+			}
+			if in.names[t] {
+				return fmt.Errorf("%s is there twice", join(in.path, t))
+			}
+			in.names[t], in.name, in.named = true, t, true
+		default:
+			in.next()
+		}
+	}
+}
+
+// level is an object or array that is being read.
+type level struct {
+	path  string
+	names map[string]bool // of an object; nil for an array
+	name  string          // the last one
+	named bool            // its value is the next token
+	items int             // of an array
+}
+
+func newLevel(path string, object bool) *level {
+	l := &level{path: path}
+	if object {
+		l.names = map[string]bool{}
+	}
+	return l
+}
+
+// next goes on to the next value, and gives the path of it.
+func (l *level) next() string {
+	switch {
+	case l == nil:
+		return ""
+	case l.names == nil:
+		l.items++
+		return fmt.Sprintf("%s[%d]", l.path, l.items-1)
+	}
+	l.named = false
+	return join(l.path, l.name)
 }
 
 // placed adds line and column to an error of the syntax.

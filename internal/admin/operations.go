@@ -154,6 +154,10 @@ func (a *Server) alone(c *ask) (r helvetype.ApplyRequest, ok bool) {
 		fail(c.w, http.StatusBadRequest, "the body must be an application as a JSON object, such as {\"import_path\": \"app:app\"}: %v", orNull(err))
 		return r, false
 	}
+	if err := unique(c.body); err != nil {
+		fail(c.w, http.StatusBadRequest, "the body: %s", err)
+		return r, false
+	}
 	if given, there := app["name"]; there {
 		var text string
 		if json.Unmarshal(given, &text) != nil || text != name {

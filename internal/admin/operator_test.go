@@ -438,6 +438,10 @@ func TestBodies(t *testing.T) {
 		"another name":        {one, `{"name":"x"}`, `the path has "app"`},
 		"a whole file":        {one, `{"applications":[]}`, "the body is a whole file"},
 		"a negative revision": {rollback, `{"revision":-2}`, "revision must be at least 0"},
+		"a field twice":       {rollback, `{"revision":2,"message":"m","revision":3}`, "revision is there twice"},
+		"a field twice below": {"PATCH /api/v1/applications/app", `{"deployments":{"D":{"user_config":[1,{"a":"b","b":{},"a":"b"}]}}}`, "deployments.D.user_config[1].a is there twice"},
+		"an escaped name":     {one, `{"import_path":"a:b","import\u005fpath":"c:d"}`, "import_path is there twice"},
+		"no UTF-8":            {rollback, "{\"message\":\"\xff\"}", "not UTF-8"},
 		"no object":           {"PATCH /api/v1/applications/app", "[]", "must be an object"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -273,6 +273,7 @@ func FuzzRead(f *testing.F) {
 			f.Add(source)
 		}
 	}
+	f.Add([]byte(`{"applications": [{"import_path": "a:b", "args": {"x": "\ud83d\ude00", "n": -1e3}, "deployments": [{"name": "D", "num_replicas": 2}]}]}`))
 	f.Fuzz(func(t *testing.T, source []byte) {
 		file, err := config.Read("f.yaml", source)
 		if err != nil {

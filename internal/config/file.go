@@ -2,7 +2,7 @@
 // Ray Serve. It opens no file and knows no node: [Read] makes a [File] of a text, and all mistakes of the text at once, each with its line.
 //
 // The way of a value: the parser (goccy/go-yaml) gives nodes with positions, tree.go and yaml.go make plain values of them by the rules of YAML 1.1
-// that Ray Serve has, read.go checks the fields of a file and of its applications, and options.go turns the options of a deployment into a layer
+// that Ray Serve has (json.go makes them of a file in JSON), read.go checks the fields of a file and of its applications, and options.go turns the options of a deployment into a layer
 // with the names of [spec.Options], which [spec.Options.Merge] puts over the options of the code. A mistake that is found later, for example that
 // the code has no such deployment, gets its line by [File.Place].
 package config

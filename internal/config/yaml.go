@@ -31,6 +31,14 @@ func (r *reader) tree(source []byte) *value {
 	if !r.isText(source) {
 		return nil
 	}
+	if isJSON(source) {
+		v, err := r.jsonTree(source)
+		if err != nil {
+			r.mistakes = append(r.mistakes, asMistake(err))
+			return nil
+		}
+		return v
+	}
 	tokens := lexer.Tokenize(string(source))
 	if !r.shallow(tokens) {
 		return nil

@@ -20,6 +20,7 @@ var layers = [][]string{
 	{"internal/node", "internal/guest", "internal/attach"},
 	{"internal/admin", "internal/control", "internal/metrics"},
 	{"internal/controller"},
+	{"internal/fleet"},
 	{"internal/takeover", "internal/restore", "internal/inventory"},
 	{"internal/deploy", "internal/snapshot", "internal/journal", "internal/health"},
 	{"internal/host", "internal/session", "internal/records", "internal/port"},

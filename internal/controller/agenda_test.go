@@ -26,10 +26,10 @@ func TestTheLoopLooksAtWhatHasChanged(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		n.mu.Lock()
-		a := n.apps["app"]
-		a.deployments["B"].wanted = 2 // the loop is not told
-		n.mu.Unlock()
+		n.Mu.Lock()
+		a := n.Apps["app"]
+		a.Deployments["B"].Wanted = 2 // the loop is not told
+		n.Mu.Unlock()
 		if err := n.Scale(t.Context(), "app", "A", 2, "", ""); err != nil {
 			t.Fatal(err)
 		}
@@ -37,9 +37,9 @@ func TestTheLoopLooksAtWhatHasChanged(t *testing.T) {
 		if got := n.counts(); got != [2]int{2, 1} {
 			t.Errorf("after a change of A: %v replicas, want 2 and 1", got)
 		}
-		n.mu.Lock()
-		a.wakeLocked()
-		n.mu.Unlock()
+		n.Mu.Lock()
+		a.WakeLocked()
+		n.Mu.Unlock()
 		synctest.Wait()
 		if got := n.counts(); got != [2]int{2, 2} {
 			t.Errorf("after a look at the whole: %v replicas, want 2 and 2", got)

@@ -285,7 +285,7 @@ func TestRanksOfReplicas(t *testing.T) {
 		}
 		before := ranks(3)
 		for _, r := range n.running("app", "A") {
-			if before[r.id] == 1 {
+			if before[r.ID] == 1 {
 				kill(r, host.Ending{Exit: helvetype.Exit{Reason: "killed"}, First: true, FirstOfDeployment: true})
 			}
 		}

@@ -87,7 +87,7 @@ func TestRoomForAnUpdate(t *testing.T) {
 			defer mu.Unlock()
 			old := 0
 			for _, r := range n.running("app", "A") {
-				if r.of.definition.Options.Version == "1" {
+				if r.Of.Definition.Options.Version == "1" {
 					old++
 				}
 			}
@@ -112,7 +112,7 @@ func TestRoomIsGivenBack(t *testing.T) {
 			t.Error(err)
 		}
 		n.wantRunning(t, "after the failure", 1)
-		if v := n.running("app", "A")[0].of.definition.Options.Version; v != "1" || len(gpus.Held()) != 1 {
+		if v := n.running("app", "A")[0].Of.Definition.Options.Version; v != "1" || len(gpus.Held()) != 1 {
 			t.Errorf("version %s runs, and %v is held", v, gpus.Held())
 		}
 	})
@@ -147,10 +147,10 @@ func TestRoomOfALeavingDeployment(t *testing.T) {
 		n.deploy(t, gpuApp(map[string]int{"A": 1}, "1", nil))
 		// While A does without the replica that has made room, none is started in its place, which would want the GPU of B.
 		left := func() string {
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			d := n.apps["app"].deployments["A"]
-			return fmt.Sprintf("%d replicas of A, %d failures", len(d.replicas), d.failures.Number())
+			n.Mu.Lock()
+			defer n.Mu.Unlock()
+			d := n.Apps["app"].Deployments["A"]
+			return fmt.Sprintf("%d replicas of A, %d failures", len(d.Replicas), d.Failures.Number())
 		}
 		var during string
 		if err := n.Deploy(t.Context(), gpuApp(map[string]int{"B": 1}, "1", func() error { during = left(); return errors.New("it does not start") })); err == nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/serving"
@@ -88,15 +89,15 @@ func (n *testNode) Close(ctx context.Context) error {
 }
 
 // running are the replicas of a deployment that are in service.
-func (n *testNode) running(app, deployment string) (running []*replica) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	a := n.apps[app]
-	if a == nil || a.deployments[deployment] == nil {
+func (n *testNode) running(app, deployment string) (running []*fleet.Replica) {
+	n.Mu.Lock()
+	defer n.Mu.Unlock()
+	a := n.Apps[app]
+	if a == nil || a.Deployments[deployment] == nil {
 		return nil
 	}
-	for _, r := range a.deployments[deployment].replicas {
-		if r.state == helvetype.ReplicaRunning {
+	for _, r := range a.Deployments[deployment].Replicas {
+		if r.State == helvetype.ReplicaRunning {
 			running = append(running, r)
 		}
 	}
@@ -104,10 +105,10 @@ func (n *testNode) running(app, deployment string) (running []*replica) {
 }
 
 // valueOf is the instance of a replica in this process.
-func valueOf(r *replica) any { return r.running.Instance().Value }
+func valueOf(r *fleet.Replica) any { return r.Running.Instance().Value }
 
 // kill ends a replica as the end of its process does.
-func kill(r *replica, ending host.Ending) { r.running.(*mortalReplica).kill(ending) }
+func kill(r *fleet.Replica, ending host.Ending) { r.Running.(*mortalReplica).kill(ending) }
 
 // mortalHost has replicas in this process that can be killed, as if each had a process of its own.
 type mortalHost struct{ host.Host }

@@ -12,6 +12,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/snapshot"
 	"github.com/helve-serve/helve/internal/spec"
@@ -38,32 +39,33 @@ func TestFormerReplicasInState(t *testing.T) {
 	n := hostedTestNode()
 	defer n.Close(t.Context()) //nolint:errcheck // it has no calls
 	c := n.Controller
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	a := &application{c: c, name: "app", deployments: map[string]*deployment{}}
-	before, now := &revision{app: a, number: 1}, &revision{app: a, number: 2, def: pythonApp()}
-	a.current = now
-	deployed := func(r *revision, version string) *deploymentRevision {
-		return &deploymentRevision{revision: r, version: version, definition: &host.Deployment{}}
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
+	a := c.NewApplicationLocked(t.Context(), "app", nil)
+	delete(c.Apps, a.Name) // its hosts, which are nil, cannot be closed
+	before, now := &fleet.Revision{App: a, Number: 1}, &fleet.Revision{App: a, Number: 2, Def: pythonApp()}
+	a.Current = now
+	deployed := func(r *fleet.Revision, version string) *fleet.DeploymentRevision {
+		return &fleet.DeploymentRevision{Revision: r, Version: version, Definition: &host.Deployment{}}
 	}
 	kept, changed := deployed(now, "1"), deployed(now, "2")
 	left := deployed(before, "1")
-	for name, d := range map[string]*deployment{
-		"Kept": {now: kept, replicas: map[string]*replica{
-			"Kept#1": {of: kept, state: helvetype.ReplicaRunning}, "Kept#2": {of: kept, state: helvetype.ReplicaStopping},
-			"Kept#3": {of: kept, state: helvetype.ReplicaStarting},
+	for name, d := range map[string]*fleet.Deployment{
+		"Kept": {Now: kept, Replicas: map[string]*fleet.Replica{
+			"Kept#1": {Of: kept, State: helvetype.ReplicaRunning}, "Kept#2": {Of: kept, State: helvetype.ReplicaStopping},
+			"Kept#3": {Of: kept, State: helvetype.ReplicaStarting},
 		}},
-		"Changed": {now: changed, replicas: map[string]*replica{
-			"Changed#1": {of: deployed(before, "1"), state: helvetype.ReplicaRunning}, "Changed#2": {of: changed, state: helvetype.ReplicaRunning},
+		"Changed": {Now: changed, Replicas: map[string]*fleet.Replica{
+			"Changed#1": {Of: deployed(before, "1"), State: helvetype.ReplicaRunning}, "Changed#2": {Of: changed, State: helvetype.ReplicaRunning},
 		}},
-		"Left": {now: left, replicas: map[string]*replica{"Left#1": {of: left, state: helvetype.ReplicaRunning}}},
+		"Left": {Now: left, Replicas: map[string]*fleet.Replica{"Left#1": {Of: left, State: helvetype.ReplicaRunning}}},
 	} {
-		d.name, d.app = name, a
-		a.deployments[name] = d
+		d.Name, d.App = name, a
+		a.Deployments[name] = d
 	}
-	c.apps = map[string]*application{"app": a}
-	got := a.snapshotLocked(nil).Former
-	c.apps = map[string]*application{}
+	c.Apps = map[string]*fleet.Application{"app": a}
+	got := a.SnapshotLocked(nil).Former
+	c.Apps = map[string]*fleet.Application{}
 	if want := []string{"Changed#1", "Kept#2", "Left#1"}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
@@ -155,7 +157,7 @@ func TestDeletedApplicationLeavesNothing(t *testing.T) {
 	if err := second.Deploy(t.Context(), def); err != nil {
 		t.Fatal(err)
 	}
-	number, replicas := second.Applications()["app"].Revision, second.scales.Of("app", "A").Record.Replicas
+	number, replicas := second.Applications()["app"].Revision, second.Scales.Of("app", "A").Record.Replicas
 	if got != `"submitted"` || number != 1 || replicas != 1 {
 		t.Errorf("user config %s, revision %d, %d replicas; want what was deployed, revision 1, 1 replica", got, number, replicas)
 	}

@@ -110,7 +110,7 @@ func TestChangesUnderLoad(t *testing.T) {
 		step("scale up", "map[4:6]", func() error { return n.Scale(t.Context(), "app", "A", 6, "ann", "") })
 		step("the end of a replica", "map[4:6]", func() error {
 			r := n.running("app", "A")[0]
-			kill(r, host.Ending{Exit: helvetype.Exit{Replica: r.id, Reason: "killed"}, First: true, FirstOfDeployment: true})
+			kill(r, host.Ending{Exit: helvetype.Exit{Replica: r.ID, Reason: "killed"}, First: true, FirstOfDeployment: true})
 			return nil
 		})
 		step("all at once", "map[5:3]", func() error {

@@ -21,7 +21,7 @@ func TestLowerNumber(t *testing.T) {
 				n.deploy(t, ofVersion("1", 4, nil))
 				first := map[string]bool{}
 				for _, r := range n.running("app", "A") {
-					first[r.id] = true
+					first[r.ID] = true
 				}
 				loaded, over := make(chan error), make(chan error, 1)
 				go func() { over <- n.Deploy(t.Context(), ofVersion("2", 1, func() error { return <-loaded })) }()
@@ -36,7 +36,7 @@ func TestLowerNumber(t *testing.T) {
 					}
 					n.wantRunning(t, "after the failure", 4)
 					for _, r := range n.running("app", "A") {
-						if !first[r.id] {
+						if !first[r.ID] {
 							t.Error("a replica was stopped and started again")
 						}
 					}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/planner"
 )
@@ -19,82 +20,58 @@ const rankTime = time.Minute
 // rankLocked gives the replicas of the present version of a deployment their ranks, and has the replicas whose rank or whose world has changed
 // learn of it. The replicas of versions before keep theirs until they stop: while a deployment changes, each version has the ranks from 0
 // upwards. A replica that stops has none any more, so that the one in its place gets it although the former still finishes its calls.
-func (d *deployment) rankLocked() {
+func (c *Controller) rankLocked(d *fleet.Deployment) {
 	var members []planner.Member
-	for _, r := range d.replicas {
-		if r.ranksLocked() {
-			members = append(members, planner.Member{ID: r.id, Rank: r.rank})
+	for _, r := range d.Replicas {
+		if r.RanksLocked() {
+			members = append(members, planner.Member{ID: r.ID, Rank: r.Rank})
 		}
 	}
-	for id, rank := range planner.Ranks(members, d.wanted) {
-		d.replicas[id].rank, d.app.unsaved = rank, true
+	for id, rank := range planner.Ranks(members, d.Wanted) {
+		d.Replicas[id].Rank, d.App.Unsaved = rank, true
 	}
-	for _, r := range d.replicas {
-		if r.ranksLocked() && r.state == helvetype.ReplicaRunning && r.told != r.placeLocked() {
-			d.app.c.tellRankLocked(r)
+	for _, r := range d.Replicas {
+		if r.RanksLocked() && r.State == helvetype.ReplicaRunning && r.Told != r.PlaceLocked() {
+			c.tellRankLocked(r)
 		}
 	}
-}
-
-// freeRankLocked is the lowest rank that no replica of a form of the deployment has.
-func (d *deployment) freeRankLocked(e *deploymentRevision) (rank int) {
-	taken := map[int]bool{}
-	for _, r := range d.replicas {
-		if r.of.version == e.version && r.state != helvetype.ReplicaStopping {
-			taken[r.rank] = true
-		}
-	}
-	for taken[rank] {
-		rank++
-	}
-	return rank
-}
-
-// ranksLocked says that a replica counts among the ranks of its deployment.
-func (r *replica) ranksLocked() bool {
-	return r.state != helvetype.ReplicaStopping && r.state != "" && r.of.version == r.dep.now.version
-}
-
-// placeLocked is the rank that a replica should have, and the number of ranks.
-func (r *replica) placeLocked() host.Rank {
-	return host.Rank{Rank: max(r.rank, 0), World: r.dep.wanted}
 }
 
 // rankFor gives a replica that starts its rank.
-func (c *Controller) rankFor(r *replica) host.Rank {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if r.rank == planner.Unranked {
-		r.dep.rankLocked()
+func (c *Controller) rankFor(r *fleet.Replica) host.Rank {
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
+	if r.Rank == planner.Unranked {
+		c.rankLocked(r.Dep)
 	}
-	r.told = r.placeLocked()
-	return r.told
+	r.Told = r.PlaceLocked()
+	return r.Told
 }
 
 // tellRankLocked gives a replica its rank. A replica is told of one change at a time; the loop looks again after that. A replica whose own
 // method refuses the rank is replaced, as after a user config that it refuses.
-func (c *Controller) tellRankLocked(r *replica) {
-	if r.telling {
+func (c *Controller) tellRankLocked(r *fleet.Replica) {
+	if r.Telling {
 		return
 	}
-	r.telling = true
-	place, running := r.placeLocked(), r.running
+	r.Telling = true
+	place, running := r.PlaceLocked(), r.Running
 	c.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(c.ctx, rankTime)
 		err := running.SetRank(ctx, place)
 		cancel()
-		c.mu.Lock()
-		r.telling, r.told = false, place
+		c.Mu.Lock()
+		r.Telling, r.Told = false, place
 		untold := false
 		if e, ok := errors.AsType[*call.Error](err); ok && !strings.HasPrefix(e.Message, "unknown control request") { // of a worker of an older node
-			c.replaceLocked(r, fmt.Errorf("replica %s does not take the rank %d: %w", r.id, place.Rank, err))
+			c.replaceLocked(r, fmt.Errorf("replica %s does not take the rank %d: %w", r.ID, place.Rank, err))
 		} else {
-			untold = err != nil && r.inServiceLocked()
+			untold = err != nil && r.InServiceLocked()
 		}
-		r.dep.wakeLocked()
-		c.mu.Unlock()
+		r.Dep.WakeLocked()
+		c.Mu.Unlock()
 		if untold {
-			c.log.Warn("a replica was not told its rank", "app", r.dep.app.name, "deployment", r.dep.name, "replica", r.id, "rank", place.Rank, "error", err)
+			c.Log.Warn("a replica was not told its rank", "app", r.Dep.App.Name, "deployment", r.Dep.Name, "replica", r.ID, "rank", place.Rank, "error", err)
 		}
 	})
 }

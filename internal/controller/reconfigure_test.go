@@ -95,7 +95,7 @@ func (x *configurable) running() (configs []string) {
 // kill ends all replicas that run as the end of a process that they share does. It is no failure for the back-off of starts.
 func (x *configurable) kill() {
 	for _, r := range x.node.running("app", "D") {
-		kill(r, host.Ending{Exit: helvetype.Exit{Replica: r.id, Reason: "killed"}})
+		kill(r, host.Ending{Exit: helvetype.Exit{Replica: r.ID, Reason: "killed"}})
 	}
 	synctest.Wait()
 }
@@ -131,11 +131,11 @@ func TestRefusedConfigIsNotTheTarget(t *testing.T) {
 					t.Errorf("%v", err)
 				}
 				x.want(t, "after the refusal", `"b"`, `"b"`, `"b"`)
-				x.node.mu.Lock()
-				if got := string(x.node.apps["app"].snapshotLocked(nil).Configs["D"]); got != `"b"` {
+				x.node.Mu.Lock()
+				if got := string(x.node.Apps["app"].SnapshotLocked(nil).Configs["D"]); got != `"b"` {
 					t.Errorf("the next node would have %s", got)
 				}
-				x.node.mu.Unlock()
+				x.node.Mu.Unlock()
 				x.kill()
 				x.want(t, "after a crash", `"b"`, `"b"`, `"b"`)
 				if err := x.give(t.Context(), `"c"`); err != nil {
@@ -285,9 +285,9 @@ func TestConfigWhileARevisionChanges(t *testing.T) {
 			}
 			return nil
 		})
-		x.node.mu.Lock()
-		def := x.node.apps["app"].current.def
-		x.node.mu.Unlock()
+		x.node.Mu.Lock()
+		def := x.node.Apps["app"].Current.Def
+		x.node.Mu.Unlock()
 		def.Replace = true
 		def.Graph.Deployments = slices.Clone(def.Graph.Deployments)
 		def.Graph.Deployments[0].Options.UserConfig = json.RawMessage(`"bad"`)
@@ -328,9 +328,9 @@ func TestTrialReachesAReplicaThatGoesOn(t *testing.T) {
 				if err := x.give(t.Context(), c.trial); err != nil {
 					t.Fatal(err)
 				}
-				x.node.mu.Lock()
-				def := x.node.apps["app"].current.def
-				x.node.mu.Unlock()
+				x.node.Mu.Lock()
+				def := x.node.Apps["app"].Current.Def
+				x.node.Mu.Unlock()
 				broken := spec.Deployment{Name: "E", Language: "go", Options: spec.Options{NumReplicas: 1, MaxConstructorRetries: 1}}
 				def.Replace, def.Classes = true, maps.Clone(def.Classes)
 				def.Graph.Deployments = append(slices.Clone(def.Graph.Deployments), broken)
@@ -350,9 +350,9 @@ func TestTrialReachesAReplicaThatGoesOn(t *testing.T) {
 				}
 				time.Sleep(time.Minute)
 				x.want(t, "under the first revision again", c.want)
-				x.node.mu.Lock()
-				defer x.node.mu.Unlock()
-				if trial, ok := x.node.apps["app"].deployments["D"].now.config.Trial(); ok {
+				x.node.Mu.Lock()
+				defer x.node.Mu.Unlock()
+				if trial, ok := x.node.Apps["app"].Deployments["D"].Now.Config.Trial(); ok {
 					t.Errorf("%s is still a trial", trial.Value)
 				}
 			})
@@ -365,11 +365,11 @@ func TestTrialsOutlastTheirNode(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		x := newConfigurable(t, 1, func(context.Context, int, string) error { return nil })
-		x.node.mu.Lock()
-		d := x.node.apps["app"].deployments["D"]
-		d.now.config.Try(d.newConfigLocked(json.RawMessage(`"t"`)))
-		s := x.node.apps["app"].snapshotLocked(nil)
-		x.node.mu.Unlock()
+		x.node.Mu.Lock()
+		d := x.node.Apps["app"].Deployments["D"]
+		d.Now.Config.Try(d.NewConfigLocked(json.RawMessage(`"t"`)))
+		s := x.node.Apps["app"].SnapshotLocked(nil)
+		x.node.Mu.Unlock()
 		if got := string(s.Trials["D"]); got != `"t"` {
 			t.Errorf("the snapshot has %q", got)
 		}

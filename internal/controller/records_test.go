@@ -619,7 +619,7 @@ func TestStoreThatIsDown(t *testing.T) {
 		record(t, s, store.NodeKey("local"))
 		var want []string
 		for _, r := range n.running("app", "A") {
-			want = append(want, store.ReplicaKey("local", r.id).String())
+			want = append(want, store.ReplicaKey("local", r.ID).String())
 		}
 		slices.Sort(want)
 		wantKeys(t, s, "replicas/local/", want...)

@@ -1,11 +1,10 @@
 package controller
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/records"
 )
 
@@ -22,95 +21,69 @@ func (c *Controller) Restart(app, deployment, id, by string) error {
 		return err
 	}
 	defer c.records.Unlock()
-	c.mu.Lock()
-	a, marked, err := c.restartsLocked(app, deployment, id)
-	c.mu.Unlock()
+	c.Mu.Lock()
+	a, marked, err := c.RestartsLocked(app, deployment, id)
+	c.Mu.Unlock()
 	if err != nil {
 		return err
 	}
 	ids := make([]string, 0, len(marked))
 	for _, r := range marked {
-		ids = append(ids, r.id)
+		ids = append(ids, r.ID)
 	}
 	slices.Sort(ids)
 	if c.records.Durable {
-		if err := c.records.WriteRestart(ctx, app, a.current.wrote, ids); err != nil { // the turn of the operation is this one's: there is no other deploy
+		if err := c.records.WriteRestart(ctx, app, a.Current.Wrote, ids); err != nil { // the turn of the operation is this one's: there is no other deploy
 			return err
 		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
 	for _, r := range marked {
-		r.outdated = true
+		r.Outdated = true
 	}
-	a.restarting = true
+	a.Restarting = true
 	object := helvetype.Object{Kind: helvetype.KindApplication, App: app, Deployment: deployment, Replica: id}
 	if id != "" {
 		object.Kind = helvetype.KindReplica
 	} else if deployment != "" {
 		object.Kind = helvetype.KindDeployment
 	}
-	c.journal.NoteWith(object, "", "restart_requested", "", 0, map[string]string{"by": by})
-	a.wakeLocked()
+	c.Journal.NoteWith(object, "", "restart_requested", "", 0, map[string]string{"by": by})
+	a.WakeLocked()
 	return nil
 }
 
-// restartsLocked are the replicas that are to be replaced, with those of an earlier restart that has not ended.
-func (c *Controller) restartsLocked(app, deployment, id string) (a *application, marked []*replica, err error) {
-	a = c.apps[app]
-	switch {
-	case a == nil || a.endingLocked() || a.failure != nil:
-		return nil, nil, c.missingLocked(app)
-	case a.deployingLocked():
-		return nil, nil, fmt.Errorf("application %q: %w to revision %d: the replicas of the new revision are new, and the others go", app, deploy.ErrRollout, a.current.number)
-	case deployment != "" && (a.deployments[deployment] == nil || a.deployments[deployment].dropped):
-		return nil, nil, fmt.Errorf("no deployment %q in application %q", deployment, app)
-	}
-	found := false
-	for _, d := range a.deployments {
-		for _, r := range d.replicas {
-			asked := (deployment == "" || d.name == deployment) && r.state == helvetype.ReplicaRunning && (id == "" || r.id == id)
-			if found = found || asked; asked || r.outdated {
-				marked = append(marked, r)
-			}
-		}
-	}
-	if id != "" && !found {
-		return nil, nil, fmt.Errorf("no replica %q of application %q runs", id, app)
-	}
-	return a, marked, nil
-}
-
 // restartedLocked ends a restart whose replicas are all gone, also in the record.
-func (a *application) restartedLocked() {
-	if !a.restarting || a.endingLocked() {
+func (c *Controller) restartedLocked(a *fleet.Application) {
+	if !a.Restarting || a.EndingLocked() {
 		return
 	}
-	for _, d := range a.deployments {
-		for _, r := range d.replicas {
-			if r.outdated {
+	for _, d := range a.Deployments {
+		for _, r := range d.Replicas {
+			if r.Outdated {
 				return
 			}
 		}
 	}
-	if a.restarting = false; a.c.records.Durable {
-		a.c.wg.Go(func() { a.c.logStale(a.name, a.c.storeRestarted(a)) })
+	if a.Restarting = false; c.records.Durable {
+		c.wg.Go(func() { c.LogStale(a.Name, c.storeRestarted(a)) })
 	}
 }
 
 // storeRestarted takes the replicas of a restart that is over out of the record.
-func (c *Controller) storeRestarted(a *application) error {
+func (c *Controller) storeRestarted(a *fleet.Application) error {
 	ctx, cancel := records.Bounded(c.ctx)
 	defer cancel()
 	if err := c.records.Lock(ctx); err != nil {
 		return err
 	}
 	defer c.records.Unlock()
-	c.mu.Lock()
-	over, w := !a.restarting && c.apps[a.name] == a && !a.endingLocked() && !c.handedOver, a.current.wrote
-	c.mu.Unlock()
+	c.Mu.Lock()
+	over, w := !a.Restarting && c.Apps[a.Name] == a && !a.EndingLocked() && !c.HandedOver, a.Current.Wrote
+	c.Mu.Unlock()
 	if !over {
 		return nil
 	}
-	return c.records.WriteRestart(ctx, a.name, w, nil)
+	return c.records.WriteRestart(ctx, a.Name, w, nil)
 }

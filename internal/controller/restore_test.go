@@ -674,7 +674,7 @@ func TestUserConfigsComeBack(t *testing.T) {
 			if err := second.All(second.ctx, second.wg.Go); err != nil {
 				t.Fatal(err)
 			}
-			second.readier.Until(t.Context(), &second.mu, func() bool { return second.apps["app"] != nil && second.apps["app"].deployments["A"].starts > 0 })
+			second.Readier.Until(t.Context(), &second.Mu, func() bool { return second.Apps["app"] != nil && second.Apps["app"].Deployments["A"].Starts > 0 })
 			mu.Lock()
 			defer mu.Unlock()
 			if want := []string{`"submitted"`, `"changed"`, `"changed"`}; !slices.Equal(got, want) {

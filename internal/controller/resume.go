@@ -5,6 +5,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/store"
 )
@@ -14,9 +15,9 @@ func (c *Controller) Target() *records.Target { return c.records }
 
 // ForgetFormer drops the applications of the node before that are not wanted: see [takeover.Before.ForgetLocked].
 func (c *Controller) ForgetFormer(wanted func(app string) bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.before.ForgetLocked(wanted)
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
+	c.Before.ForgetLocked(wanted)
 	c.file.Change()
 }
 
@@ -32,19 +33,19 @@ func (c *Controller) Resume(ctx context.Context, def deploy.App, w *records.Depl
 	}
 	c.wg.Go(func() {
 		select {
-		case <-r.settled:
+		case <-r.Settled:
 			c.publish()   //nolint:errcheck // the node before had the same routes
 			c.file.Save() //nolint:errcheck // it is in the log
 			if w.Unended() {
 				c.conclude(ctx, r, true) //nolint:errcheck // it is in the log
 			}
-		case <-r.ctx.Done():
+		case <-r.Ctx.Done():
 		}
 	})
 	return nil
 }
 
-func (c *Controller) resume(ctx context.Context, def deploy.App, w *records.Deploy) (*revision, error) {
+func (c *Controller) resume(ctx context.Context, def deploy.App, w *records.Deploy) (*fleet.Revision, error) {
 	if err := c.records.Lock(ctx); err != nil {
 		return nil, err
 	}
@@ -54,21 +55,21 @@ func (c *Controller) resume(ctx context.Context, def deploy.App, w *records.Depl
 	if err != nil || record.Modified != w.Modified {
 		return nil, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closing {
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
+	if c.Shut {
 		return nil, deploy.ErrClosing
 	}
-	c.scales.Hold(name)
-	defer c.writtenLocked()
-	return c.addLocked(def, def.Identity(c.set.Program), c.apps[name], w), nil
+	c.Scales.Hold(name)
+	defer c.WrittenLocked()
+	return c.addLocked(def, def.Identity(c.set.Program), c.Apps[name], w), nil
 }
 
 // AwaitTakenOver waits until each replica of the node before is in service again, or lost, or ctx ends.
 func (c *Controller) AwaitTakenOver(ctx context.Context) {
-	c.readier.Until(ctx, &c.mu, func() bool {
-		for r := range c.replicasLocked {
-			if r.state == helvetype.ReplicaRecovering {
+	c.Readier.Until(ctx, &c.Mu, func() bool {
+		for r := range c.ReplicasLocked {
+			if r.State == helvetype.ReplicaRecovering {
 				return false
 			}
 		}
@@ -76,22 +77,3 @@ func (c *Controller) AwaitTakenOver(ctx context.Context) {
 	})
 	c.publish() //nolint:errcheck // the node before had the same routes
 }
-
-// Deployed is the application as it is deployed now, and, if this process keeps its code, as a revision has it.
-func (c *Controller) Deployed(app string, revision int) (now deploy.App, then *deploy.App, ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	a := c.apps[app]
-	if a == nil || a.endingLocked() {
-		return now, nil, false
-	}
-	if def, kept := a.defs[revision]; kept {
-		then = &def
-	}
-	now = a.current.def
-	now.Number, now.Changes = a.current.number, 0
-	return now, then, true
-}
-
-// NoteUnstored records that the store has refused a change of an application.
-func (c *Controller) NoteUnstored(app string, err error) { c.journal.NoteUnstored(app, err) }

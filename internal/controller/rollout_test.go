@@ -63,12 +63,12 @@ func (n *testNode) work(t *testing.T, calls int) (failed int) {
 
 // versions counts the replicas that run, by the number of their version.
 func (n *testNode) versions() string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	n.Mu.Lock()
+	defer n.Mu.Unlock()
 	counts := map[string]int{}
-	for _, r := range n.apps["app"].deployments["A"].replicas {
-		if r.state == helvetype.ReplicaRunning {
-			counts[r.of.version]++
+	for _, r := range n.Apps["app"].Deployments["A"].Replicas {
+		if r.State == helvetype.ReplicaRunning {
+			counts[r.Of.Version]++
 		}
 	}
 	return fmt.Sprint(counts)
@@ -149,8 +149,8 @@ func TestStepsAndPauses(t *testing.T) {
 		}
 		for _, version := range []string{"1", "2"} {
 			for _, r := range n.running("app", "A") {
-				if r.of.version == version {
-					kill(r, host.Ending{Exit: helvetype.Exit{Replica: r.id, Reason: "killed"}, First: true, FirstOfDeployment: true})
+				if r.Of.Version == version {
+					kill(r, host.Ending{Exit: helvetype.Exit{Replica: r.ID, Reason: "killed"}, First: true, FirstOfDeployment: true})
 					break
 				}
 			}
@@ -314,7 +314,7 @@ func TestRestartOfReplicas(t *testing.T) {
 		n.deploy(t, rolled(3, "1", 0, nil))
 		ids := func() (all []string) {
 			for _, r := range n.running("app", "A") {
-				all = append(all, r.id)
+				all = append(all, r.ID)
 			}
 			slices.Sort(all)
 			return all
@@ -460,7 +460,7 @@ func TestFlapping(t *testing.T) {
 				}
 				for range 3 {
 					for _, r := range n.running("app", "A") {
-						kill(r, host.Ending{Exit: helvetype.Exit{Replica: r.id, Reason: "killed"}, First: true, FirstOfDeployment: true})
+						kill(r, host.Ending{Exit: helvetype.Exit{Replica: r.ID, Reason: "killed"}, First: true, FirstOfDeployment: true})
 					}
 					time.Sleep(5 * time.Second) // fake time
 					synctest.Wait()

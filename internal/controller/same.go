@@ -5,21 +5,13 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
-// inherit puts the overrides of the application as it is deployed now over one that is about to take its place ([deploy.App.Inherit]).
-func (c *Controller) inherit(def *deploy.App) error {
-	now, _, ok := c.Deployed(def.Graph.App, 0)
-	if !ok || def.RollbackOf != 0 || def.Changes != 0 || def.Restored {
-		return nil
-	}
-	return def.Inherit(&now)
-}
-
 // Compare looks at an application as a deploy of it would, and deploys nothing. It may keep executables.
 func (c *Controller) Compare(ctx context.Context, def deploy.App) (of deploy.Comparison, err error) {
-	if err := c.inherit(&def); err != nil {
+	if err := c.Inherit(&def); err != nil {
 		return of, err
 	}
 	if err := def.Check(c.set.Program); err != nil {
@@ -36,51 +28,51 @@ func (c *Controller) Compare(ctx context.Context, def deploy.App) (of deploy.Com
 		return of, err
 	}
 	of.Next, of.Devices = def, c.workers.Devices().Len()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if a := c.apps[def.Graph.App]; a != nil && !a.endingLocked() {
-		of.Running, of.Now, of.Same = true, a.current.def, a.sameCodeLocked(&def)
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
+	if a := c.Apps[def.Graph.App]; a != nil && !a.EndingLocked() {
+		of.Running, of.Now, of.Same = true, a.Current.Def, c.sameCodeLocked(a, &def)
 		of.Unchanged = c.unchangedLocked(a, &def)
 	}
 	return of, nil
 }
 
 // sameCodeLocked says which deployments of an application have the code of the deployments that run.
-func (a *application) sameCodeLocked(def *deploy.App) map[string]bool {
+func (c *Controller) sameCodeLocked(a *fleet.Application, def *deploy.App) map[string]bool {
 	same := map[string]bool{}
-	set := deploy.Settings{Node: a.c.set.Node, Codec: a.c.set.Codec, Program: a.c.set.Program, Strict: a.c.set.Strict, OutOfLine: a.c.set.OutOfLine, Host: a.c.set.Host}
+	set := deploy.Settings{Node: c.set.Node, Codec: c.set.Codec, Program: c.set.Program, Strict: c.set.Strict, OutOfLine: c.set.OutOfLine, Host: c.set.Host}
 	for _, s := range def.Graph.Deployments {
-		d := a.deployments[s.Name]
-		if d == nil || d.dropped {
+		d := a.Deployments[s.Name]
+		if d == nil || d.Dropped {
 			continue
 		}
-		_, placed := def.Place(s, a.hosts, set)
-		same[s.Name] = def.Changes == d.now.revision.number || placed.Code != "" && placed.Code == d.now.code
+		_, placed := def.Place(s, a.Hosts, set)
+		same[s.Name] = def.Changes == d.Now.Revision.Number || placed.Code != "" && placed.Code == d.Now.Code
 	}
 	return same
 }
 
 // unchangedLocked says that an application is deployed as it runs: with the same code and options, by the same source. Such a deploy makes no revision. An
 // application whose handles are bound to deployments of this process is always deployed, for the handles.
-func (c *Controller) unchangedLocked(there *application, def *deploy.App) bool {
-	if there == nil || there.status != helvetype.ApplicationRunning || there.failure != nil || there.previous != nil || there.rolledBack != "" ||
-		def.RollbackOf != 0 || def.Bound != nil || def.Home != nil || def.Restored || def.Source != there.current.def.Source {
+func (c *Controller) unchangedLocked(there *fleet.Application, def *deploy.App) bool {
+	if there == nil || there.Own != helvetype.ApplicationRunning || there.Failure != nil || there.Previous != nil || there.RolledBack != "" ||
+		def.RollbackOf != 0 || def.Bound != nil || def.Home != nil || def.Restored || def.Source != there.Current.Def.Source {
 		return false
 	}
-	now := &there.current.def
+	now := &there.Current.Def
 	if !deploy.SameOptions(now, def) {
 		return false
 	}
 	for _, s := range def.Graph.Deployments { // a user config that was set in place since is replaced by a deploy
-		d := there.deployments[s.Name]
-		if d == nil || d.now.revision != there.current || string(d.now.config.Current.Value) != string(s.Options.UserConfig) {
+		d := there.Deployments[s.Name]
+		if d == nil || d.Now.Revision != there.Current || string(d.Now.Config.Current.Value) != string(s.Options.UserConfig) {
 			return false
 		}
-		if spec.ConfigDigest(d.now.config.Next().Value) != spec.ConfigDigest(s.Options.UserConfig) {
+		if spec.ConfigDigest(d.Now.Config.Next().Value) != spec.ConfigDigest(s.Options.UserConfig) {
 			return false
 		}
 	}
-	for _, same := range there.sameCodeLocked(def) {
+	for _, same := range c.sameCodeLocked(there, def) {
 		if !same {
 			return false
 		}

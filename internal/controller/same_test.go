@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/rollout"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/store"
@@ -68,7 +69,7 @@ func TestOverridesInPlace(t *testing.T) {
 		n := newTestNode(Settings{Store: s})
 		n.closeAfter(t)
 		n.deploy(t, ofVersion("", 2, nil))
-		first := n.running("app", "A")[0].id
+		first := n.running("app", "A")[0].ID
 		now, _, _ := n.Deployed("app", 0)
 		if errs := now.Override(map[string]json.RawMessage{"A": json.RawMessage(`{"max_ongoing_requests": 20}`)}); len(errs) > 0 {
 			t.Fatal(errs)
@@ -78,7 +79,7 @@ func TestOverridesInPlace(t *testing.T) {
 		n.wantRunning(t, "overridden", 2)
 		still := false
 		for _, r := range n.running("app", "A") {
-			still = still || r.id == first
+			still = still || r.ID == first
 		}
 		if !still {
 			t.Error("an override has replaced a replica")
@@ -102,7 +103,7 @@ func TestChangeOfRollout(t *testing.T) {
 		n := newTestNode(Settings{Store: store.NewMemory()})
 		n.closeAfter(t)
 		n.deploy(t, ofVersion("", 1, nil))
-		before := n.running("app", "A")[0].id
+		before := n.running("app", "A")[0].ID
 		loaded := make(chan struct{})
 		second := make(chan error, 1)
 		go func() { second <- n.Deploy(t.Context(), ofVersion("", 1, func() error { <-loaded; return nil })) }()
@@ -123,7 +124,7 @@ func TestChangeOfRollout(t *testing.T) {
 			t.Fatal(err)
 		}
 		n.wantRunning(t, "after the change", 1)
-		if n.running("app", "A")[0].id == before {
+		if n.running("app", "A")[0].ID == before {
 			t.Error("a replica with the code of revision 1 stands for revision 3, which has the code of 2")
 		}
 	})
@@ -168,16 +169,16 @@ func TestUndoOfChange(t *testing.T) {
 		now, _, _ := n.Deployed("app", 0)
 		now.Changes = now.Number
 		n.deploy(t, now)
-		n.mu.Lock()
-		good := n.apps["app"].current
-		n.mu.Unlock()
+		n.Mu.Lock()
+		good := n.Apps["app"].Current
+		n.Mu.Unlock()
 		n.deploy(t, ofVersion("", 1, nil))
-		bad := n.running("app", "A")[0].id
-		if err := n.undoChange("app", &change{Rollout: rollout.New(good.number, good.number+1, 0, false, time.Now()), from: good}, "too many calls fail"); err != nil {
+		bad := n.running("app", "A")[0].ID
+		if err := n.undoChange("app", &fleet.Change{Rollout: rollout.New(good.Number, good.Number+1, 0, false, time.Now()), Back: good}, "too many calls fail"); err != nil {
 			t.Fatal(err)
 		}
 		n.wantRunning(t, "after the rollback", 1)
-		if n.running("app", "A")[0].id == bad {
+		if n.running("app", "A")[0].ID == bad {
 			t.Error("the replica of the bad revision serves on")
 		}
 	})

@@ -20,6 +20,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/serving"
@@ -325,24 +326,24 @@ func (s *simulation) sicken() {
 
 // kill ends a replica as the end of its process does: the controller did not ask for it.
 func (s *simulation) kill() {
-	s.node.mu.Lock()
-	var running []*replica
-	for _, a := range s.node.apps {
-		for _, d := range a.deployments {
-			for _, r := range d.replicas {
-				if r.state == helvetype.ReplicaRunning {
+	s.node.Mu.Lock()
+	var running []*fleet.Replica
+	for _, a := range s.node.Apps {
+		for _, d := range a.Deployments {
+			for _, r := range d.Replicas {
+				if r.State == helvetype.ReplicaRunning {
 					running = append(running, r)
 				}
 			}
 		}
 	}
-	s.node.mu.Unlock()
+	s.node.Mu.Unlock()
 	if len(running) == 0 {
 		return
 	}
-	slices.SortFunc(running, func(a, b *replica) int { return strings.Compare(a.id, b.id) })
+	slices.SortFunc(running, func(a, b *fleet.Replica) int { return strings.Compare(a.ID, b.ID) })
 	r := running[s.rnd.IntN(len(running))]
-	kill(r, host.Ending{Exit: helvetype.Exit{Replica: r.id, Reason: "killed", Code: -1, At: time.Now()}, First: true, FirstOfDeployment: true})
+	kill(r, host.Ending{Exit: helvetype.Exit{Replica: r.ID, Reason: "killed", Code: -1, At: time.Now()}, First: true, FirstOfDeployment: true})
 }
 
 // newPlan makes a revision and its definition.
@@ -682,9 +683,9 @@ func (s *simulation) converge() {
 		}
 		s.expected = p
 	}
-	s.node.mu.Lock()
-	p := s.node.apps["app"].current.def.Home.(*plan)
-	s.node.mu.Unlock()
+	s.node.Mu.Lock()
+	p := s.node.Apps["app"].Current.Def.Home.(*plan)
+	s.node.Mu.Unlock()
 	if s.polite.Load() && p != s.expected || p.broken != "" {
 		s.wrong("%+v runs, expected %+v", p, s.expected)
 	}
@@ -697,16 +698,16 @@ func (s *simulation) converge() {
 			s.wrong("reconfigure %s: %v", name, err)
 		}
 		d := s.node.Deployment("app", name)
-		s.node.mu.Lock()
-		for _, r := range s.node.apps["app"].deployments[name].replicas {
-			if r.state != helvetype.ReplicaRunning {
+		s.node.Mu.Lock()
+		for _, r := range s.node.Apps["app"].Deployments[name].Replicas {
+			if r.State != helvetype.ReplicaRunning {
 				continue
 			}
 			if i := valueOf(r).(*subject); strconv.FormatInt(i.config, 10) != string(config) {
-				s.wrong("replica %s has config %d, not %s", r.id, i.config, config)
+				s.wrong("replica %s has config %d, not %s", r.ID, i.config, config)
 			}
 		}
-		s.node.mu.Unlock()
+		s.node.Mu.Unlock()
 		if s.wanted(name) == 0 {
 			continue
 		}
@@ -742,24 +743,24 @@ func (s *simulation) unwell(p *plan) string {
 			}
 		}
 	}
-	s.node.mu.Lock()
-	defer s.node.mu.Unlock()
-	for _, d := range s.node.apps["app"].deployments {
-		for _, r := range d.replicas {
-			if r.of.revision != s.node.apps["app"].current {
-				return fmt.Sprintf("replica %s is of revision %d", r.id, r.of.revision.number)
+	s.node.Mu.Lock()
+	defer s.node.Mu.Unlock()
+	for _, d := range s.node.Apps["app"].Deployments {
+		for _, r := range d.Replicas {
+			if r.Of.Revision != s.node.Apps["app"].Current {
+				return fmt.Sprintf("replica %s is of revision %d", r.ID, r.Of.Revision.Number)
 			}
 			i := valueOf(r).(*subject)
 			if i.ill() != 0 {
-				return fmt.Sprintf("replica %s serves although it is sick", r.id)
+				return fmt.Sprintf("replica %s serves although it is sick", r.ID)
 			}
 			target := "0"
-			if current := r.of.config.Current.Value; current != nil {
+			if current := r.Of.Config.Current.Value; current != nil {
 				target = string(current)
 			}
-			trial, tried := r.of.config.Trial()
+			trial, tried := r.Of.Config.Trial()
 			if has := i.holds(); has != target || tried {
-				return fmt.Sprintf("replica %s has the config %s, the target is %s (trial: %s)", r.id, has, target, trial.Value)
+				return fmt.Sprintf("replica %s has the config %s, the target is %s (trial: %s)", r.ID, has, target, trial.Value)
 			}
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/spec"
@@ -103,7 +104,7 @@ func TestTheNodeEndsStartsThatTakeTooLong(t *testing.T) {
 				begun, end := time.Now(), make(chan error, 1)
 				go func() { end <- n.Deploy(t.Context(), def) }()
 				if c.waits != "" {
-					time.Sleep(slowTime + time.Second)
+					time.Sleep(fleet.SlowTime + time.Second)
 					if s := n.Status().Applications["app"]; !strings.Contains(s.Message, "deployment D: replica D#") || !strings.Contains(s.Message, "has waited for "+c.waits+" for 11s") {
 						t.Errorf("%q", s.Message)
 					}

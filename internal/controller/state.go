@@ -7,10 +7,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/build"
+	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/host"
-	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/snapshot"
 	"github.com/helve-serve/helve/internal/states"
 	"github.com/helve-serve/helve/internal/takeover"
@@ -22,9 +21,9 @@ import (
 func (c *Controller) UseDir(dir string, grace time.Duration) error {
 	return c.workers.UseDir(dir, grace, func(dir string) (lastID uint64, workers []host.WorkerRecord) {
 		before := c.file.Open(dir)
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.before.Add(before.Applications)
+		c.Mu.Lock()
+		defer c.Mu.Unlock()
+		c.Before.Add(before.Applications)
 		c.wg.Go(func() { c.file.Run(c.ctx) })
 		return before.LastID, before.Workers
 	})
@@ -43,21 +42,21 @@ func (c *Controller) Forget() {
 // snapshot is the state of this node for a next one, with the applications that have changed since it was called last, or with all.
 func (c *Controller) snapshot(all bool) snapshot.State {
 	lastID, workers := c.workers.Snapshot()
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
 	s := snapshot.State{LastID: lastID, Workers: workers}
-	unclaimed := map[string]*snapshot.Application{} // those of the node before: this node may be killed before they are claimed
-	for _, was := range c.before.Unclaimed() {
+	unclaimed := map[string]*snapshot.Application{} // applications of the node before: this node may be killed before they are claimed
+	for _, was := range c.Before.Unclaimed() {
 		unclaimed[was.Name] = &was
 	}
-	for name, a := range c.apps {
-		if a.deleted || a.failure != nil {
+	for name, a := range c.Apps {
+		if a.Deleted || a.Failure != nil {
 			continue
 		}
 		s.Names = append(s.Names, name)
-		if was := unclaimed[name]; all || a.unsaved || was != nil {
-			a.unsaved = was != nil // it is another one once it is claimed
-			s.Applications = append(s.Applications, a.snapshotLocked(was))
+		if was := unclaimed[name]; all || a.Unsaved || was != nil {
+			a.Unsaved = was != nil // its record is another once it is claimed
+			s.Applications = append(s.Applications, a.SnapshotLocked(was))
 		}
 		delete(unclaimed, name)
 	}
@@ -67,106 +66,70 @@ func (c *Controller) snapshot(all bool) snapshot.State {
 	return s
 }
 
-// snapshotLocked is the application as it is now, with the revision that it changes from, or with the application of the node before that is not claimed yet.
-func (a *application) snapshotLocked(was *snapshot.Application) snapshot.Application {
-	now := a.current.snapshotLocked()
-	if p := a.previous; p != nil {
-		before := p.snapshotLocked()
-		now.Previous = &before
-	} else if was != nil { // the revision that comes next may claim it
-		was.Previous = &now
-		return *was
-	}
-	return now
-}
-
 // claimedRevision is a revision for [takeover.Before]: the replicas of it that the node before has left are recovered.
 type claimedRevision struct {
 	sync.Locker
-	*revision
-	recovered map[string]*replica
+	c *Controller
+	*fleet.Revision
+	recovered map[string]*fleet.Replica
 }
 
-// claimLocked takes over what the node before had of the application of a revision.
-func (c *Controller) claimLocked(r *revision) {
-	of := claimedRevision{&c.mu, r, map[string]*replica{}}
-	for name, o := range r.wrote.Configs {
+// claimLocked takes over the workers and user configs that the node before had for the application of a revision.
+func (c *Controller) claimLocked(r *fleet.Revision) {
+	of := claimedRevision{&c.Mu, c, r, map[string]*fleet.Replica{}}
+	for name, o := range r.Wrote.Configs {
 		of.configureLocked(name, o.UserConfig, o.Trial)
 	}
-	claim := takeover.Revision{App: r.app.name, Identity: r.identity, Ended: r.ctx, Replicas: of}
-	if r.def.Restored {
-		claim.Number = r.number
+	claim := takeover.Revision{App: r.App.Name, Identity: r.Identity, Ended: r.Ctx, Replicas: of}
+	if r.Def.Restored {
+		claim.Number = r.Number
 	}
-	claim.Names = slices.Collect(maps.Keys(r.app.deployments))
-	c.before.ClaimLocked(claim)
+	claim.Names = slices.Collect(maps.Keys(r.App.Deployments))
+	c.Before.ClaimLocked(claim)
 }
 
 func (r claimedRevision) HostLocked(deployment string) host.Host {
-	if d := r.app.deployments[deployment]; d != nil && d.now.revision == r.revision {
-		return d.now.host
+	if d := r.App.Deployments[deployment]; d != nil && d.Now.Revision == r.Revision {
+		return d.Now.Host
 	}
 	return nil
 }
 
 func (r claimedRevision) ConfigureLocked(deployment string, config, trial json.RawMessage) {
-	if !r.app.c.records.Durable { // the store of a durable node has them
+	if !r.c.records.Durable { // the store of a durable node has them
 		r.configureLocked(deployment, config, trial)
 	}
 }
 
 func (r claimedRevision) configureLocked(deployment string, config, trial json.RawMessage) {
-	d := r.app.deployments[deployment]
-	if d == nil || d.now.revision != r.revision {
+	d := r.App.Deployments[deployment]
+	if d == nil || d.Now.Revision != r.Revision {
 		return
 	}
 	if config != nil {
-		d.now.config.Accept(d.newConfigLocked(config))
+		d.Now.Config.Accept(d.NewConfigLocked(config))
 	}
 	if trial != nil {
-		d.now.config.Try(d.newConfigLocked(trial))
+		d.Now.Config.Try(d.NewConfigLocked(trial))
 	}
 }
 
 func (r claimedRevision) RecoverLocked(deployment, id string, rank *int) {
-	u := r.app.c.newReplicaLocked(r.app.deployments[deployment], id, time.Now())
+	u := r.c.NewReplicaLocked(r.App.Deployments[deployment], id, time.Now())
 	if rank != nil {
-		u.rank = *rank
+		u.Rank = *rank
 	}
-	if slices.Contains(r.wrote.Restarting, id) {
-		u.outdated = true
+	if slices.Contains(r.Wrote.Restarting, id) {
+		u.Outdated = true
 	}
 	r.recovered[id] = u
-	u.fireLocked(states.Recover, states.Facts{}, nil)
+	u.FireLocked(states.Recover, states.Facts{}, nil)
 }
 
 func (r claimedRevision) LaunchLocked(id string, w *host.Worker) {
-	r.app.c.launchLocked(r.recovered[id], w)
+	r.c.launchLocked(r.recovered[id], w)
 }
 
 func (r claimedRevision) ForgetLocked(id string) {
-	r.app.c.forgetLocked(r.recovered[id], states.Stopped, states.Facts{}, nil)
-}
-
-// snapshotLocked is the application as a revision has it.
-func (r *revision) snapshotLocked() snapshot.Application {
-	app := snapshot.Application{Name: r.app.name, Revision: r.number, Identity: r.identity, Graph: r.def.Graph}
-	for _, d := range r.app.deployments {
-		e := d.now
-		if e.revision != r {
-			e = d.former
-		}
-		present := e != nil && e.revision == r
-		for id, of := range d.replicas {
-			former := of.state == helvetype.ReplicaStopping || !present || of.of.version != e.version
-			app.AddReplica(id, of.rank, of.rank != planner.Unranked, former)
-		}
-		if present {
-			app.AddDeployment(d.name, d.scaleRecordLocked(), e.definition.Spec.Options.UserConfig, e.config.Current.Value)
-			if trial, ok := e.config.Trial(); ok {
-				app.AddTrial(d.name, trial.Value)
-			}
-		}
-	}
-	slices.Sort(app.Former)
-	return app
+	r.c.forgetLocked(r.recovered[id], states.Stopped, states.Facts{}, nil)
 }

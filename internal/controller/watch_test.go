@@ -14,6 +14,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/planner"
@@ -42,7 +43,7 @@ func TestCrashLoop(t *testing.T) {
 		if err := n.Deploy(t.Context(), healthyApp(spec.Options{})); err != nil {
 			t.Fatal(err)
 		}
-		running := func() *replica {
+		running := func() *fleet.Replica {
 			for {
 				synctest.Wait()
 				if running := n.running("app", "D"); len(running) > 0 {
@@ -54,7 +55,7 @@ func TestCrashLoop(t *testing.T) {
 		die := func(i int) time.Duration {
 			r := running()
 			start := time.Now()
-			kill(r, host.Ending{Exit: helvetype.Exit{Replica: r.id, Reason: fmt.Sprint("exit ", i), Code: i}, First: true, FirstOfDeployment: true})
+			kill(r, host.Ending{Exit: helvetype.Exit{Replica: r.ID, Reason: fmt.Sprint("exit ", i), Code: i}, First: true, FirstOfDeployment: true})
 			running()
 			return time.Since(start)
 		}
@@ -91,16 +92,16 @@ func TestTheLastLinesAreLoggedOnce(t *testing.T) {
 					t.Fatal(err)
 				}
 				running := n.running("app", "D")
-				n.mu.Lock()
-				n.closing = closing
-				n.mu.Unlock()
+				n.Mu.Lock()
+				n.Shut = closing
+				n.Mu.Unlock()
 				for i, r := range running {
-					kill(r, host.Ending{First: i == 0, Exit: helvetype.Exit{Replica: r.id, Reason: "exit status 3", Code: 3, Lines: []string{"last words"}}})
+					kill(r, host.Ending{First: i == 0, Exit: helvetype.Exit{Replica: r.ID, Reason: "exit status 3", Code: 3, Lines: []string{"last words"}}})
 				}
 				synctest.Wait()
-				n.mu.Lock()
-				n.closing = false // for the end of the test
-				n.mu.Unlock()
+				n.Mu.Lock()
+				n.Shut = false // for the end of the test
+				n.Mu.Unlock()
 				text := log.String()
 				if strings.Count(text, "last words") != 1 || strings.Count(text, "exit status 3") != 2 {
 					t.Error(text)

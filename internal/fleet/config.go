@@ -1,0 +1,51 @@
+package fleet
+
+import (
+	"encoding/json"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/userconfig"
+)
+
+// NewConfigLocked gives a user config its number.
+func (d *Deployment) NewConfigLocked(value json.RawMessage) userconfig.Config {
+	d.configs++
+	return userconfig.Config{Value: value, Number: d.configs}
+}
+
+// MayConfigureLocked says that one more replica may be given a user config. Replicas are given it in waves, so that never all of them are busy with it; a
+// rollout with steps, or that is paused, bounds the number too. For example, of 10 replicas two are given it at a time.
+func (d *Deployment) MayConfigureLocked(number int) bool {
+	changing, have := 0, 0
+	for _, r := range d.Replicas {
+		if r.Changing != nil {
+			changing++
+		} else if r.Of == d.Now && r.Config == number && r.State == helvetype.ReplicaRunning {
+			have++
+		}
+	}
+	if ch := d.App.Change; ch != nil && !ch.Settled() && d.Former != nil && d.Former.Version == d.Now.Version {
+		if most, ok := ch.Limits[d.Name]; ok && have+changing >= most {
+			return false
+		}
+	}
+	return changing < d.WaveLocked()
+}
+
+// WaveLocked is the number of replicas that are given a user config at a time.
+func (d *Deployment) WaveLocked() int {
+	b := d.boundsLocked()
+	return max(min(max(b.Surge, b.Unavailable), len(d.Replicas)-1), 1)
+}
+
+// RestoredLocked says whether every replica that runs has the user config of its revision.
+func (a *Application) RestoredLocked() bool {
+	for _, d := range a.Deployments {
+		for _, r := range d.Replicas {
+			if r.State == helvetype.ReplicaRunning && r.Of == d.Now && (r.Changing != nil || r.Config != d.Now.Config.Current.Number) {
+				return false
+			}
+		}
+	}
+	return true
+}

@@ -1,0 +1,139 @@
+package fleet
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/journal"
+	"github.com/helve-serve/helve/internal/states"
+)
+
+// FireLocked changes the state of a replica by an event.
+func (r *Replica) FireLocked(event states.Event, facts states.Facts, inputs map[string]string) {
+	causes := &r.Dep.Causes
+	cause := causes.ReplicaCause(event, r.State, r.Before.Event, r.LastEvent)
+	if ev, ok := r.Dep.App.fleet.Journal.Fire(r.Object(), states.State(r.State), event, facts, cause, inputs); ok {
+		r.State, r.LastEvent = helvetype.ReplicaState(ev.To), ev.ID
+		causes.ReplicaMoved(event, ev.ID)
+		r.Dep.changedLocked()
+		r.recordLocked(ev.Reason, ev.Message)
+		if r.State != helvetype.ReplicaRunning {
+			r.Health.Leave()
+		}
+	}
+}
+
+// Object names the replica in events.
+func (r *Replica) Object() helvetype.Object {
+	return helvetype.Object{Kind: helvetype.KindReplica, App: r.Dep.App.Name, Deployment: r.Dep.Name, Replica: r.ID}
+}
+
+// Object names the deployment in events.
+func (d *Deployment) Object() helvetype.Object {
+	return helvetype.Object{Kind: helvetype.KindDeployment, App: d.App.Name, Deployment: d.Name}
+}
+
+// ExitInputs are the facts of the end of a process.
+func ExitInputs(x *helvetype.Exit) map[string]string {
+	return map[string]string{"code": strconv.Itoa(x.Code), "signal": x.Signal, "out_of_memory": strconv.FormatBool(x.OutOfMemory)}
+}
+
+// NoteLocked brings the states of all deployments and applications up to date.
+func (f *Fleet) NoteLocked() {
+	for _, a := range f.SortedLocked() {
+		a.NoteAllLocked()
+	}
+}
+
+// NoteAllLocked brings the states of the application and its deployments up to date.
+func (a *Application) NoteAllLocked() { a.NoteTheseLocked(a.SortedLocked()) }
+
+// NoteTheseLocked is noteAllLocked where no other deployments than these have changed. They are sorted by name.
+func (a *Application) NoteTheseLocked(of []*Deployment) {
+	if event := a.factsLocked().Event(); event.ChangesTarget() && a.Shown.State != states.State(a.Own) {
+		a.NoteLocked(event, a.factsLocked().Facts())
+	}
+	for _, d := range of {
+		d.noteLocked()
+	}
+	facts := a.factsLocked()
+	a.NoteLocked(facts.Event(), facts.Facts())
+}
+
+func (d *Deployment) noteLocked() {
+	facts := d.factsLocked()
+	d.MoveLocked(facts.Event(), facts.Facts(), facts.Ready)
+}
+
+// MoveLocked changes the state of a deployment by an event.
+func (d *Deployment) MoveLocked(event states.Event, facts states.Facts, ready int) {
+	id := d.App.fleet.Journal.Move(&d.Shown, d.Object(), event, facts, d.Causes.Cause(event, &d.App.causes),
+		map[string]string{"ready": strconv.Itoa(ready), "wanted": strconv.Itoa(d.Wanted)})
+	if id != 0 {
+		d.Causes.Moved(event, id, &d.App.causes)
+	}
+	if a := d.App; a.Deployments[d.Name] != d {
+		return // another has its name by now
+	} else if states.Well(d.Shown.State) {
+		delete(a.unwell, d.Name)
+	} else {
+		a.unwell[d.Name] = d
+	}
+}
+
+// NoteLocked changes the state of an application by an event.
+func (a *Application) NoteLocked(event states.Event, facts states.Facts) {
+	worst := func() *journal.Deployment {
+		if d := a.Deployments[a.factsLocked().Worst()]; d != nil {
+			return &d.Causes
+		}
+		return nil
+	}
+	id := a.fleet.Journal.Move(&a.Shown, helvetype.Object{Kind: helvetype.KindApplication, App: a.Name}, event, facts, a.causes.Cause(event, worst),
+		map[string]string{"revision": fmt.Sprint(a.Current.Number)})
+	if id != 0 {
+		a.causes.Moved(event, id)
+	}
+}
+
+// factsLocked decide the state of the deployment.
+func (d *Deployment) factsLocked() states.DeploymentFacts {
+	f := states.DeploymentFacts{
+		Wanted: d.Wanted, Failures: d.Failures.Number(), GaveUp: d.GaveUp, RolledBack: d.RolledBack, Application: d.App.Own, Error: d.Message, Waits: d.slowLocked(),
+	}
+	for _, r := range d.Replicas {
+		if out := r.outLocked(); out != "" {
+			f.CountOut(out, r.ID, r.TakesLocked(), r.Of == d.Now)
+			continue
+		}
+		f.Count(r.State, r.Of == d.Now)
+		if r.Outdated && r.State == helvetype.ReplicaRunning { // it serves until another takes its place
+			f.Former++
+		}
+	}
+	if f.Followed(d.Scaling) {
+		d.Scaling = states.NotScaling
+	}
+	f.Scaling = d.Scaling
+	return f
+}
+
+// factsLocked decide the state of the application. The states of its deployments are up to date.
+func (a *Application) factsLocked() states.ApplicationFacts {
+	f := states.ApplicationFacts{Own: a.Own, Error: a.StartError, RolledBack: a.RolledBack, End: a.End}
+	for name, d := range a.unwell {
+		f.Deployments = append(f.Deployments, states.DeploymentView{
+			Name: name, State: d.Shown.State, Message: d.Shown.Message, Leaving: d.Now.Revision != a.Current,
+		})
+	}
+	return f
+}
+
+// NoteStarving records that calls wait while streams and connections hold all slots. The state of the deployment stays.
+func (d *Deployment) NoteStarving(text string) {
+	f := d.App.fleet
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	f.Journal.Note(d.Object(), string(d.Shown.State), "slots_held", text, 0)
+}

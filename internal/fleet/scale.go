@@ -1,0 +1,116 @@
+package fleet
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/planner"
+	"github.com/helve-serve/helve/internal/records"
+	"github.com/helve-serve/helve/internal/states"
+	"github.com/helve-serve/helve/internal/store"
+)
+
+// Unscalable says why a deployment cannot be scaled; nil if it can.
+func (f *Fleet) Unscalable(app, name string) error {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	a := f.Apps[app]
+	if f.Shut || a == nil || a.Deleted || a.Failure != nil || a.Own == helvetype.ApplicationDeleting {
+		return f.MissingLocked(app)
+	}
+	if d := a.Deployments[name]; d == nil || d.Dropped {
+		return fmt.Errorf("no deployment %q in application %q; it has %s", name, app, strings.Join(slices.Sorted(maps.Keys(a.Deployments)), ", "))
+	}
+	return nil
+}
+
+// NoteScaleLocked takes over a number of replicas that the store has ([records.Scales]).
+func (f *Fleet) NoteScaleLocked(app, name string, s records.Scale) {
+	if !f.Scales.Set(app, name, s) {
+		return
+	}
+	a := f.Apps[app]
+	if a == nil { // the node before had it, and it is about to be restored
+		return
+	}
+	if a.Deployments[name] == nil {
+		if a.Current.Wrote.Precedes() { // the deployment is one of the revision that the node before was changing to
+			return
+		}
+		f.Log.Warn("a number of replicas is for a deployment that is not there", "record", store.ScaleKey(app, name).String())
+		return
+	}
+	a.Unsaved = true
+	a.Deployments[name].scaleLocked(s.Record.Replicas)
+}
+
+// WrittenLocked ends the time in which a deploy writes the records of an application.
+func (f *Fleet) WrittenLocked() {
+	app, arrived := f.Scales.Free()
+	for _, name := range arrived {
+		if a := f.Apps[app]; a != nil && a.Deployments[name] != nil {
+			a.Unsaved = true
+			a.Deployments[name].scaleLocked(f.Scales.Of(app, name).Record.Replicas)
+		}
+	}
+}
+
+// scaleRecordLocked is the number of replicas of a deployment as a record.
+func (d *Deployment) scaleRecordLocked() store.Scale {
+	s := d.App.fleet.Scales.Of(d.App.Name, d.Name).Record
+	s.Replicas = d.Asked
+	return s
+}
+
+// SetCapacity sets the target capacity: the percentage of all numbers of replicas that this node runs, nil for 100. The records of the numbers stay. For example,
+// with 50 a deployment of 4 replicas runs 2, and with nil again 4.
+func (f *Fleet) SetCapacity(percent *float64) {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	f.Capacity = percent
+	for _, a := range f.Apps {
+		for _, d := range a.Deployments {
+			d.scaleLocked(d.Asked)
+		}
+	}
+}
+
+// scaleLocked changes the number of replicas of a deployment.
+func (d *Deployment) scaleLocked(n int) {
+	d.Asked = n
+	if n = planner.Capacity(n, d.App.fleet.Capacity); n == d.Wanted {
+		return
+	}
+	running := 0
+	for _, r := range d.Replicas {
+		if r.State == helvetype.ReplicaRunning {
+			running++
+		}
+	}
+	d.noteLocked() // the state that it scales from: for example, a deploy that has just ended has left it HEALTHY
+	d.Wanted, d.Scaling = n, states.ScalingDown
+	if n > running {
+		d.Scaling = states.ScalingUp
+	}
+	d.WakeLocked()
+}
+
+// NoteScale takes over a number of replicas that another writer has put into the store.
+func (f *Fleet) NoteScale(app, name string, s records.Scale) {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	f.NoteScaleLocked(app, name, s)
+}
+
+// ForgetScale is for a record that was deleted. A deployment that runs keeps its number.
+func (f *Fleet) ForgetScale(key string, modified int64) {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	f.Scales.Forget(key, modified)
+	for _, a := range f.Apps {
+		a.Unsaved = true
+	}
+}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/inprocess"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -106,7 +107,7 @@ func TestAnEarlyStartSeesMinReady(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		n := startTestNode(Settings{}, host.Settings{}, func(d *host.Deployment, cd *codec.Codec) host.Host {
-			return earlyHost{&host.InProcess{Deployment: d, Node: "local", Codec: cd}}
+			return earlyHost{&inprocess.Host{Deployment: d, Node: "local", Codec: cd}}
 		})
 		n.closeAfter(t)
 		def := appOf(map[string]int{"A": 1, "B": 4}, nil)

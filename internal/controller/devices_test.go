@@ -16,6 +16,7 @@ import (
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/inprocess"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -57,7 +58,7 @@ func newGPUNode(t *testing.T, names ...string) (*testNode, *devices.Set) {
 	t.Helper()
 	gpus := devices.New(names)
 	n := startTestNode(Settings{}, host.Settings{Devices: gpus}, func(d *host.Deployment, cd *codec.Codec) host.Host {
-		return gpuHost{mortalHost{&host.InProcess{Deployment: d, Node: "local", Codec: cd}}, d, gpus}
+		return gpuHost{mortalHost{&inprocess.Host{Deployment: d, Node: "local", Codec: cd}}, d, gpus}
 	})
 	n.closeAfter(t)
 	return n, gpus
@@ -209,7 +210,7 @@ func TestLogReadsTheStatus(t *testing.T) {
 		var n *testNode
 		var seen atomic.Int64
 		n = startTestNode(Settings{Logger: slog.New(statusLog{slog.DiscardHandler, func() { n.Status() }, &seen})}, host.Settings{}, func(d *host.Deployment, cd *codec.Codec) host.Host {
-			return notingHost{mortalHost{&host.InProcess{Deployment: d, Node: "local", Codec: cd}}}
+			return notingHost{mortalHost{&inprocess.Host{Deployment: d, Node: "local", Codec: cd}}}
 		})
 		n.closeAfter(t)
 		def := gpuApp(map[string]int{"A": 1}, "1", nil)

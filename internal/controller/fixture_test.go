@@ -14,6 +14,7 @@ import (
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/inprocess"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/snapshot"
@@ -57,7 +58,7 @@ func (n *testNode) unsaved() (name string) {
 // empty are filled in.
 func newTestNode(s Settings) *testNode {
 	return startTestNode(s, host.Settings{}, func(d *host.Deployment, cd *codec.Codec) host.Host {
-		return mortalHost{&host.InProcess{Deployment: d, Node: "local", Codec: cd}}
+		return mortalHost{&inprocess.Host{Deployment: d, Node: "local", Codec: cd}}
 	})
 }
 

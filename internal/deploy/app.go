@@ -18,6 +18,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/inprocess"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
@@ -157,7 +158,7 @@ type Settings struct {
 	Node    string // its id
 	Codec   *codec.Codec
 	Program host.Program // of the Go workers of this executable
-	// Drains, Strict and OutOfLine are for replicas in this process: see [host.InProcess].
+	// Drains, Strict and OutOfLine are for replicas in this process: see [inprocess.Host].
 	Drains    *instance.Drains
 	Strict    call.Codec
 	OutOfLine bool
@@ -199,7 +200,7 @@ func (a *App) Place(s spec.Deployment, hosts *host.App, set Settings) (*host.Dep
 		}
 		return d, Placement{Host: g, Code: code, GoKey: key}
 	}
-	return d, Placement{Host: &host.InProcess{Deployment: d, Node: set.Node, Codec: set.Codec, Drains: set.Drains, Secrets: hosts.Secrets(), Strict: set.Strict, OutOfLine: set.OutOfLine}, Code: version}
+	return d, Placement{Host: &inprocess.Host{Deployment: d, Node: set.Node, Codec: set.Codec, Drains: set.Drains, Secrets: hosts.Secrets(), Strict: set.Strict, OutOfLine: set.OutOfLine}, Code: version}
 }
 
 // goWorker is the host of a deployment in a Go worker.

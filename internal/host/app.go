@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/shm"
 )
 
@@ -164,4 +165,12 @@ func (a *App) Close(ctx context.Context) {
 	a.workers.mu.Unlock()
 	m.Close()
 	a.workers.code.Drop(a.name)
+}
+
+// Secrets are the values that the node puts in the place of placeholders; nil for an application without a node of its own, in a test.
+func (a *App) Secrets() *secret.Resolver {
+	if a == nil {
+		return nil
+	}
+	return a.workers.set.Secrets
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/guest"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/inprocess"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/session"
@@ -205,7 +206,7 @@ func eachKind(t *testing.T, f func(t *testing.T, s *subject)) {
 		})
 	}
 	run("in process", func(s *subject) (leave func()) {
-		s.Host = &host.InProcess{Deployment: deployment(s.code), Node: "local", Codec: cd}
+		s.Host = &inprocess.Host{Deployment: deployment(s.code), Node: "local", Codec: cd}
 		return func() {}
 	})
 	run("Go worker", func(s *subject) (leave func()) {

@@ -88,7 +88,12 @@ func (ws *Workers) open(nc net.Conn) {
 	ws.wg.Go(w.ping)
 	err = peer.Serve()
 	s.Close()
-	ws.reclaimSlots(w)
+	ws.mu.Lock()
+	replicas := w.replicasLocked()
+	ws.mu.Unlock()
+	for _, r := range replicas {
+		r.slots.End()
+	}
 	ws.log.Debug("worker connection ended", "worker", w.id, "error", err)
 	// A worker without its connection is of no use. If no other goroutine ends it already, it must go at once, so that its
 	// replacement does not run beside it.

@@ -45,8 +45,8 @@ func (h *GoWorker) StartsEarly() bool { return false }
 
 // Method describes a method by the class of the deployment, or by the description of its application.
 func (h *GoWorker) Method(name string) Method {
-	if c := h.Deployment.Class; c != nil {
-		return (&InProcess{Deployment: h.Deployment}).Method(name)
+	if h.Deployment.Class != nil {
+		return h.Deployment.MethodOfClass(name)
 	}
 	for _, m := range h.Deployment.Spec.Methods {
 		if m.Name == name {
@@ -57,10 +57,18 @@ func (h *GoWorker) Method(name string) Method {
 }
 
 // Methods are the methods of the description.
-func (h *GoWorker) Methods() []protocol.Method { return described(h.Deployment) }
+func (h *GoWorker) Methods() []protocol.Method { return Described(h.Deployment) }
 
-// described are the methods of a deployment in Go, by the description of its application.
-func described(d *Deployment) (all []protocol.Method) {
+// MethodOfClass describes a method by the class of the deployment, which this process has.
+func (d *Deployment) MethodOfClass(name string) Method {
+	if m, failure := d.Class.Lookup(name); failure == nil {
+		return Method{In: m.InKind()}
+	}
+	return Method{In: "json"}
+}
+
+// Described are the methods of a deployment in Go, by the description of its application.
+func Described(d *Deployment) (all []protocol.Method) {
 	for _, m := range d.Spec.Methods {
 		all = append(all, protocol.Method{Name: m.Name, Shape: m.Shape, HTTP: m.InKind})
 	}
@@ -122,7 +130,7 @@ func (h *GoWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.lendSlots()
+	r.slots.Begin(w.id, r.lent)
 	var code *protocol.Code
 	if class := h.Deployment.Spec.Class; class != "" {
 		code = &protocol.Code{Import: class, Args: h.Args}

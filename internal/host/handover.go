@@ -89,11 +89,11 @@ func (w *Worker) handOver(ctx context.Context, told func()) {
 	for _, r := range replicas {
 		r.inService.Store(false) // a worker that does not answer is the next node's concern
 		n := r.Slots().Retire(func() { f.add(r.ID(), 1) })
-		resumed := r.slots.forgetResumed(r)
+		resumed := r.slots.ForgetResumed()
 		f.add(r.ID(), -resumed)
 		taken[r.ID()] = n - resumed
 		left += n - resumed
-		r.slots.recall(r, true)
+		r.slots.Lend(false)
 	}
 	_, err := protocol.Ask(ctx, w.peer, protocol.Handover{Slots: taken})
 	told()

@@ -11,7 +11,7 @@
 // by process id and start time, and expects it ([Workers.TakeOver]); replicas that the worker still has serve again, the three calls are
 // counted at their gates until they have ended, and nothing is started in the place of a replica before its old process is seen gone.
 //
-// Calls between replicas of one Go worker run there without a frame, under slots that the node lends to the worker (slots.go).
+// Calls between replicas of one Go worker run there without a frame, under slots that the node lends to the worker (package lending).
 package host
 
 import (

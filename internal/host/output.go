@@ -7,8 +7,6 @@ import (
 	"github.com/helve-serve/helve/internal/worker"
 )
 
-import ()
-
 // newOutput opens the worker's output. deployment and replica are "" for a Go worker, whose lines may be any replica's.
 func (ws *Workers) newOutput(w *Worker, name, deployment, replica string) *output.Output {
 	return ws.output.Open(output.Source{

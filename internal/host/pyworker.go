@@ -136,7 +136,7 @@ func (h *PythonWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 	}
 	env, err := h.prepare(ctx, l, place)
 	if err != nil {
-		return nil, fmt.Errorf("deployment %s: %w", d.Name, hidden(ws.set.Secrets, err))
+		return nil, fmt.Errorf("deployment %s: %w", d.Name, ws.set.Secrets.Hide(err))
 	}
 	gpus, err := h.take(ctx, l)
 	if err != nil {

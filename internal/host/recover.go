@@ -462,9 +462,9 @@ func (w *Worker) resumeReplica(ctx context.Context, d *Deployment, l Launch, met
 		r.methods = all
 		methods(all)
 	} else {
-		r.lendSlots()
+		r.slots.Begin(w.id, r.lent)
 	}
-	r.slots.takeOver(r, had.Executing)
+	r.slots.TakeOver(had.Executing)
 	l.Configured(had.Config)
 	r.SetModels(had.Models)
 	l.Models(r, had.Models)

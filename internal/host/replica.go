@@ -12,6 +12,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/lending"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
@@ -27,7 +28,7 @@ type workerReplica struct {
 	dep    *Deployment
 	launch Launch
 	wire   transport.Wire
-	slots  lentSlots // of a Go worker
+	slots  lending.Slots // of a Go worker
 
 	options                               atomic.Pointer[spec.Effective] // of the revision that the replica belongs to; dep has the options of its start
 	methods                               []protocol.Method              // of a Python class; set before the replica serves
@@ -47,6 +48,7 @@ func (w *Worker) newReplica(d *Deployment, l Launch, python bool) (*workerReplic
 	}
 	r.Init(l.Life, l.ID, ws.set.Node, d.Options.MaxOngoingRequests)
 	r.options.Store(&d.Options)
+	r.slots.Init(&r.Base, w.peer, func() bool { return r.options.Load().RequestRouter.Policy == spec.PowerOfTwo })
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	if ws.all[w.id] != w {
@@ -71,7 +73,7 @@ func (w *Worker) newReplica(d *Deployment, l Launch, python bool) (*workerReplic
 // adopt gives the replica the options of another revision. The worker has no part in them: the node counts slots and watches times.
 func (r *workerReplica) adopt(d *Deployment) {
 	r.options.Store(&d.Options)
-	r.slots.fit(r)
+	r.slots.Fit()
 }
 
 // forget takes the replica out of its worker, and ends its time: the context of a start that failed would stay until the node closes.
@@ -81,6 +83,9 @@ func (r *workerReplica) forget() {
 	defer r.worker.workers.mu.Unlock()
 	delete(r.worker.replicas, r.ID())
 }
+
+// Lend allows or ends the lending of slots to the worker.
+func (r *workerReplica) Lend(on bool) { r.slots.Lend(on) }
 
 func (r *workerReplica) Instance() *instance.Instance   { return nil }
 func (r *workerReplica) Transport() transport.Transport { return &r.wire }
@@ -117,7 +122,7 @@ func (r *workerReplica) Stop(ctx context.Context) error {
 }
 
 func (r *workerReplica) Reconfigure(ctx context.Context, config json.RawMessage) error {
-	config, err := userConfig(r.worker.workers.set.Secrets, config)
+	config, err := r.worker.workers.set.Secrets.UserConfig(config)
 	if err != nil {
 		return err
 	}
@@ -164,7 +169,7 @@ func (r *workerReplica) RoutingStats(ctx context.Context) (json.RawMessage, erro
 }
 
 func (r *workerReplica) restore(err error) error {
-	return hidden(r.worker.workers.set.Secrets, r.dep.restore(r.worker.workers.set.Codec, err))
+	return r.worker.workers.set.Secrets.Hide(r.dep.restore(r.worker.workers.set.Codec, err))
 }
 
 // Counts are the calls that the node has sent, and the calls under lent slots, which the worker counts in its page: for example, of three
@@ -217,7 +222,7 @@ func (r *workerReplica) Ending() Ending {
 func (r *workerReplica) construct(ctx context.Context, code *protocol.Code) (protocol.Started, error) {
 	w, o := r.worker, r.dep.Options
 	ws := w.workers
-	config, err := userConfig(ws.set.Secrets, r.launch.Config())
+	config, err := ws.set.Secrets.UserConfig(r.launch.Config())
 	if err != nil {
 		return protocol.Started{}, fmt.Errorf("deployment %s: %w", r.dep.Name, err)
 	}

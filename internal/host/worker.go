@@ -389,7 +389,7 @@ func (w *Worker) SetModels(replica string, ids []string) {
 // ReturnSlots takes back slots that were lent to a replica of the worker.
 func (w *Worker) ReturnSlots(replica string, n int) {
 	if r := w.replica(replica); r != nil {
-		r.slots.returned(r, n)
+		r.slots.Returned(n)
 	}
 }
 

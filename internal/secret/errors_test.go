@@ -1,4 +1,4 @@
-package host
+package secret_test
 
 import (
 	"encoding/json"
@@ -15,14 +15,14 @@ import (
 func TestErrorsAreHidden(t *testing.T) {
 	t.Parallel()
 	secrets := &secret.Resolver{Source: secret.Source{Env: func(string) (string, bool) { return "hunter2", true }}}
-	config, err := userConfig(secrets, json.RawMessage(`{"password":"${!env:PW}"}`))
+	config, err := secrets.UserConfig(json.RawMessage(`{"password":"${!env:PW}"}`))
 	if err != nil || string(config) != `{"password":"hunter2"}` {
 		t.Fatalf("%s, %v", config, err)
 	}
 	e := call.NewError(helvetype.ReasonUser, "cannot log in with hunter2")
 	e.Traceback, e.Pickle = "raise hunter2", []byte("hunter2")
 	for _, err := range []error{e, errors.New("no hunter2")} {
-		got := hidden(secrets, err)
+		got := secrets.Hide(err)
 		if strings.Contains(got.Error(), "hunter2") || !strings.Contains(got.Error(), "***") {
 			t.Errorf("%v", got)
 		}
@@ -31,11 +31,11 @@ func TestErrorsAreHidden(t *testing.T) {
 		}
 	}
 	other := errors.New("another error")
-	if hidden(secrets, other) != other || hidden(nil, e) != e {
+	if secrets.Hide(other) != other || (*secret.Resolver)(nil).Hide(e) != e {
 		t.Error("an error without a value has changed")
 	}
 	secrets.Env = func(string) (string, bool) { return "", false }
-	if _, err := userConfig(secrets, json.RawMessage(`["${!env:PW}"]`)); err == nil || !strings.Contains(err.Error(), "user_config: ${env:PW}: the node has no environment variable PW") {
+	if _, err := secrets.UserConfig(json.RawMessage(`["${!env:PW}"]`)); err == nil || !strings.Contains(err.Error(), "user_config: ${env:PW}: the node has no environment variable PW") {
 		t.Error(err)
 	}
 }

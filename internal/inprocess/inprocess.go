@@ -1,4 +1,6 @@
-package host
+// Package inprocess has the replicas of Go deployments that live in the process of the node. Their methods run on goroutines of the node, and a panic in a goroutine that user
+// code has started ends the node; all other kinds of replicas have processes of their own ([host.GoWorker], [host.PythonWorker]).
+package inprocess
 
 import (
 	"context"
@@ -6,6 +8,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
+	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/secret"
@@ -14,9 +17,9 @@ import (
 	"github.com/helve-serve/helve/internal/transport"
 )
 
-// InProcess has replicas of Go deployments in this process.
-type InProcess struct {
-	Deployment *Deployment
+// Host has replicas of Go deployments in this process.
+type Host struct {
+	Deployment *host.Deployment
 	Node       string // id of the node
 	Codec      *codec.Codec
 	Drains     *instance.Drains // of the replicas in this process; nil for none
@@ -27,42 +30,42 @@ type InProcess struct {
 	OutOfLine bool
 }
 
-var _ Host = (*InProcess)(nil)
+var _ host.Host = (*Host)(nil)
 
 // InProcess is true.
-func (h *InProcess) InProcess() bool { return true }
+func (h *Host) InProcess() bool { return true }
 
 // StartsEarly is false: a constructor may call the deployments that its own uses.
-func (h *InProcess) StartsEarly() bool { return false }
+func (h *Host) StartsEarly() bool { return false }
 
 // Method describes a method by the class of the deployment.
-func (h *InProcess) Method(name string) Method {
+func (h *Host) Method(name string) host.Method {
 	if m, failure := h.Deployment.Class.Lookup(name); failure == nil {
-		return Method{In: m.InKind()}
+		return host.Method{In: m.InKind()}
 	}
-	return Method{In: "json"}
+	return host.Method{In: "json"}
 }
 
 // Methods are the methods of the description.
-func (h *InProcess) Methods() []protocol.Method { return described(h.Deployment) }
+func (h *Host) Methods() []protocol.Method { return host.Described(h.Deployment) }
 
 // Adopt does nothing: a replica in this process has no options of its own.
-func (h *InProcess) Adopt(Replica) {}
+func (h *Host) Adopt(host.Replica) {}
 
 // Start runs the constructor.
-func (h *InProcess) Start(ctx context.Context, l Launch) (Replica, error) {
+func (h *Host) Start(ctx context.Context, l host.Launch) (host.Replica, error) {
 	d := h.Deployment
-	config, err := userConfig(h.Secrets, l.Config())
+	config, err := h.Secrets.UserConfig(l.Config())
 	if err != nil {
 		return nil, err
 	}
-	done := l.Waits(WaitsForConstructor)
+	done := l.Waits(host.WaitsForConstructor)
 	h.Drains.Add(l.ID)
 	i, err := instance.Start(ctx, d.Class, l.ID, config, d.Options.ConstructTimeout)
 	done()
 	if err != nil {
 		h.Drains.Forget(l.ID)
-		return nil, hidden(h.Secrets, err)
+		return nil, h.Secrets.Hide(err)
 	}
 	local := &transport.Local{Replica: i, Codec: h.Codec}
 	r := &localReplica{instance: i, codec: h.Codec, transport: local, drains: h.Drains, secrets: h.Secrets}
@@ -99,11 +102,11 @@ func (r *localReplica) Instance() *instance.Instance   { return r.callable }
 func (r *localReplica) Transport() transport.Transport { return r.transport }
 func (r *localReplica) HasHealthCheck() bool           { return r.instance.CanTell() }
 func (r *localReplica) CheckHealth(ctx context.Context) error {
-	return hidden(r.secrets, r.instance.CheckHealth(ctx))
+	return r.secrets.Hide(r.instance.CheckHealth(ctx))
 }
 func (r *localReplica) HasReadyCheck() bool { return r.instance.TellsReadiness() }
 func (r *localReplica) CheckReady(ctx context.Context) error {
-	return hidden(r.secrets, r.instance.CheckReady(ctx))
+	return r.secrets.Hide(r.instance.CheckReady(ctx))
 }
 func (r *localReplica) Sign(context.Context) error { return nil }
 func (r *localReplica) HasRoutingStats() bool      { return r.instance.Reports() }
@@ -111,9 +114,9 @@ func (r *localReplica) Counts() telemetry.Counts   { return r.instance.Counts() 
 func (r *localReplica) Lend(bool)                  {}
 func (r *localReplica) Drain()                     { r.drains.Begin(r.ID()) }
 func (r *localReplica) Serve(bool)                 {}
-func (r *localReplica) Process() Process           { return Process{} }
+func (r *localReplica) Process() host.Process      { return host.Process{} }
 func (r *localReplica) Ended() <-chan struct{}     { return nil }
-func (r *localReplica) Ending() Ending             { return Ending{} }
+func (r *localReplica) Ending() host.Ending        { return host.Ending{} }
 
 func (r *localReplica) Stop(ctx context.Context) error {
 	defer r.drains.Forget(r.ID())
@@ -121,15 +124,15 @@ func (r *localReplica) Stop(ctx context.Context) error {
 }
 
 func (r *localReplica) Reconfigure(ctx context.Context, config json.RawMessage) error {
-	config, err := userConfig(r.secrets, config)
+	config, err := r.secrets.UserConfig(config)
 	if err != nil {
 		return err
 	}
-	return hidden(r.secrets, r.instance.Reconfigure(ctx, config))
+	return r.secrets.Hide(r.instance.Reconfigure(ctx, config))
 }
 
 // SetRank does nothing.
-func (r *localReplica) SetRank(context.Context, Rank) error { return nil }
+func (r *localReplica) SetRank(context.Context, host.Rank) error { return nil }
 
 func (r *localReplica) RoutingStats(ctx context.Context) (json.RawMessage, error) {
 	return r.instance.RoutingStats(ctx, r.codec)

@@ -135,7 +135,8 @@ type DeploymentPlan struct {
 type ValueChange struct {
 	// Path is the path of the option, for example "ray_actor_options.num_gpus".
 	Path string `json:"path"`
-	// Update is what the change needs: "nothing", "in place", "new replicas" or "new application".
+	// Update is what the change needs: "nothing", "in place", "new replicas" or "new application"; for a setting of the node "in place", or "start of the node" if it
+	// holds when an operator starts the node with other flags.
 	Update string `json:"update"`
 	// Before is the value before, as JSON; null for no value. A secret is "***".
 	Before json.RawMessage `json:"before"`

@@ -132,20 +132,31 @@ func (a *Server) permitted(c *ask) error {
 	case has >= needs && (c.by.Name != anonymous || !c.route.private):
 		return nil
 	case c.by.Name == anonymous:
-		return &helvetype.OperationError{
+		err := &helvetype.OperationError{
 			Code: helvetype.CodeUnauthenticated, Message: fmt.Sprintf("%s %s needs a token with the role %s", c.route.method, c.r.URL.Path, c.route.role),
 			Next: "send the header Authorization: Bearer TOKEN; the first token is in the file " + token.First + " of the node's directory (helve token list shows all)",
 		}
+		a.refused(c.r, c.by, c.route.operation, err.Message)
+		return err
 	}
 	err := &helvetype.OperationError{
 		Code:    helvetype.CodePermissionDenied,
 		Message: fmt.Sprintf("the token %q has the role %q, and %s %s needs %s", c.by.Name, c.by.Role, c.route.method, c.r.URL.Path, c.route.role),
 		Next:    "take a token with that role: helve token add NAME --role " + string(c.route.role),
 	}
-	if c.route.changes {
-		a.note(c, c.r.URL.Path, "", err)
-	}
+	a.refused(c.r, c.by, c.route.operation, err.Message)
 	return err
+}
+
+// refused adds a request that its author may not make to the audit log. The operation is "request" where the author was refused before the route was known.
+func (a *Server) refused(r *http.Request, by helvetype.Author, operation, why string) {
+	e := helvetype.AuditEntry{At: time.Now().UTC(), Author: by, Operation: operation, Object: r.URL.Path, Error: why}
+	if operation == "request" {
+		e.Detail = r.Method
+	}
+	if a.set.Audit.Refused(e) {
+		a.set.Logger.WarnContext(r.Context(), "a request was refused", "operation", operation, "path", r.URL.Path, "by", by.Name, "address", by.Address, "error", why)
+	}
 }
 
 // checkQuery gives the parameters, each of which the route has.

@@ -79,7 +79,7 @@ func (a *Server) local(h http.Handler) http.Handler {
 			host = name
 		}
 		if !loopback(strings.Trim(host, "[]")) {
-			fail(w, http.StatusForbidden, "the host %q is not on the loopback interface", r.Host)
+			a.forbidden(w, r, "the host %q is not on the loopback interface", r.Host)
 			return
 		}
 		h.ServeHTTP(w, r)
@@ -94,24 +94,25 @@ func (a *Server) authenticated(h http.Handler, without helvetype.Role) http.Hand
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if origin := r.Header.Get("Origin"); origin != "" {
 			if u, err := url.Parse(origin); err != nil || u.Host != r.Host {
-				fail(w, http.StatusForbidden, "web pages of %q may not use this", origin)
+				a.forbidden(w, r, "web pages of %q may not use this", origin)
 				return
 			}
 		}
 		if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "none" && site != "same-origin" {
-			fail(w, http.StatusForbidden, "web pages of another site may not use this")
+			a.forbidden(w, r, "web pages of another site may not use this")
 			return
 		}
-		by := helvetype.Author{Name: anonymous, Role: without, Via: "rest", Address: clientAddress(r.RemoteAddr)}
+		by := stranger(r)
+		by.Role = without
 		if given := r.Header.Values("Authorization"); len(given) > 0 {
 			scheme, text, _ := strings.Cut(given[0], " ")
 			if len(given) > 1 || !strings.EqualFold(scheme, "Bearer") || a.set.Tokens == nil {
-				a.unauthorized(w, "the header Authorization must be \"Bearer TOKEN\"")
+				a.unauthorized(w, r, "the header Authorization must be \"Bearer TOKEN\"")
 				return
 			}
 			info, ok := a.set.Tokens.Check(strings.TrimSpace(text))
 			if !ok {
-				a.unauthorized(w, "the node does not know this token")
+				a.unauthorized(w, r, "the node does not know this token")
 				return
 			}
 			by.Name, by.Role = info.Name, info.Role
@@ -120,7 +121,20 @@ func (a *Server) authenticated(h http.Handler, without helvetype.Role) http.Hand
 	})
 }
 
-func (a *Server) unauthorized(w http.ResponseWriter, message string) {
+// stranger is the author of a request over TCP without a token that the node knows.
+func stranger(r *http.Request) helvetype.Author {
+	return helvetype.Author{Name: anonymous, Via: "rest", Address: clientAddress(r.RemoteAddr)}
+}
+
+// forbidden answers a request that comes, or may come, from a web page of another site.
+func (a *Server) forbidden(w http.ResponseWriter, r *http.Request, format string, args ...any) {
+	a.refused(r, stranger(r), "request", fmt.Sprintf(format, args...))
+	fail(w, http.StatusForbidden, format, args...)
+}
+
+// unauthorized answers a request with a token that is none of the node.
+func (a *Server) unauthorized(w http.ResponseWriter, r *http.Request, message string) {
+	a.refused(r, stranger(r), "request", message)
 	w.Header().Set("WWW-Authenticate", `Bearer realm="helve"`)
 	answer(w, http.StatusUnauthorized, &helvetype.OperationError{
 		Code: helvetype.CodeUnauthenticated, Message: message, Next: "helve token list shows the tokens of the node",

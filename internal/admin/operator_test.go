@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/audit"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/token"
@@ -320,6 +321,57 @@ func TestAuthorization(t *testing.T) {
 	}
 }
 
+// TestRefusalsAreInTheAuditLog: a request without a token, with a wrong one, with a role that is too low, or of a web page has an entry with its address, and the token is in none.
+func TestRefusalsAreInTheAuditLog(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		role               helvetype.Role
+		request, header    string
+		operation, by, err string
+	}{
+		"no token":       {"", "DELETE /api/v1/applications/app", "", "delete", "-", "needs a token with the role deploy"},
+		"no token, logs": {"", "GET /api/v1/logs?app=x", "", "logs", "-", "needs a token with the role read"},
+		"a wrong token":  {"", "GET /api/v1/status", "Authorization: Bearer helve_guess", "request", "-", "does not know this token"},
+		"a password":     {"", "GET /api/v1/status", "Authorization: Basic helve_guess", "request", "-", "must be"},
+		"a low role":     {helvetype.RoleRead, "POST /api/v1/applications/app/restart", "", "restart", "t-read", "needs operate"},
+		"a plan":         {helvetype.RoleOperate, "POST /api/v1/plan", "", "plan", "t-operate", "needs deploy"},
+		"a web page":     {helvetype.RoleDeploy, "GET /api/v1/status", "Origin: http://evil.example", "request", "-", "may not use this"},
+		"another site":   {helvetype.RoleDeploy, "GET /api/v1/status", "Sec-Fetch-Site: cross-site", "request", "-", "may not use this"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := operate(t)
+			var headers []string
+			if c.header != "" {
+				headers = []string{c.header}
+			}
+			if w := o.ask(t, c.role, c.request, "", headers...); w.Code != 401 && w.Code != 403 {
+				t.Fatalf("%d %s", w.Code, w.Body)
+			}
+			all := o.set.Audit.Entries(10)
+			if len(all) != 1 {
+				t.Fatalf("%+v", all)
+			}
+			e := all[0]
+			_, path, _ := strings.Cut(c.request, " ")
+			path, _, _ = strings.Cut(path, "?")
+			if e.Operation != c.operation || e.Author.Name != c.by || e.Author.Address != "127.0.0.1" || e.Object != path || !strings.Contains(e.Error, c.err) {
+				t.Errorf("%+v", e)
+			}
+			if b, err := json.Marshal(e); err != nil || strings.Contains(string(b), "guess") {
+				t.Errorf("%s, %v", b, err)
+			}
+		})
+	}
+	o := operate(t)
+	for range 100 {
+		o.ask(t, "", "DELETE /api/v1/applications/app", "")
+	}
+	if n := len(o.set.Audit.Entries(1000)); n < audit.RefusedMax || n > 2*audit.RefusedMax { // a minute may end between
+		t.Errorf("%d entries", n)
+	}
+}
+
 // TestIfMatch: a change that was made for another generation is refused, and changes nothing.
 func TestIfMatch(t *testing.T) {
 	t.Parallel()
@@ -540,7 +592,7 @@ func TestTokens(t *testing.T) {
 		t.Errorf("with the removed token: %d", w.Code)
 	}
 	var list AuditList
-	if err := json.Unmarshal(o.ask(t, helvetype.RoleRead, read, "").Body.Bytes(), &list); err != nil || len(list.Entries) != 6 || list.Entries[0].Operation != "add_token" || list.Entries[0].Object != "token ci" {
+	if err := json.Unmarshal(o.ask(t, helvetype.RoleRead, read, "").Body.Bytes(), &list); err != nil || len(list.Entries) != 7 || list.Entries[0].Operation != "add_token" || list.Entries[0].Object != "token ci" || list.Entries[6].Operation != "request" {
 		t.Errorf("%+v, %v", list.Entries, err)
 	}
 	if b, _ := json.Marshal(list); bytes.Contains(b, []byte(made.Token)) {

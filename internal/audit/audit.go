@@ -10,12 +10,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/helve-serve/helve/helvetype"
 )
@@ -30,6 +33,9 @@ const (
 	textMax   = 2 << 10 // bytes of a text of an entry
 	lineMax   = 64 << 10
 	tailBytes = 1 << 20 // of the files that are read at the start
+
+	// RefusedMax is the number of refusals of one author that are kept in a minute.
+	RefusedMax = 20
 )
 
 // Log is the audit log of a node. Its methods may be called from any goroutine.
@@ -42,6 +48,10 @@ type Log struct {
 	file    *os.File               // nil without
 	size    int64
 	failed  bool // the last write has failed, and the log says so
+
+	minute  time.Time      // of the refusals below
+	refused map[string]int // in that minute, by the name of the author
+	unkept  int            // refusals without an entry, since the last one that has an entry
 }
 
 // Open goes on with the audit log of a directory; "" keeps entries in memory alone. A directory that cannot be written to does not stop the node: log
@@ -124,6 +134,28 @@ func (l *Log) Add(e helvetype.AuditEntry) {
 		err = l.turnLocked()
 	}
 	l.noteLocked(err)
+}
+
+// Refused keeps the entry of a request that its author may not make, and says whether it has: only the first [RefusedMax] of an author in a minute are kept, so that
+// a client that tries tokens does not push the changes of others out. The next entry of a refusal says how many there were between. For example, of a
+// thousand requests with wrong tokens in one second twenty have entries, and the first one of the next minute says that 980 have none.
+func (l *Log) Refused(e helvetype.AuditEntry) (kept bool) {
+	l.mu.Lock()
+	if minute := e.At.Truncate(time.Minute); !minute.Equal(l.minute) {
+		l.minute, l.refused = minute, map[string]int{}
+	}
+	l.refused[e.Author.Name]++
+	if kept = l.refused[e.Author.Name] <= RefusedMax; !kept {
+		l.unkept++
+		l.mu.Unlock()
+		return false
+	}
+	if l.unkept > 0 {
+		e.Detail, l.unkept = strings.TrimPrefix(fmt.Sprintf("%s; %d refusals before this one have no entry", e.Detail, l.unkept), "; "), 0
+	}
+	l.mu.Unlock()
+	l.Add(e)
+	return true
 }
 
 // turnLocked begins a new file.

@@ -69,6 +69,32 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
+// TestRefusalsAreBounded: a client that is refused again and again has some entries a minute, others have theirs, and the next entry counts the rest.
+func TestRefusalsAreBounded(t *testing.T) {
+	t.Parallel()
+	l := open(t, "")
+	refuse := func(second int, name string) bool {
+		e := entry(60_000 + second)
+		e.Author.Name, e.Detail = name, ""
+		return l.Refused(e)
+	}
+	kept := 0
+	for n := range 1000 {
+		if refuse(n%60, "-") {
+			kept++
+		}
+	}
+	if kept != RefusedMax || len(l.Entries(Kept)) != RefusedMax || l.Entries(1)[0].Detail != "" {
+		t.Errorf("%d kept, %+v", kept, l.Entries(1))
+	}
+	if !refuse(59, "ci") || l.Entries(1)[0].Detail != fmt.Sprintf("%d refusals before this one have no entry", 1000-RefusedMax) {
+		t.Errorf("%+v", l.Entries(1))
+	}
+	if !refuse(60, "-") || l.Entries(1)[0].Detail != "" {
+		t.Errorf("the next minute: %+v", l.Entries(1))
+	}
+}
+
 // TestFilesAreBounded: two files of bounded size stay, also when authors write long texts.
 func TestFilesAreBounded(t *testing.T) {
 	t.Parallel()

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -259,6 +260,15 @@ func TestInFetches(t *testing.T) {
 	}
 }
 
+// halfScaled says that an error is about the bounds of an autoscaler of which the layer has not both: the code may have the other one, so a file with it is taken.
+func halfScaled(layer json.RawMessage, err error) bool {
+	var of struct {
+		Scaling map[string]any `json:"autoscaling_config"`
+	}
+	m, ok := errors.AsType[*spec.Mistake](err)
+	return ok && slices.Equal(m.Paths(), []string{"autoscaling_config"}) && json.Unmarshal(layer, &of) == nil && (of.Scaling["min_replicas"] == nil || of.Scaling["max_replicas"] == nil)
+}
+
 func FuzzRead(f *testing.F) {
 	for _, dir := range []string{"ray", "mistakes", "refused"} {
 		files, err := filepath.Glob("testdata/" + dir + "/*.yaml")
@@ -287,8 +297,10 @@ func FuzzRead(f *testing.F) {
 				t.Errorf("%q", app.Submitted)
 			}
 			for d, layer := range app.Deployments {
-				if o, err := (spec.Options{}).Merge(layer, spec.FromFile); err != nil || len(o.Validate()) > 0 {
-					t.Errorf("deployment %s: %v %v", d, err, o.Validate())
+				o, err := (spec.Options{}).Merge(layer, spec.FromFile)
+				mistakes := slices.DeleteFunc(o.Validate(), func(err error) bool { return halfScaled(layer, err) })
+				if err != nil || len(mistakes) > 0 {
+					t.Errorf("deployment %s: %v %v", d, err, mistakes)
 				}
 			}
 		}

@@ -43,8 +43,9 @@ type Operated interface {
 	Readiness() map[string]bool
 	// UseSettings makes settings those of the node; starts says that it has no listener yet. The warnings are about options that it does not take now.
 	UseSettings(s NodeSettings, starts bool) (warnings []string, err error)
-	// CheckSettings says what UseSettings would, and changes nothing.
-	CheckSettings(s NodeSettings) (warnings []string, err error)
+	// CheckSettings says what UseSettings would, and changes nothing. Of the paths in later, such as "http_options.port", the values hold from a start of the node on
+	// that its operator makes with other flags.
+	CheckSettings(s NodeSettings) (later, warnings []string, err error)
 	// BeginDelete takes an application out of the target; [deploy.ErrChanged] if source is not "" and not the source of the application. The function that it gives
 	// drains the application and stops its replicas.
 	BeginDelete(ctx context.Context, app, source string) (end func(context.Context) error, err error)

@@ -197,7 +197,7 @@ func (ap *apply) planSettings(ctx context.Context) (changes []helvetype.ValueCha
 		return nil, err
 	}
 	next := ap.nextSettings(before)
-	warnings, err := ap.o.set.Node.CheckSettings(next)
+	later, warnings, err := ap.o.set.Node.CheckSettings(next)
 	if err != nil {
 		return nil, ap.placeSetting(err)
 	}
@@ -214,7 +214,11 @@ func (ap *apply) planSettings(ctx context.Context) (changes []helvetype.ValueCha
 	maps.Copy(paths, will)
 	for _, path := range slices.Sorted(maps.Keys(paths)) {
 		if !bytes.Equal(was[path], will[path]) {
-			changes = append(changes, helvetype.ValueChange{Path: path, Update: "in place", Before: secret.RedactAt(path, was[path]), After: secret.RedactAt(path, will[path])})
+			update := "in place"
+			if slices.Contains(later, path) {
+				update = "start of the node"
+			}
+			changes = append(changes, helvetype.ValueChange{Path: path, Update: update, Before: secret.RedactAt(path, was[path]), After: secret.RedactAt(path, will[path])})
 		}
 	}
 	return changes, nil

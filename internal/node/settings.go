@@ -26,9 +26,28 @@ type httpSettings struct {
 }
 
 // CheckSettings says what UseSettings would, and changes nothing.
-func (n *Node) CheckSettings(s control.NodeSettings) (warnings []string, err error) {
+func (n *Node) CheckSettings(s control.NodeSettings) (later, warnings []string, err error) {
 	_, warnings, err = n.httpSettings(s.HTTP)
-	return warnings, err
+	if err == nil && s.HTTP != nil {
+		later = n.laterSettings(*s.HTTP)
+	}
+	return later, warnings, err
+}
+
+// laterSettings are the paths of the options of the ingress that a node takes when it starts only: the address if it is another one, and the certificate without TLS.
+func (n *Node) laterSettings(h config.HTTP) (paths []string) {
+	if len(n.elsewhere(h.Host, nil)) > 0 {
+		paths = append(paths, "http_options.host")
+	}
+	if len(n.elsewhere(nil, h.Port)) > 0 {
+		paths = append(paths, "http_options.port")
+	}
+	if n.secure == nil {
+		for _, name := range []string{"ssl_certfile", "ssl_keyfile", "ssl_keyfile_password", "ssl_ca_certs"} {
+			paths = append(paths, "http_options."+name)
+		}
+	}
+	return paths
 }
 
 // UseSettings makes settings those of the node. Fields that they do not have are as the node was started: settings that were put back leave nothing. A node that

@@ -180,9 +180,9 @@ func TestSettingsOfARefusedFile(t *testing.T) {
 	}
 	var paths []string
 	for _, c := range plan.Settings {
-		paths = append(paths, c.Path+" "+string(c.Before)+" "+string(c.After))
+		paths = append(paths, c.Path+" "+string(c.Before)+" "+string(c.After)+": "+c.Update)
 	}
-	same(t, paths, []string{"http_options.port  1", `http_options.root_path "/v1" "/v2"`, `http_options.ssl_certfile  "a"`, `http_options.ssl_keyfile  "b"`})
+	same(t, paths, []string{"http_options.port  1: start of the node", `http_options.root_path "/v1" "/v2": in place`, `http_options.ssl_certfile  "a": start of the node`, `http_options.ssl_keyfile  "b": start of the node`})
 	for _, want := range []string{"the node listens on " + p.url + " and goes on there: helve stop, and then helve start --http 127.0.0.1:1,", "helve start --tls-certificate FILE --tls-key FILE"} {
 		if warnings := strings.Join(plan.Warnings, "\n"); !strings.Contains(warnings, want) {
 			t.Errorf("the warnings are %q, without %q", warnings, want)

@@ -96,7 +96,6 @@ func (r *reader) variables(f field, at string, note func(string, place)) json.Ra
 		return json.RawMessage("null")
 	}
 	for _, in := range v.fields {
-		r.hide(in.value)
 		note("runtime_env.env_vars."+in.name, in.at)
 		switch in.value.kind { //nolint:exhaustive // the others are mistakes
 		case text:

@@ -197,7 +197,6 @@ func (r *reader) http(f field) {
 		"ssl_keyfile":          words(&h.Key, true),
 		"ssl_certfile":         words(&h.Certificate, true),
 		"ssl_keyfile_password": func(r *reader, f field) {
-			r.hide(f.value)
 			words(&h.KeyPassword, true)(r, f)
 		},
 		"ssl_ca_certs": words(&h.ClientCA, true),
@@ -288,7 +287,6 @@ func (r *reader) sealText(v *value) {
 		return
 	}
 	if v.marked {
-		r.hide(v)
 		v.text = secret.Mark(v.text)
 		return
 	}

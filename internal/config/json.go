@@ -136,6 +136,7 @@ func (j *jsonReader) object(at place, depth int) (*value, error) {
 		}
 		if line, twice := seen[name]; twice {
 			j.r.wrong(where, "%s: is in line %d too", name, line)
+			j.r.hideSecrets(&value{kind: object, fields: []field{{name, where, made}}})
 			continue
 		}
 		seen[name] = where.line

@@ -177,7 +177,7 @@ func (d *deployment) option(f field) {
 			v = numeral(v)
 		}
 		d.group(f.name, f)
-		d.layer[f.name] = v.json()
+		d.layer[f.name] = v.stars(false).json() // a secret is a mistake there, and the text of the mistake has the value
 	}
 }
 
@@ -245,7 +245,7 @@ func (d *deployment) replicas(v *value) {
 		d.wrong(n.at, "num_replicas: a deployment has a number of replicas or autoscaling_config, not both; num_replicas: auto goes with it")
 	default:
 		number := whole(n.value)
-		d.layer["num_replicas"], d.layer["autoscaling_config"] = number.json(), nil
+		d.layer["num_replicas"], d.layer["autoscaling_config"] = number.stars(false).json(), nil
 		if number.kind == text {
 			d.wrong(n.value.at, `num_replicas: must be an integer or "auto", is %s`, n.value.shown())
 			d.layer["num_replicas"] = nil

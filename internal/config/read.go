@@ -30,6 +30,7 @@ func Read(name string, source []byte) (*File, error) {
 	r.file.reader = r
 	root := r.tree(source)
 	r.root = root
+	r.hideSecrets(root)
 	if root == nil && len(r.mistakes) > 0 {
 		r.broken = true
 	} else {
@@ -57,15 +58,6 @@ func (r *reader) warn(at place, format string, args ...any) {
 	r.file.Warnings = append(r.file.Warnings, fmt.Sprintf("%s:%d: ", r.name, at.line)+fmt.Sprintf(format, args...))
 }
 
-// hide keeps a value out of messages.
-func (r *reader) hide(v *value) {
-	at := v.at
-	if v.kind == list || v.kind == object {
-		at.width = maxFile // to the end of the line
-	}
-	r.hidden = append(r.hidden, at)
-}
-
 // show gives a mistake its line of the file, in which secrets are "***". In a file that is no YAML nothing behind a colon is shown if there could be one.
 func (r *reader) show(m *Mistake) *Mistake {
 	if m.Line < 1 || m.Line > len(r.lines) {
@@ -76,9 +68,9 @@ func (r *reader) show(m *Mistake) *Mistake {
 	if r.broken {
 		all := strings.Join(r.lines, "\n")
 		if strings.Contains(all, "env_vars") || strings.Contains(all, "!secret") || strings.Contains(all, "password") {
-			if before, _, found := strings.Cut(line, ":"); found {
+			if before, _, found := strings.Cut(line, ":"); found && isName.MatchString(before) {
 				line = before + ": " + secret.Hidden
-			} else if m.Line > 1 {
+			} else if found || m.Line > 1 {
 				return m // a line of a longer text
 			}
 		}

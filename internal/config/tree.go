@@ -130,9 +130,9 @@ func (v *value) float() float64 {
 	return f
 }
 
-// shown is a value in the text of a mistake.
+// shown is a value in the text of a mistake, without its secrets.
 func (v *value) shown() string {
-	s := []rune(string(v.json()))
+	s := []rune(string(v.stars(false).json()))
 	if len(s) > 60 {
 		return string(s[:60]) + "..."
 	}

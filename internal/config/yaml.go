@@ -307,6 +307,7 @@ func (b *builder) object(m ast.MapNode, n ast.Node, depth int) (*value, error) {
 		}
 		if first := v.field(name); first != nil {
 			b.r.wrong(where, "%s: is in line %d too", name, first.at.line)
+			b.r.hideSecrets(&value{kind: object, fields: []field{{name, where, made}}})
 			continue
 		}
 		v.fields = append(v.fields, field{name, where, made})

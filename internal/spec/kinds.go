@@ -275,6 +275,16 @@ type environment struct{}
 func variables() environment { return environment{} }
 
 func (environment) parse(raw json.RawMessage, old map[string]string) (map[string]string, error) {
+	var values map[string]json.RawMessage
+	if json.Unmarshal(raw, &values) != nil {
+		return nil, errors.New("must be an object of texts")
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		var text *string
+		if json.Unmarshal(values[name], &text) != nil { // the error has no value, because the others may be secrets
+			return nil, fmt.Errorf("must be an object of texts, and the value of %s is none", shown([]byte(name)))
+		}
+	}
 	return parseByName(raw, old, "an object of texts")
 }
 

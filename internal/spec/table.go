@@ -234,7 +234,11 @@ func (m *merger[S]) object(t table[S], depth int, raw json.RawMessage) {
 	}
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(raw, &fields) != nil {
-		m.errs = append(m.errs, newMistake(at, "must be an object, is %s", shown(raw)))
+		is := shown(raw)
+		if bytes.HasPrefix(bytes.TrimSpace(raw), []byte("[")) { // it may have the env_vars of an object inside
+			is = "an array"
+		}
+		m.errs = append(m.errs, newMistake(at, "must be an object, is %s", is))
 		return
 	}
 	for _, key := range slices.Sorted(maps.Keys(fields)) {

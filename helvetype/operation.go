@@ -69,12 +69,17 @@ type ApplyAnswer struct {
 
 // Outcome is what has become of one application.
 type Outcome struct {
-	// Change is "created", "changed", "unchanged" or "deleted".
+	// Change is "created", "changed", "unchanged", "deleted" or "refused".
 	Change string `json:"change"`
 	// Revision is the revision that should run; 0 for a deleted application.
 	Revision int `json:"revision,omitempty"`
-	// Error is why the application does not run, with a request that waits.
+	// Error is why the application was refused, or, with a request that waits, why it does not run; "" for neither.
 	Error string `json:"error,omitempty"`
+	// Code classifies Error. For example, CodeInvalidArgument is a mistake in the file, CodeAborted is another deploy that took the place of this one, and
+	// CodeUnknown is an application that does not run.
+	Code Code `json:"code,omitempty"`
+	// Next is the command or the change to try after the error; "" for none.
+	Next string `json:"next,omitempty"`
 }
 
 // Plan says what an apply, a rollback or another change would do, without doing it.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -54,6 +55,8 @@ type fakeOperator struct {
 	apply helvetype.ApplyRequest
 	err   error
 	fails bool // applications do not run
+	found map[string]helvetype.Outcome
+	state string // of revision 5
 }
 
 func (o *fakeOperator) did(format string, args ...any) error {
@@ -69,7 +72,9 @@ func (o *fakeOperator) Apply(_ context.Context, _ helvetype.Author, r helvetype.
 	if o.fails {
 		out.Error = "Ranker: its constructor has failed: no model"
 	}
-	return helvetype.ApplyAnswer{Generation: 9, Applications: map[string]helvetype.Outcome{"shop": out}, Warnings: []string{"grpc_options has no effect"}}, o.did("apply")
+	all := map[string]helvetype.Outcome{"shop": out}
+	maps.Copy(all, o.found)
+	return helvetype.ApplyAnswer{Generation: 9, Applications: all, Warnings: []string{"grpc_options has no effect"}}, o.did("apply")
 }
 
 func (o *fakeOperator) Plan(_ context.Context, r helvetype.ApplyRequest) (helvetype.Plan, error) {
@@ -110,6 +115,9 @@ func (o *fakeOperator) Patch(_ context.Context, _ helvetype.Author, app string, 
 }
 
 func (o *fakeOperator) History(_ context.Context, app string) (helvetype.History, error) {
+	if o.state != "" {
+		return helvetype.History{App: app, Revisions: []helvetype.RevisionEntry{{Number: 5, State: o.state}}}, o.did("history %s", app)
+	}
 	return helvetype.History{App: app, Revisions: []helvetype.RevisionEntry{
 		{Number: 4, State: "running", By: "ci", RollbackOf: 2, Message: "back to the small model"},
 		{Number: 3, State: "failed", By: "anna", From: "/srv/shop/serve.yaml", Reason: "140 of 200 calls of the new revision have failed, and 1 of 300 of the old one", Changes: []string{"Ranker: new replicas (version)"}},
@@ -348,8 +356,26 @@ func TestExitStatuses(t *testing.T) { //nolint:paralleltest // the standard outp
 		"another generation":     {&fakeOperator{err: refuse(helvetype.CodeFailedPrecondition)}, "scale shop/Ranker 3", 4, "refused"},
 		"another deploy":         {&fakeOperator{err: refuse(helvetype.CodeAborted)}, "deploy app:app", 4, "refused"},
 		"a deploy that fails":    {&fakeOperator{fails: true}, "deploy --wait app:app", 5, "error: not deployed: shop\nnext: helve why shop\n"},
-		"a node that closes":     {&fakeOperator{err: refuse(helvetype.CodeUnavailable)}, "pause shop", 6, "refused"},
-		"an answer without code": {&fakeOperator{err: io.ErrUnexpectedEOF}, "pause shop", 1, "unexpected EOF"},
+		"a mistake in one application": {
+			&fakeOperator{found: map[string]helvetype.Outcome{"bad": {Change: "refused", Error: "serve.yaml:7:3: no module", Code: helvetype.CodeInvalidArgument, Next: "correct the file"}}},
+			"deploy app:app", 2, "The node has taken shop. Follow it with helve status -w, or wait with --wait.\nerror: not deployed: bad\nnext: correct the file\n",
+		},
+		"another deploy, with --wait": {
+			&fakeOperator{found: map[string]helvetype.Outcome{
+				"bad":  {Change: "refused", Error: "serve.yaml:7:3: no module", Code: helvetype.CodeInvalidArgument},
+				"late": {Change: "changed", Error: "another deploy of ann", Code: helvetype.CodeAborted, Next: "helve history late"},
+			}},
+			"deploy --wait app:app", 4, "error: not deployed: bad, late\nnext: helve history late\n",
+		},
+		"one that does not run": {
+			&fakeOperator{fails: true, found: map[string]helvetype.Outcome{"late": {Change: "changed", Error: "another deploy of ann", Code: helvetype.CodeAborted}}},
+			"deploy --wait app:app", 5, "error: not deployed: late, shop\nnext: helve why shop\n",
+		},
+		"options that fail":                       {&fakeOperator{state: "failed"}, "set --wait shop/Ranker max_ongoing_requests=7", 5, "error: not deployed: shop\nnext: helve why shop\n"},
+		"options after which another deploy came": {&fakeOperator{state: "superseded"}, "set --wait shop/Ranker max_ongoing_requests=7", 4, "another deploy has taken its place"},
+		"options that hold":                       {&fakeOperator{state: "running"}, "set --wait shop/Ranker max_ongoing_requests=7", 0, "shop   changed   revision 5   runs\n"},
+		"a node that closes":                      {&fakeOperator{err: refuse(helvetype.CodeUnavailable)}, "pause shop", 6, "refused"},
+		"an answer without code":                  {&fakeOperator{err: io.ErrUnexpectedEOF}, "pause shop", 1, "unexpected EOF"},
 	} {
 		t.Run(name, func(t *testing.T) { //nolint:paralleltest // as above
 			address := startFake(t, x.o)

@@ -129,11 +129,12 @@ func effectiveText(b *strings.Builder, e helvetype.EffectiveConfig, width int) {
 
 func setCommand(s Settings) *cobra.Command {
 	r := newReader(s)
+	var wait bool
 	c := &cobra.Command{
 		Use: "set APP[/DEPLOYMENT] OPTION=VALUE...", Short: "Set options that win over code and file",
 		Long: "Set options of an application or a deployment above those of its code and its file, until they are cleared. VALUE is JSON, or a text; no VALUE\n" +
 			"clears. A dot leads into an option: ray_actor_options.num_cpus=2. helve config --effective shows what has been set so.",
-		Example:           "  helve set shop/Ranker max_ongoing_requests=10\n  helve set shop/Ranker max_ongoing_requests=",
+		Example:           "  helve set --wait shop/Ranker max_ongoing_requests=10\n  helve set shop/Ranker max_ongoing_requests=",
 		ValidArgsFunction: r.complete(upDeployment),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) < 2 {
@@ -157,22 +158,18 @@ func setCommand(s Settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			node, err := r.dial(c.Context())
+			ctx, stop := interruptible(c.Context())
+			defer stop()
+			node, err := r.dial(ctx)
 			if err != nil {
 				return err
 			}
-			outcome, err := node.Patch(c.Context(), of.app, text)
-			if err != nil {
-				return err
-			}
-			answer := helvetype.ApplyAnswer{Applications: map[string]helvetype.Outcome{of.app: outcome}}
-			if err := r.print(os.Stdout, outcome, func() string { return outcomeText(answer, false, r.program, layout.Width(os.Stdout)) }); err != nil {
-				return err
-			}
-			return failed(answer.Applications)
+			return r.revise(ctx, node, of.app, wait, func(ctx context.Context) (helvetype.Outcome, error) { return node.Patch(ctx, of.app, text) })
 		},
 	}
 	r.flags(c)
+	c.Flags().BoolVar(&wait, "wait", false, "wait until the application runs with the options or has failed")
+	NoVariable(c, "wait")
 	return c
 }
 

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -225,22 +226,45 @@ func (r *reader) deploy(ctx context.Context, node *admin.Client, request helvety
 	if err := r.print(os.Stdout, answer, func() string { return outcomeText(answer, request.Wait, r.program, layout.Width(os.Stdout)) }); err != nil {
 		return err
 	}
-	return failed(answer.Applications)
+	return failed(answer.Applications, r.program)
 }
 
-// failed is the error for applications that do not run; nil if there are none.
-func failed(outcomes map[string]helvetype.Outcome) error {
+// failed is the error for applications that were refused or do not run; nil if there are none. Of several errors the first one in this order gives the exit status and the
+// next command: an application that does not run, another deploy that came before, and a mistake in the file.
+func failed(outcomes map[string]helvetype.Outcome, program string) error {
 	var names []string
+	worst := ""
 	for _, name := range slices.Sorted(maps.Keys(outcomes)) {
-		if outcomes[name].Error != "" {
-			names = append(names, name)
+		if outcomes[name].Error == "" {
+			continue
+		}
+		names = append(names, name)
+		if worst == "" || severity(statusOf(outcomes[name])) > severity(statusOf(outcomes[worst])) {
+			worst = name
 		}
 	}
 	if len(names) == 0 {
 		return nil
 	}
-	return coded{exitNotRunning, fmt.Errorf("not deployed: %s\nnext: helve why %s", strings.Join(names, ", "), names[0])}
+	next := cmp.Or(outcomes[worst].Next, program+" why "+worst)
+	return coded{statusOf(outcomes[worst]), fmt.Errorf("not deployed: %s\nnext: %s", strings.Join(names, ", "), next)}
 }
+
+// statusOf is the exit status of one application with an error.
+func statusOf(o helvetype.Outcome) int {
+	if status := statusOfCode(o.Code); status != exitFailed {
+		return status
+	}
+	return exitNotRunning
+}
+
+// severity orders the exit statuses of applications.
+func severity(status int) int {
+	return slices.Index([]int{exitNotFound, exitUsage, exitUnreachable, exitRefused, exitNotRunning}, status)
+}
+
+// changeRefused is the change of an application that was refused, and is as it was before.
+const changeRefused = "refused"
 
 // outcomeText is the outcome of a deploy for people, with a line for each application.
 func outcomeText(a helvetype.ApplyAnswer, waited bool, program string, width int) string {
@@ -249,16 +273,21 @@ func outcomeText(a helvetype.ApplyAnswer, waited bool, program string, width int
 		layout.Paragraph(&b, "warning: ", "  ", w, width)
 	}
 	var rows [][]string
-	moves := false
+	var taken []string
 	for _, name := range slices.Sorted(maps.Keys(a.Applications)) {
 		o := a.Applications[name]
 		revision := ""
 		if o.Revision > 0 {
 			revision = fmt.Sprintf("revision %d", o.Revision)
 		}
-		moves = moves || o.Change != "unchanged"
+		if o.Error == "" && o.Change != "unchanged" {
+			taken = append(taken, name)
+		}
 		state := ""
 		switch {
+		case o.Code == helvetype.CodeAborted:
+			state = "another deploy has taken its place"
+		case o.Change == changeRefused: // the second column says so
 		case o.Error != "":
 			state = "failed"
 		case waited && o.Change != "deleted":
@@ -273,8 +302,8 @@ func outcomeText(a helvetype.ApplyAnswer, waited bool, program string, width int
 	switch {
 	case len(rows) == 0:
 		b.WriteString("nothing has changed: the file has no application\n")
-	case !waited && moves:
-		fmt.Fprintf(&b, "The node has taken it. Follow it with %s status -w, or wait with --wait.\n", program)
+	case !waited && len(taken) > 0:
+		fmt.Fprintf(&b, "The node has taken %s. Follow it with %s status -w, or wait with --wait.\n", strings.Join(taken, ", "), program)
 	}
 	return b.String()
 }

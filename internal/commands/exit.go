@@ -34,8 +34,8 @@ func ExitStatuses() []ExitStatus {
 		{exitFailed, "a failure: a module that cannot be imported, a constructor that raises, a node that has ended"},
 		{exitUsage, "wrong usage: a flag, a variable, an argument, or a mistake in a file; the error names the place"},
 		{exitNotFound, "the node has no such application, deployment, replica or revision"},
-		{exitRefused, "the node refuses: the role of the token, another change that came before, a state that does not allow it"},
-		{exitNotRunning, "`deploy --wait` or `rollback --wait`: an application does not run; the revision before serves, if there was one"},
+		{exitRefused, "the node refuses: the role of the token, another change that came before, a state that does not allow it; `--wait`: another deploy took the place of this one"},
+		{exitNotRunning, "`deploy`, `rollback` and `set` with `--wait`: an application does not run; the revision before serves, if there was one"},
 		{exitUnreachable, "no node answers, or it is closing: the command may be given again later"},
 		{exitInterrupted, "Ctrl-C: of `run` before the applications were ready, or a second one that cut calls off; of a command that waits, whose change goes on"},
 	}
@@ -76,16 +76,22 @@ func StatusOf(err error) int {
 		return exitUnreachable
 	}
 	if e, ok := errors.AsType[*helvetype.OperationError](err); ok {
-		switch e.Code {
-		case helvetype.CodeInvalidArgument:
-			return exitUsage
-		case helvetype.CodeNotFound:
-			return exitNotFound
-		case helvetype.CodeUnauthenticated, helvetype.CodePermissionDenied, helvetype.CodeAborted, helvetype.CodeFailedPrecondition, helvetype.CodeAlreadyExists:
-			return exitRefused
-		case helvetype.CodeUnavailable:
-			return exitUnreachable
-		}
+		return statusOfCode(e.Code)
+	}
+	return exitFailed
+}
+
+// statusOfCode is the exit status of a refusal of the node; exitFailed for a code that is none.
+func statusOfCode(code helvetype.Code) int {
+	switch code {
+	case helvetype.CodeInvalidArgument:
+		return exitUsage
+	case helvetype.CodeNotFound:
+		return exitNotFound
+	case helvetype.CodeUnauthenticated, helvetype.CodePermissionDenied, helvetype.CodeAborted, helvetype.CodeFailedPrecondition, helvetype.CodeAlreadyExists:
+		return exitRefused
+	case helvetype.CodeUnavailable:
+		return exitUnreachable
 	}
 	return exitFailed
 }

@@ -108,21 +108,7 @@ func rollbackCommand(s Settings) *cobra.Command {
 				}
 				return r.print(os.Stdout, plan, func() string { return layout.Plan(plan, layout.Width(os.Stdout)) })
 			}
-			var outcome helvetype.Outcome
-			err = r.during(ctx, node, wait, func(ctx context.Context) (err error) {
-				if outcome, err = node.Rollback(ctx, of.app, revision, message); err == nil && wait && outcome.Error == "" {
-					outcome.Error, err = settled(ctx, node, of.app, outcome.Revision)
-				}
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			answer := helvetype.ApplyAnswer{Applications: map[string]helvetype.Outcome{of.app: outcome}}
-			if err := r.print(os.Stdout, outcome, func() string { return outcomeText(answer, wait, r.program, layout.Width(os.Stdout)) }); err != nil {
-				return err
-			}
-			return failed(answer.Applications)
+			return r.revise(ctx, node, of.app, wait, func(ctx context.Context) (helvetype.Outcome, error) { return node.Rollback(ctx, of.app, revision, message) })
 		},
 	}
 	r.flags(c)
@@ -133,32 +119,60 @@ func rollbackCommand(s Settings) *cobra.Command {
 	return c
 }
 
+// revise asks for a change that makes a new revision of an application, waits for it where that is wanted, and shows its outcome.
+func (r *reader) revise(ctx context.Context, node *admin.Client, app string, wait bool, do func(context.Context) (helvetype.Outcome, error)) error {
+	var outcome helvetype.Outcome
+	err := r.during(ctx, node, wait, func(ctx context.Context) (err error) {
+		if outcome, err = do(ctx); err == nil && wait && outcome.Error == "" {
+			outcome, err = settled(ctx, node, app, outcome)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	all := map[string]helvetype.Outcome{app: outcome}
+	err = r.print(os.Stdout, outcome, func() string {
+		return outcomeText(helvetype.ApplyAnswer{Applications: all}, wait, r.program, layout.Width(os.Stdout))
+	})
+	if err != nil {
+		return err
+	}
+	return failed(all, r.program)
+}
+
 // settleTime is after how long a revision that starts is looked at again.
 const settleTime = 300 * time.Millisecond
 
-// settled waits until a revision of an application runs, or has failed: failure says why then.
-func settled(ctx context.Context, node *admin.Client, app string, revision int) (failure string, err error) {
+// settled waits until the revision of an outcome runs, or has failed: the outcome has the error then.
+func settled(ctx context.Context, node *admin.Client, app string, of helvetype.Outcome) (helvetype.Outcome, error) {
 	again := time.NewTicker(settleTime)
 	defer again.Stop()
 	for {
 		h, err := node.History(ctx, app)
 		if err != nil {
-			return "", err
+			return of, err
 		}
-		i := slices.IndexFunc(h.Revisions, func(e helvetype.RevisionEntry) bool { return e.Number == revision })
+		i := slices.IndexFunc(h.Revisions, func(e helvetype.RevisionEntry) bool { return e.Number == of.Revision })
 		if i < 0 {
-			return fmt.Sprintf("revision %d is no longer kept", revision), nil
+			of.Error, of.Code = fmt.Sprintf("revision %d is no longer kept", of.Revision), helvetype.CodeUnknown
+			return of, nil
 		}
-		switch e := h.Revisions[i]; e.State {
+		e := h.Revisions[i]
+		switch e.State {
 		case "running", "retired":
-			return "", nil
+			return of, nil
 		case "failed", "superseded", "paused":
-			return strings.TrimSpace(e.State + ": " + e.Reason), nil
+			of.Error, of.Code = strings.TrimSpace(e.State+": "+e.Reason), helvetype.CodeUnknown
+			if e.State == "superseded" {
+				of.Code = helvetype.CodeAborted
+			}
+			return of, nil
 		}
 		select {
 		case <-again.C:
 		case <-ctx.Done():
-			return "", context.Cause(ctx)
+			return of, context.Cause(ctx)
 		}
 	}
 }

@@ -201,7 +201,7 @@ func (ap *apply) refuse(app string, err error) {
 		ap.refused = map[string]error{}
 	}
 	ap.refused[app] = err
-	ap.outcomes[app] = helvetype.Outcome{Change: changeRefused, Error: err.Error()}
+	ap.outcomes[app] = failure(helvetype.Outcome{Change: changeRefused}, err)
 }
 
 func (ap *apply) note(app string, of helvetype.Outcome) {
@@ -223,6 +223,15 @@ func (ap *apply) noneTaken() bool {
 	return len(ap.refused) > 0 && len(ap.refused) == len(ap.file.Applications)
 }
 
+// failure is an outcome with an error.
+func failure(of helvetype.Outcome, err error) helvetype.Outcome {
+	of.Error, of.Code = err.Error(), helvetype.CodeUnknown
+	if e, ok := errors.AsType[*helvetype.OperationError](err); ok {
+		of.Error, of.Code, of.Next = strings.TrimRight(e.Message, "\n"), e.Code, e.Next
+	}
+	return of
+}
+
 // The changes of an application.
 const (
 	changeCreated   = "created"
@@ -234,18 +243,31 @@ const (
 
 // answer is the answer to the request. It is an error if no application was taken.
 func (ap *apply) answer() (a helvetype.ApplyAnswer, err error) {
+	if ap.noneTaken() {
+		err = ap.refusals()
+	}
 	ap.mu.Lock()
 	defer ap.mu.Unlock()
 	a = helvetype.ApplyAnswer{Generation: ap.o.Generation(), Applications: maps.Clone(ap.outcomes), Warnings: slices.Clone(ap.warnings)}
-	if len(ap.refused) == 0 || len(ap.refused) < len(ap.file.Applications) {
-		return a, nil
+	return a, err
+}
+
+// refusals is the error of all applications that were refused, in the order of the file; nil if there are none.
+func (ap *apply) refusals() error {
+	ap.mu.Lock()
+	defer ap.mu.Unlock()
+	if len(ap.refused) == 0 {
+		return nil
 	}
 	all := &helvetype.OperationError{}
 	var texts []string
 	for _, app := range ap.file.Applications {
+		if ap.refused[app.Name] == nil {
+			continue
+		}
 		e, ok := errors.AsType[*helvetype.OperationError](ap.refused[app.Name])
 		if !ok {
-			return a, ap.refused[app.Name]
+			return ap.refused[app.Name]
 		}
 		if all.Code == helvetype.CodeOK {
 			all.Code, all.Next, all.Err = e.Code, e.Next, e.Err
@@ -254,7 +276,7 @@ func (ap *apply) answer() (a helvetype.ApplyAnswer, err error) {
 		all.Mistakes = append(all.Mistakes, e.Mistakes...)
 	}
 	all.Message = strings.Join(texts, "\n\n")
-	return a, all
+	return all
 }
 
 // claim is the right of a request to change an application. The next request for the application takes it away: the last one wins, and the first is told.
@@ -421,12 +443,11 @@ func (ap *apply) deployOne(ctx context.Context, one ready, taken func()) {
 	}
 	select {
 	case <-added: // the failure is in the status, too
-		of := o.outcome(ctx, one.name, before)
-		of.Error = err.Error()
+		reason := err
 		if errors.Is(err, deploy.ErrSuperseded) {
-			of.Error = c.error(one.name).Error()
+			reason = c.error(one.name)
 		}
-		ap.note(one.name, of)
+		ap.note(one.name, failure(o.outcome(ctx, one.name, before), refusal(reason)))
 		o.set.Log.Warn("an application that was applied does not run", "app", one.name, "error", err)
 	default:
 		ap.refuse(one.name, ap.placed(one.name, err))
@@ -447,7 +468,7 @@ func (o *Operator) outcome(ctx context.Context, app string, before int) helvetyp
 	now, err := o.revision(context.WithoutCancel(ctx), app)
 	switch {
 	case err != nil:
-		return helvetype.Outcome{Change: changeChanged, Error: err.Error()}
+		return failure(helvetype.Outcome{Change: changeChanged}, err)
 	case before == 0:
 		return helvetype.Outcome{Change: changeCreated, Revision: now}
 	case now == before:

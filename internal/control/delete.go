@@ -132,7 +132,7 @@ func (ap *apply) delete(ctx context.Context, app string) {
 	case errors.Is(err, deploy.ErrChanged): // another source has it by now
 		return
 	case err != nil:
-		of.Error = err.Error()
+		of = failure(of, err)
 	}
 	ap.note(app, of)
 }

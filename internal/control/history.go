@@ -28,6 +28,9 @@ func (o *Operator) Plan(ctx context.Context, r helvetype.ApplyRequest) (p helvet
 	if err != nil {
 		return p, err
 	}
+	if err := file.Resolve(o.set.Secrets); err != nil { // as an apply does
+		return p, mistaken(err)
+	}
 	if err := o.current(r.If); err != nil {
 		return p, err
 	}
@@ -45,12 +48,8 @@ func (o *Operator) Plan(ctx context.Context, r helvetype.ApplyRequest) (p helvet
 		}
 		p.Applications = append(p.Applications, of)
 	}
-	if ap.failed() {
-		for _, app := range file.Applications { // the first one, which has its place in the file
-			if err := ap.refused[app.Name]; err != nil {
-				return p, err
-			}
-		}
+	if err := ap.refusals(); err != nil {
+		return p, err
 	}
 	for _, app := range ap.obsolete() {
 		of, err := o.planDelete(ctx, app)
@@ -232,7 +231,7 @@ func (o *Operator) change(ctx context.Context, by helvetype.Author, def deploy.A
 		}
 	}
 	if r = o.outcome(ctx, app, before); err != nil {
-		r.Error = err.Error() // it is in the status, too
+		r = failure(r, refusal(err)) // it is in the status, too
 	}
 	return r, nil
 }

@@ -214,6 +214,18 @@ func (c *Controller) refusedTrial(r *fleet.Replica, number int, err error) bool 
 	return true
 }
 
+// ofUserConfig is the error of a replica that runs and has refused its user config, with the name of the option in the place of the method. For example, it
+// is "shop/Ranker.user_config: no such language", and a start that fails for it is "shop/Ranker.reconfigure: no such language".
+func ofUserConfig(err error) error {
+	e, ok := errors.AsType[*call.Error](err)
+	if !ok {
+		return err
+	}
+	of := *e
+	of.Method = "user_config"
+	return &of
+}
+
 // configureLocked gives a replica that goes on under another revision the user config of that. A replica that refuses it fails the
 // revision, as a constructor that fails does; once the revision has run, the replica is replaced.
 //
@@ -253,7 +265,7 @@ func (c *Controller) configureLocked(r *fleet.Replica) {
 		case over || r.Of.Config.Current.Number != config.Number: // the trial or the revision is over, and the replica is given the config in use
 		case config.Value != nil && r.Dep.App.DeployingLocked():
 			r.Dep.GaveUp = true
-			c.failLocked(r.Of.Revision, r.ConstructorError(fmt.Errorf("replica %s: Reconfigure: %w", r.ID, err)))
+			c.failLocked(r.Of.Revision, r.ConstructorError(ofUserConfig(fmt.Errorf("replica %s: Reconfigure: %w", r.ID, err))))
 		default:
 			c.replaceLocked(r, fmt.Errorf("replica %s cannot be given the user config: %w", r.ID, err))
 		}

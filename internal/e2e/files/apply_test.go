@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -285,6 +286,33 @@ func TestApplyMistakes(t *testing.T) {
 	}
 }
 
+// TestPlanMistakes: a plan finds all that an apply would refuse, in all applications of the file, each with its place.
+func TestPlanMistakes(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.write("shop.py", shop)
+	for name, x := range map[string]struct {
+		file  string
+		lines []int
+	}{
+		"placeholders": {"applications:\n- import_path: shop:app\n  runtime_env:\n    env_vars:\n      A: ${env:HELVE_NO_A}\n      B: ${file:/nope}\n  deployments:\n  - {name: Ranker, user_config: {c: '${env:HELVE_NO_C}'}}\n", []int{5, 6, 8}},
+		"applications": {"applications:\n- {name: a, route_prefix: /a, import_path: 'nope:app'}\n- {name: b, route_prefix: /b, import_path: 'shop:app'}\n- {name: c, route_prefix: /c, import_path: 'shop:nope'}\n", []int{2, 4}},
+	} {
+		_, err := p.Plan(t.Context(), helvetype.ApplyRequest{Config: x.file, Name: "serve.yaml", Dir: p.dir})
+		e, ok := errors.AsType[*helvetype.OperationError](err)
+		if !ok {
+			t.Fatalf("%s: it gives %v", name, err)
+		}
+		var lines []int
+		for _, m := range e.Mistakes {
+			lines = append(lines, m.Line)
+		}
+		if e.Code != helvetype.CodeInvalidArgument || !slices.Equal(lines, x.lines) {
+			t.Errorf("%s: it gives the code %d and mistakes in the lines %v, want %v:\n%s", name, e.Code, lines, x.lines, e.Message)
+		}
+	}
+}
+
 // TestApplyPartly applies a file of which one application is refused: the other runs, and none is deleted.
 func TestApplyPartly(t *testing.T) {
 	t.Parallel()
@@ -295,7 +323,7 @@ func TestApplyPartly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if good, bad := a.Applications["good"], a.Applications["bad"]; good.Change != "created" || bad.Change != "refused" || !strings.Contains(bad.Error, "serve.yaml:3:") {
+	if good, bad := a.Applications["good"], a.Applications["bad"]; good.Change != "created" || good.Code != 0 || bad.Change != "refused" || !strings.Contains(bad.Error, "serve.yaml:3:") || bad.Code != helvetype.CodeInvalidArgument || bad.Next == "" {
 		t.Errorf("the outcomes are %+v", a.Applications)
 	}
 	if warnings := strings.Join(a.Warnings, "\n"); !strings.Contains(warnings, "old: not deleted") {
@@ -317,7 +345,7 @@ func TestApplyPartly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if of := a.Applications["young"]; !strings.Contains(of.Error, "no port") {
+	if of := a.Applications["young"]; !strings.Contains(of.Error, "no port") || of.Code != helvetype.CodeUnknown {
 		t.Errorf("the outcome is %+v", of)
 	}
 	if got := p.get("/old"); !strings.HasPrefix(got, "3 ") {

@@ -108,7 +108,9 @@ func rollbackCommand(s Settings) *cobra.Command {
 				}
 				return r.print(os.Stdout, plan, func() string { return layout.Plan(plan, layout.Width(os.Stdout)) })
 			}
-			return r.revise(ctx, node, of.app, wait, func(ctx context.Context) (helvetype.Outcome, error) { return node.Rollback(ctx, of.app, revision, message) })
+			return r.revise(ctx, node, of.app, wait, func(ctx context.Context) (helvetype.Outcome, error) {
+				return node.Rollback(ctx, of.app, revision, message)
+			})
 		},
 	}
 	r.flags(c)

@@ -136,12 +136,13 @@ func (m Method[In, Out]) Call(ctx context.Context, in In) (Out, error) {
 	if b.invoke == nil || b.Options != nil || ctx.Err() != nil {
 		return b.call(ctx, in)
 	}
-	var r serving.Replica
-	if d != nil {
-		r = d.TryAcquireRecent()
-	} else {
-		r = b.Near()
+	if d == nil {
+		if r := b.Near(); r != nil {
+			return b.nested(ctx, r, in)
+		}
+		return b.call(ctx, in)
 	}
+	r := d.TryAcquireRecent()
 	if r == nil {
 		return b.call(ctx, in)
 	}
@@ -190,6 +191,35 @@ func (b *method[In, Out]) send(ctx context.Context, i call.Info, d *serving.Depl
 	c := b.Binding.Call(ctx, i, untyped(in))
 	w := call.NewWaiter()
 	return b.result(w.Wait(ctx, d.SubmitAssigned(r, c, w)))
+}
+
+// nested runs the method of a replica of this worker on the caller's goroutine, under a slot that the node has lent and does not see.
+func (b *method[In, Out]) nested(ctx context.Context, r serving.Replica, in In) (out Out, err error) {
+	n := client.Nest(ctx, r)
+	b.Fill(ctx, &n.Info)
+	n.Info.Link = call.Awaited
+	n.Info.Replica = r.ID()
+	x := instance.Execution{Of: r.Instance(), Caller: ctx, Inline: true}
+	defer func() {
+		first := n.End()
+		r.Gate().Release(nil)
+		if x.Failure != nil {
+			if first {
+				serving.Fault(r, &n.Info, x.Failure)
+			}
+			var none Out
+			out, err = none, public(x.Failure.At(&n.Info))
+		}
+	}()
+	if n.Info.Depth >= client.MaxDepth {
+		return out, public(call.TooDeep(&n.Info))
+	}
+	n.Begin()
+	x.Run(func() (err error) {
+		out, err = b.invoke(r.Instance().Value, &n.Inline, in)
+		return err
+	})
+	return out, nil
 }
 
 // inline runs the method on the caller's goroutine, with a slot of r that it gives back.

@@ -166,7 +166,7 @@ func (detached) Err() error                       { return nil }
 
 // Value hides the call's context. Its cause would else be taken for the cause of contexts that are made from d.
 func (d detached) Value(key any) any {
-	if key == (contextKey{}) || key == (scopeKey{}) {
+	if key == (contextKey{}) || key == (scopeKey{}) || key == (methodKey{}) {
 		return nil
 	}
 	return d.of.Value(key)
@@ -193,6 +193,8 @@ type Context struct {
 	ended bool
 	atEnd func()      // runs when the method returns; nil for nothing
 	stop  func() bool // ends the watch over the caller's context
+
+	inside atomic.Pointer[Nested] // at which the method waits; nil for none
 }
 
 type afterFunc struct{ f func() }
@@ -247,7 +249,7 @@ func (c *Context) Value(key any) any {
 	switch key {
 	case infoKey{}:
 		return c.info
-	case contextKey{}, scopeKey{}:
+	case contextKey{}, scopeKey{}, methodKey{}:
 		return c
 	}
 	v := c.values.Value(key)
@@ -312,10 +314,16 @@ func (c *Context) AfterFunc(f func()) (stop func() bool) {
 // Cancel ends the context with a cause. A second call does nothing.
 func (c *Context) Cancel(cause error) {
 	late := late(cause) // runs methods of a user's error, so not under the lock
+	if c.cancel(cause, late) && late {
+		c.inside.Load().late()
+	}
+}
+
+func (c *Context) cancel(cause error, late bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cause != nil {
-		return
+		return false
 	}
 	c.cause, c.late = cause, late
 	if c.done != nil && !c.swept {
@@ -328,6 +336,7 @@ func (c *Context) Cancel(cause error) {
 		go a.f()
 	}
 	c.after = nil
+	return true
 }
 
 // follow cancels c when ctx ends, until End.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -27,6 +28,7 @@ type Remote struct {
 	context call.Context    // of the method
 	slot    serving.Replica
 	replica *instance.Instance
+	faulted atomic.Bool // a fault of the replica was reported
 }
 
 // Typed is the part of a call that has its types.
@@ -175,8 +177,40 @@ func (r *Remote) start(s serving.Replica, rep *instance.Instance) {
 	}
 	deadline, _ := r.caller.Deadline()
 	r.context.Init(r.caller, &r.Info, deadline)
-	r.Answer.Carry(MethodContext{&r.context})
+	r.Answer.Carry((*running)(r))
 	go r.run()
+}
+
+// running is a call whose method runs in this process.
+type running Remote
+
+// Cancel ends the context of the method. A deadline that has passed is a fault of the replica at once, because the method may never return; it is one of another
+// replica if the method waits for a call there.
+func (c *running) Cancel(_ *call.Batch, cause error) {
+	inside := c.context.Inside()
+	c.context.Cancel(cause)
+	if !inside {
+		c.fault(call.FromCause(cause))
+	}
+}
+
+// fault reports the failure of the call, unless it was reported before.
+func (c *running) fault(e *call.Error) {
+	if !c.faulted.Swap(true) {
+		serving.Fault(c.slot, &c.Info, e)
+	}
+}
+
+// Nest makes a call of a method of a replica in this worker that runs on its caller's goroutine. Its owner fills it in.
+func Nest(ctx context.Context, r serving.Replica) *call.Nested {
+	n := &call.Nested{At: r, Late: late}
+	n.Caller = ctx
+	return n
+}
+
+// late reports a call that has not returned by the deadline of the method above it.
+func late(n *call.Nested) {
+	serving.Fault(n.At.(serving.Replica), &n.Info, call.FromCause(context.DeadlineExceeded)) //nolint:forcetypeassert // see Nest
 }
 
 // MethodContext is the flight of a method that runs in this process: a cancel of it ends the context of the method.
@@ -192,7 +226,7 @@ func (r *Remote) run() {
 		r.slot.Gate().Release(nil)
 		failure := x.Failure
 		if failure != nil {
-			serving.Fault(r.slot, &r.Info, failure)
+			(*running)(r).fault(failure)
 			failure = failure.At(&r.Info)
 		}
 		r.Answer.End(failure, nil)

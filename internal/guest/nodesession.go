@@ -43,6 +43,9 @@ type nodeSession struct {
 	held      int64      // slots that such a node holds
 	reported  int64      // calls that the successor counts: the calls of the last report without the slots given back since
 	successor *wire.Peer // nil until a node has taken over
+	faults    int        // calls under lent slots that have failed for a reason of the system, and that the node was not told of
+	fault     string     // the last of them
+	reporting bool       // a goroutine tells the node of faults
 }
 
 // ID is the replica's id.
@@ -73,7 +76,34 @@ func (h *hosted) startSession(l *link) {
 		}
 	})
 	s.idle.Stop()
+	s.FailWith(s.noteFault)
 	h.session.Store(s)
+}
+
+// noteFault tells the node of a call under a lent slot that has failed for a reason of the system. It does not wait: calls that fail while one report is under way go
+// together with the next one. A node that has gone decides nothing.
+func (s *nodeSession) noteFault(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = text
+	if s.faults++; s.reporting {
+		return
+	}
+	s.reporting = true
+	go func() {
+		for {
+			s.mu.Lock()
+			n, text := s.faults, s.fault
+			s.faults = 0
+			if n == 0 || s.over.Load() {
+				s.reporting = false
+				s.mu.Unlock()
+				return
+			}
+			s.mu.Unlock()
+			protocol.Ask(context.Background(), s.link.peer.Load(), protocol.Faults{Replica: s.ID(), Calls: n, Error: text}) //nolint:errcheck // see above
+		}
+	}()
 }
 
 // giveBack tells a node that n slots are free. It does not wait.

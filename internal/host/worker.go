@@ -393,6 +393,15 @@ func (w *Worker) ReturnSlots(replica string, n int) {
 	}
 }
 
+// Faults notes that calls under slots that were lent to a replica have failed for a reason of the system. More of them than there are slots say no more.
+func (w *Worker) Faults(replica string, n int, text string) {
+	if r := w.replica(replica); r != nil {
+		for range min(n, r.Slots().Max()) {
+			r.Faulted(text)
+		}
+	}
+}
+
 func (w *Worker) replica(id string) *workerReplica {
 	w.workers.mu.Lock()
 	defer w.workers.mu.Unlock()

@@ -100,6 +100,7 @@ func TestPageExamples(t *testing.T) {
 		{protocol.GrantBlock{Replica: "D#1", Number: 1, Slots: 2}, protocol.Done{}},
 		{protocol.RecallBlock{Replica: "D#1", Number: 2}, protocol.Recalled{Slots: 1}},
 		{protocol.ReturnBlock{Replica: "D#1", Slots: 1}, protocol.Done{}},
+		{protocol.Faults{Replica: "D#1", Calls: 2, Error: "the deadline has passed"}, protocol.Done{}},
 		{protocol.Handover{Slots: map[string]int{"D#1": 2}}, protocol.Done{}},
 		{protocol.FreeBlock{Replica: "D#1", Slots: 1}, protocol.Done{}},
 		{protocol.Uses{Deployment: "D", Name: "Other"}, protocol.Done{}},

@@ -154,6 +154,14 @@ type ReturnBlock struct {
 	Slots   int    `json:"slots"`
 }
 
+// Faults is a worker's message that calls under granted slots of a replica, which the node does not see, have failed for a reason of the system, such as a
+// deadline that has passed. Error describes the last of them.
+type Faults struct {
+	Replica string `json:"replica"`
+	Calls   int    `json:"calls"`
+	Error   string `json:"error"`
+}
+
 // Handover is the message of a node to a worker that the next node takes its place. The worker dials the next node at once, and describes itself
 // as one that has lost its node does. It keeps the connection to this node, whose calls go on. Slots has the slots of each replica that this node
 // still holds: the next node counts them as taken, until a [FreeBlock] says that one is free.
@@ -350,6 +358,7 @@ func (Ping) Op() string         { return "ping" }
 func (GrantBlock) Op() string   { return "grant_block" }
 func (RecallBlock) Op() string  { return "recall_block" }
 func (ReturnBlock) Op() string  { return "return_block" }
+func (Faults) Op() string       { return "faults" }
 func (Handover) Op() string     { return "handover" }
 func (FreeBlock) Op() string    { return "free_block" }
 func (Uses) Op() string         { return "uses" }
@@ -378,6 +387,7 @@ func (Ping) Reply() (r Done)               { return }
 func (GrantBlock) Reply() (r Done)         { return }
 func (RecallBlock) Reply() (r Recalled)    { return }
 func (ReturnBlock) Reply() (r Done)        { return }
+func (Faults) Reply() (r Done)             { return }
 func (Handover) Reply() (r Done)           { return }
 func (FreeBlock) Reply() (r Done)          { return }
 func (Uses) Reply() (r Done)               { return }
@@ -418,6 +428,12 @@ func (r Models) check() (field, problem string)       { return needsReplica(r.Re
 func (r GrantBlock) check() (field, problem string)  { return needsSlots(r.Replica, r.Slots) }
 func (r ReturnBlock) check() (field, problem string) { return needsSlots(r.Replica, r.Slots) }
 
+func (r Faults) check() (field, problem string) {
+	if r.Calls < 0 {
+		return "calls", "is negative"
+	}
+	return needsReplica(r.Replica)
+}
 func (r FreeBlock) check() (field, problem string) { return needsSlots(r.Replica, r.Slots) }
 func (r Handover) check() (field, problem string) {
 	for id, n := range r.Slots {

@@ -21,7 +21,7 @@ func Fault(r Replica, i *call.Info, e *call.Error) {
 	}
 	switch e.Reason {
 	case helvetype.ReasonDeadline, helvetype.ReasonReplicaUnavailable, helvetype.ReasonReplicaDied, helvetype.ReasonMayHaveRun, helvetype.ReasonInternal:
-		b.failed(e.Message)
+		b.Faulted(e.Message)
 	}
 }
 

@@ -79,6 +79,13 @@ func (b *Base) LendWith(f func(caller *Caller)) { b.lend = f }
 // before the replica is given to a router.
 func (b *Base) FailWith(f func(text string)) { b.failed = f }
 
+// Faulted notes a call at the replica that has failed for a reason of the system, in a process that found that out.
+func (b *Base) Faulted(text string) {
+	if b.failed != nil {
+		b.failed(text)
+	}
+}
+
 // IdleWith has f give the number of slots that are lent and run no call. It is called before the replica is given to a router.
 func (b *Base) IdleWith(f func() int) { b.idle = f }
 

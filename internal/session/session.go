@@ -34,6 +34,8 @@ type Worker interface {
 	App() string
 	SetModels(replica string, ids []string)
 	ReturnSlots(replica string, n int)
+	// Faults notes that n calls under slots that were lent to a replica have failed for a reason of the system.
+	Faults(replica string, n int, text string)
 	Leave(g wire.Goaway)
 }
 
@@ -81,7 +83,7 @@ func New(set Settings) *Session {
 		}
 	}
 	s.table = protocol.NewTable(side,
-		protocol.On(s.returnBlock), protocol.On(s.uses), protocol.On(s.models), protocol.On(s.metrics), protocol.On(s.status), protocol.On(s.ingress), protocol.On(s.release))
+		protocol.On(s.returnBlock), protocol.On(s.faults), protocol.On(s.uses), protocol.On(s.models), protocol.On(s.metrics), protocol.On(s.status), protocol.On(s.ingress), protocol.On(s.release))
 	return s
 }
 
@@ -159,6 +161,13 @@ func (s *Session) InOrder(op string) bool {
 func (s *Session) returnBlock(_ context.Context, r protocol.ReturnBlock) (protocol.Done, error) {
 	if s.set.Worker != nil {
 		s.set.Worker.ReturnSlots(r.Replica, r.Slots)
+	}
+	return protocol.Done{}, nil
+}
+
+func (s *Session) faults(_ context.Context, r protocol.Faults) (protocol.Done, error) {
+	if s.set.Worker != nil {
+		s.set.Worker.Faults(r.Replica, r.Calls, r.Error)
 	}
 	return protocol.Done{}, nil
 }

@@ -70,7 +70,7 @@ var only = map[string][]string{
 	"internal/worker":       {"internal/kernel", "internal/logs"},
 	"internal/keeper":       {"internal/kernel", "internal/worker"},
 	"internal/gate":         {"internal/call"},
-	"internal/router":       {"internal/call"},
+	"internal/router":       {"internal/call", "internal/telemetry"},
 	"internal/batch":        {"internal/call"},
 	"internal/models":       {"internal/call"},
 	"internal/codec":        {"internal/call", "internal/codec/pickle", "github.com/tinylib/msgp/msgp"},
@@ -95,7 +95,7 @@ var only = map[string][]string{
 	"internal/devices":      {},
 	"internal/pyenv":        {"internal/kernel", "internal/fetch"},
 	"internal/admin":        {"internal/audit", "internal/controller", "internal/deploy", "internal/kernel", "internal/listen", "internal/secret", "internal/sse", "internal/telemetry", "internal/token"},
-	"internal/metrics":      {"internal/telemetry", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/client_golang/prometheus/promhttp"},
+	"internal/metrics":      {"internal/telemetry", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/common/expfmt"},
 }
 
 // importers has the packages that few import, with those few. The store on disk is made where a node is assembled, and brings bbolt.

@@ -82,12 +82,14 @@ func (d *Deployment) Metrics() telemetry.Deployment {
 	d.Departed.Settle()
 	m := telemetry.Deployment{
 		Name: d.Serving.Name, State: d.status.Status, Wanted: d.status.Wanted, Queued: d.Serving.Router.Queued(), Calls: d.Departed.Total(), Starts: d.Starts,
+		Origins: d.Serving.Router.QueuedByOrigin(), Waits: d.Serving.Router.Waits(), Lifecycle: d.Serving.Lifecycle.Counts(),
 	}
 	add := func(id string, running host.Replica, state helvetype.ReplicaState) {
 		r := telemetry.Replica{ID: id, State: state, Started: state != helvetype.ReplicaStarting && state != helvetype.ReplicaRecovering}
 		if running != nil {
 			r.Running, r.Calls = running.Running(), running.Counts()
 			r.Healthy = state == helvetype.ReplicaRunning && running.Process().Unresponsive == nil
+			r.Utilization = serving.BaseOf(running).Utilization(r.Calls.Busy)
 		}
 		m.Calls.Add(r.Calls)
 		m.Replicas = append(m.Replicas, r)

@@ -2,10 +2,13 @@ package metrics
 
 import (
 	"flag"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,15 +37,20 @@ func example() source {
 	gone.Settle()
 	total := fast.Counts()
 	total.Add(gone)
+	waits := telemetry.NewDurations(telemetry.Bounds())
+	waits.Observe(30 * time.Millisecond)
+	lifecycle := telemetry.NewLifecycle()
+	lifecycle.Startup.Observe(3 * time.Second)
+	lifecycle.HealthFailures.Add(2)
 	var routed, unrouted telemetry.Requests
 	var others telemetry.Calls // requests above the bound of series
 	for _, failed := range []bool{false, true} {
 		others.Begin()
 		others.End(time.Second, failed)
 	}
-	routed.End("GET", 200, 3*time.Millisecond)
-	routed.End("GET", 503, time.Microsecond)
-	unrouted.End("PROPFIND", 404, time.Hour)
+	routed.End("GET", 200, 3*time.Millisecond, nil)
+	routed.End("GET", 503, time.Microsecond, &[16]byte{15: 0xab})
+	unrouted.End("PROPFIND", 404, time.Hour, nil)
 	var requests []telemetry.RequestCounts
 	for _, q := range routed.Counts() {
 		q.Route, q.Application = "/", "app"
@@ -50,34 +58,41 @@ func example() source {
 	}
 	requests = append(requests, unrouted.Counts()...)
 	requests = append(requests, telemetry.RequestCounts{Route: "/", Application: "app", Method: telemetry.Other, Calls: others.Counts()})
-	return source{Version: "1.2.3", HTTP: "http://127.0.0.1:8000", Events: 9, Requests: requests, Ongoing: 4, Disk: &telemetry.Disk{Writes: 6, Syncs: 12, Failing: true}, Applications: []telemetry.Application{{
-		Name: "app", Route: "/", State: helvetype.ApplicationRunning, SharedMemory: &helvetype.SharedMemory{Size: 1 << 20, Leased: 3 << 16},
-		Deployments: []telemetry.Deployment{{
-			Name: "D", State: helvetype.DeploymentUnhealthy, Wanted: 2, Queued: 5, Starts: 7, Calls: total, Replicas: []telemetry.Replica{
-				{ID: "D#001", State: helvetype.ReplicaRunning, Started: true, Healthy: true, Running: 1, Calls: fast.Counts()},
-				{ID: "D#000", Started: true, Calls: gone},
-				{ID: "D#002", State: helvetype.ReplicaStarting},
-			},
-		}},
-	}}}
+	return source{Version: "1.2.3", HTTP: "http://127.0.0.1:8000", Events: 9, Requests: requests, Ongoing: 4, Serving: true,
+		Transitions: []telemetry.TransitionCount{{Kind: helvetype.KindReplica, Reason: "died", Application: "app", Deployment: "D", Number: 3}},
+		References:  helvetype.References{Bytes: 100, Results: 2, Refused: 1}, Loop: telemetry.Loop{Number: 12, Last: time.Millisecond},
+		Disk: &telemetry.Disk{Writes: 6, Syncs: 12, Failing: true}, Applications: []telemetry.Application{{
+			Name: "app", Route: "/", Ingress: "D", State: helvetype.ApplicationRunning, SharedMemory: &helvetype.SharedMemory{Size: 1 << 20, Leased: 3 << 16},
+			Deployments: []telemetry.Deployment{{
+				Name: "D", State: helvetype.DeploymentUnhealthy, Wanted: 2, Queued: 5, Starts: 7, Calls: total, Origins: map[string]int{"": 2, "app/E": 3}, Waits: waits.Counts(), Lifecycle: lifecycle.Counts(), Replicas: []telemetry.Replica{
+					{ID: "D#001", State: helvetype.ReplicaRunning, Started: true, Healthy: true, Running: 1, Utilization: 12.5, Calls: fast.Counts()},
+					{ID: "D#000", Started: true, Calls: gone},
+					{ID: "D#002", State: helvetype.ReplicaStarting},
+				},
+			}},
+		}}}
 }
 
-func scrape(t *testing.T, s Source) string {
+func scrape(t *testing.T, s Source, header ...string) string {
 	t.Helper()
 	w := httptest.NewRecorder()
-	Handler(s).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	Handler(s).ServeHTTP(w, r)
 	if w.Code != http.StatusOK {
 		t.Fatalf("%d: %s", w.Code, w.Body)
 	}
 	return w.Body.String()
 }
 
-// TestNamesAndLabels compares the answer with testdata/metrics.txt, without the numbers of the Go runtime and the process.
+// TestNamesAndLabels compares the answer with testdata/metrics.txt, without the numbers of the Go runtime, the process and the machine.
 func TestNamesAndLabels(t *testing.T) {
 	t.Parallel()
 	var ours strings.Builder
 	for line := range strings.Lines(scrape(t, example())) {
-		if strings.Contains(line, "ray_") || strings.Contains(line, "helve_") {
+		if (strings.Contains(line, "ray_") || strings.Contains(line, "helve_")) && !strings.Contains(line, "ray_node_") {
 			ours.WriteString(line)
 		}
 	}
@@ -119,4 +134,143 @@ func TestNodesDoNotShareARegistry(t *testing.T) {
 			t.Errorf("%s\n%s", first, second)
 		}
 	}
+}
+
+// TestReference: each metric of testdata/reference.txt that the node counts is there with its type and exactly its labels, and no other metric has a name
+// of the reference's.
+func TestReference(t *testing.T) {
+	t.Parallel()
+	types, labels := map[string]string{}, map[string]string{}
+	for line := range strings.Lines(scrape(t, example())) {
+		if f := strings.Fields(line); f[0] == "#" {
+			if f[1] == "TYPE" {
+				types[f[2]] = f[3]
+			}
+			continue
+		}
+		name, rest, _ := strings.Cut(line, "{")
+		var keys []string
+		for _, m := range regexp.MustCompile(`([a-z_]+)="`).FindAllStringSubmatch(rest, -1) {
+			if m[1] != "le" {
+				keys = append(keys, m[1])
+			}
+		}
+		slices.Sort(keys)
+		name, _, _ = strings.Cut(name, " ")
+		labels[strings.TrimSuffix(name, "_count")] = strings.Join(keys, ",")
+	}
+	text, err := os.ReadFile(filepath.Join("testdata", "reference.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if f[0] == "#" {
+			continue
+		}
+		name := "ray_" + f[0]
+		if f[1] == "counter" {
+			name += "_total"
+		}
+		seen[name] = true
+		switch want := strings.Trim(f[2], "-"); {
+		case f[3] != "node":
+			if types[name] != "" {
+				t.Errorf("%s is there, and should not: %s", name, line)
+			}
+		case types[name] != f[1] || labels[name] != want:
+			t.Errorf("%s is a %q with the labels %q, want %s with %q", name, types[name], labels[name], f[1], want)
+		}
+	}
+	for name := range types {
+		if strings.HasPrefix(name, "ray_serve_") && !seen[name] {
+			t.Errorf("%s is not in reference.txt", name)
+		}
+	}
+}
+
+// TestOpenMetrics: a scraper that asks for OpenMetrics gets exemplars with the ids of traces, counters that are described without their suffix, and an end.
+func TestOpenMetrics(t *testing.T) {
+	t.Parallel()
+	got := scrape(t, example(), "Accept", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+	for _, want := range []string{
+		"# TYPE ray_serve_num_http_requests counter\nray_serve_num_http_requests_total{",
+		`ray_serve_http_request_latency_ms_bucket{application="app",method="GET",route="/",status_code="503",le="1.0"} 1 # {trace_id="000000000000000000000000000000ab"} 0.001 `,
+		"# TYPE go_goroutines gauge\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+	if !strings.HasSuffix(got, "\n# EOF\n") || strings.Count(got, "# EOF") != 1 {
+		t.Errorf("the end is %.40q", got[len(got)-40:])
+	}
+}
+
+// TestCompression: an answer is compressed for a client that takes it, and only then.
+func TestCompression(t *testing.T) {
+	t.Parallel()
+	for accept, want := range map[string]bool{"gzip": true, "deflate, gzip;q=0.5": true, "": false, "gzip;q=0": false, "identity": false} {
+		if got := strings.HasPrefix(scrape(t, example(), "Accept-Encoding", accept), "\x1f\x8b"); got != want {
+			t.Errorf("%q: compressed is %v", accept, got)
+		}
+	}
+}
+
+// TestMachine reads files of Linux.
+func TestMachine(t *testing.T) {
+	t.Parallel()
+	if total, available := memory([]byte("MemTotal:  100 kB\nMemFree: 5 kB\nMemAvailable:  40 kB\n")); total != 102400 || available != 40960 {
+		t.Error(total, available)
+	}
+	if busy, idle := processors([]byte("cpu  10 1 5 70 4 2 3 1 9 9\ncpu0 1 1 1 1\n")); busy != 22 || idle != 74 {
+		t.Error(busy, idle)
+	}
+	if in, out := network([]byte("Inter-|\n face |bytes\n    lo: 9 0 0 0 0 0 0 0 9 0\n  eth0: 100 0 0 0 0 0 0 0 20 0 0\n  eth1: 1 0 0 0 0 0 0 0 2\n")); in != 101 || out != 22 {
+		t.Error(in, out)
+	}
+	before := sampled{at: time.Unix(100, 0), busy: 10, idle: 10, received: 100, sent: 50}
+	if u, in, out := (sampled{time.Unix(110, 0), 15, 25, 300, 20}).since(before); u != 25 || in != 20 || out != 0 {
+		t.Error(u, in, out)
+	}
+}
+
+// BenchmarkScrape is a scrape of 1,000 replicas in ten deployments, compressed as Prometheus asks for it.
+func BenchmarkScrape(b *testing.B) {
+	s := thousand()
+	h := Handler(s)
+	var n, plain int
+	for b.Loop() {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+		r.Header.Set("Accept-Encoding", "gzip")
+		h.ServeHTTP(w, r)
+		n = w.Body.Len()
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	plain = w.Body.Len()
+	b.ReportMetric(float64(n), "B/sent")
+	b.ReportMetric(float64(plain), "B/page")
+}
+
+// thousand is a node with 1,000 replicas that have executed calls.
+func thousand() source {
+	s := source{Version: "1", HTTP: "http://127.0.0.1:8000"}
+	a := telemetry.Application{Name: "app", Route: "/", Ingress: "D0", State: helvetype.ApplicationRunning}
+	for i := range 10 {
+		d := telemetry.Deployment{Name: fmt.Sprintf("D%d", i), State: helvetype.DeploymentHealthy, Lifecycle: telemetry.NewLifecycle().Counts()}
+		for j := range 100 {
+			var calls telemetry.Calls
+			for k := range 100 {
+				calls.Begin()
+				calls.End(time.Duration(i*j*k)*time.Microsecond, k == 7)
+			}
+			d.Replicas = append(d.Replicas, telemetry.Replica{ID: fmt.Sprintf("D%d#%03d", i, j), State: helvetype.ReplicaRunning, Started: true, Healthy: true, Calls: calls.Counts()})
+		}
+		a.Deployments = append(a.Deployments, d)
+	}
+	s.Applications = []telemetry.Application{a}
+	return s
 }

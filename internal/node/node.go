@@ -141,6 +141,9 @@ func New(s Settings) *Node {
 	s.Logger = logs.Keep(s.Logger, lines, level)
 	n := &Node{set: s, log: s.Logger, level: level, lines: lines, results: session.NewResults(s.ReferenceLimit)}
 	n.ctx, n.stop = context.WithCancel(context.Background())
+	if err := telemetry.BoundsError(); err != nil {
+		n.log.Warn("the usual buckets of latencies are used", "reason", err)
+	}
 	n.events = telemetry.NewEvents(n.eventFile())
 	n.user = telemetry.NewUserMetrics(func(why string) { n.log.Warn("metrics of a program are not kept", "reason", why) })
 	cd := codec.New()
@@ -210,6 +213,11 @@ func (n *Node) Metrics() telemetry.Snapshot {
 	s.Version, s.HTTP = n.set.Version, n.HTTP()
 	s.Requests, s.Ongoing = n.proxy.Counts()
 	s.User = n.user.Families()
+	s.Serving = n.HTTP() != "" && !n.Draining()
+	s.Transitions = n.events.Transitions()
+	if kept := n.results.Status(); kept != nil {
+		s.References = *kept
+	}
 	if n.disk != nil {
 		d := n.disk.Stats()
 		s.Disk = &telemetry.Disk{Writes: uint64(d.Writes + d.BlobsPut), Syncs: uint64(d.Syncs + d.BlobSyncs), Failing: n.disk.Failing() != nil}

@@ -101,6 +101,14 @@ func (x *exchange) info() *call.Info {
 	return &x.call.Info
 }
 
+// trace is the id of the request's trace if that is sampled, else nil.
+func (x *exchange) trace() *[16]byte {
+	if i := x.info(); i != nil && i.Sampled {
+		return &i.Trace
+	}
+	return nil
+}
+
 // Value gives the exchange for [call.HTTPKey].
 func (x *exchange) Value(key any) any {
 	if key == (call.HTTPKey{}) {
@@ -141,7 +149,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, client *clients.Co
 	defer func() {
 		took := time.Since(begun)
 		status := a.outcome(r, client, returned, p.cut.Load())
-		requests.End(method, status, took)
+		requests.End(method, status, took, x.trace())
 		if p.access != nil {
 			p.access.write(begun, took, status, r, route, x)
 		}

@@ -2,11 +2,13 @@ package router
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/telemetry"
 )
 
 // admission counts the waiting calls of each origin over all subqueues of a router, and refuses calls above the
@@ -18,6 +20,8 @@ type admission struct {
 
 	limit   atomic.Int64            // largest number of waiting calls of one origin; negative for no limit
 	refusal atomic.Pointer[Refusal] // nil for the one of every deployment
+
+	waits *telemetry.Durations // how long the calls waited that were queued and then assigned
 
 	mu       sync.Mutex
 	byOrigin map[string]int
@@ -35,7 +39,7 @@ type Refusal struct {
 }
 
 func newAdmission() *admission {
-	a := &admission{byOrigin: map[string]int{}}
+	a := &admission{byOrigin: map[string]int{}, waits: telemetry.NewDurations(telemetry.Bounds())}
 	a.limit.Store(-1)
 	return a
 }
@@ -77,6 +81,13 @@ func (a *admission) full(origin string) *call.Error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.fullLocked(origin)
+}
+
+// waiting is a copy of byOrigin.
+func (a *admission) waiting() map[string]int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return maps.Clone(a.byOrigin)
 }
 
 func (a *admission) leave(origin string) {

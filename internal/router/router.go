@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/telemetry"
 )
 
 // Policy ranks replicas for a call. Its methods are called on the goroutine of the call, concurrently, and must not
@@ -457,6 +458,12 @@ func (r *Router) Close(cause *call.Error) {
 }
 
 func bySeq(x, y *Ticket) int { return cmp.Compare(x.seq, y.seq) }
+
+// Waits has the times that calls waited for a slot, of those that were queued. A call that finds a slot at once is not in it.
+func (r *Router) Waits() telemetry.DurationCounts { return r.admission.waits.Counts() }
+
+// QueuedByOrigin is the number of waiting calls of each origin that has any.
+func (r *Router) QueuedByOrigin() map[string]int { return r.admission.waiting() }
 
 // Queued is the number of waiting calls.
 func (r *Router) Queued() int {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 )
@@ -332,6 +333,7 @@ func (s *subqueue) assign(rep Replica) {
 		s.queued.Add(-1)
 	}
 	s.admission.leave(t.origin)
+	s.admission.waits.Observe(time.Duration(call.Now() - t.queuedAt))
 	t.replica = rep
 	s.ready.insert(t, s.ready.tail)
 }

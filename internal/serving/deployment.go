@@ -28,6 +28,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/transport"
 	"github.com/helve-serve/helve/internal/wire"
 )
@@ -42,6 +43,8 @@ type Deployment struct {
 	UsesMore  func(name string)  // a replica asked for a handle to another deployment
 	Successor func() *Deployment // the deployment of the same name that is there now, if there is another
 	Starving  func(text string)  // calls wait while streams and connections hold all slots
+
+	Lifecycle *telemetry.Lifecycle // what happens to its replicas, beside calls
 
 	log   *slog.Logger
 	state atomic.Pointer[State]
@@ -65,7 +68,7 @@ type State struct {
 
 // New makes a deployment without replicas: calls wait for the first.
 func New(log *slog.Logger, node, app, name string) *Deployment {
-	d := &Deployment{Router: router.New(node), App: app, Name: name, log: log}
+	d := &Deployment{Router: router.New(node), App: app, Name: name, Lifecycle: telemetry.NewLifecycle(), log: log}
 	d.state.Store(&State{})
 	return d
 }

@@ -54,6 +54,7 @@ type Base struct {
 
 	calls   telemetry.Calls // that were sent to another process; an instance in this process counts its own
 	running call.Running    // likewise
+	use     telemetry.Utilization
 
 	// idle is the number of slots that are lent and run no call; nil for a replica that lends no slots.
 	idle func() int
@@ -142,6 +143,11 @@ func (b *Base) Stats() *Stats { return b.stats.Load() }
 
 // SetStats replaces the replica's last answer.
 func (b *Base) SetStats(values map[string]any, at time.Time) { b.stats.Store(&Stats{values, at}) }
+
+// Utilization is how much of its slots the replica has used lately, in percent; busy is the time of its calls so far.
+func (b *Base) Utilization(busy time.Duration) float64 {
+	return b.use.Percent(time.Now(), busy, b.gate.Max())
+}
 
 // Models are the ids of the models that the replica has or is loading. The slice is shared and must not be changed.
 func (b *Base) Models() []string {

@@ -1,25 +1,67 @@
 package telemetry
 
 import (
+	"cmp"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 )
 
-// bounds are the upper ends of the latency buckets, in milliseconds: the reference's, from 1 ms to 10 minutes. A call that took longer
-// than the last is in one more bucket.
-var bounds = [...]int64{1, 2, 5, 10, 20, 50, 100, 200, 300, 400, 500, 1000, 2000, 5000, 10000, 60000, 120000, 300000, 600000} //nolint:gochecknoglobals // a constant
+// Buckets is the largest number of latency buckets, with the one for calls that took longer than all bounds.
+const Buckets = 20
 
-// Buckets is the number of latency buckets, with the one for calls that took longer than all bounds.
-const Buckets = len(bounds) + 1
+// BucketsVariable is the environment variable with other upper ends of the latency buckets, in milliseconds with commas between them; the variable of the
+// reference has the same meaning if it is not set. They are read once, when the process starts: the workers of a node have its environment, and
+// count in the same buckets. For example, HELVE_REQUEST_LATENCY_BUCKETS_MS=0.5,1,5,50 gives five buckets.
+const (
+	BucketsVariable          = "HELVE_REQUEST_LATENCY_BUCKETS_MS"
+	referenceBucketsVariable = "RAY_SERVE_REQUEST_LATENCY_BUCKETS_MS"
+)
 
-// Bounds are the upper ends of the latency buckets in milliseconds, without the infinite one.
+// bounds are the upper ends of the latency buckets, and boundsError says why those of the environment are not used. A call that took longer than the last is in
+// one more bucket.
+var bounds, boundsError = boundsOf(cmp.Or(os.Getenv(BucketsVariable), os.Getenv(referenceBucketsVariable))) //nolint:gochecknoglobals // constant once the process runs
+
+// boundsOf reads the upper ends of the buckets from a text; "", or a text with a mistake, gives the reference's, from 1 ms to 10 minutes.
+func boundsOf(text string) ([]time.Duration, error) {
+	usual := make([]time.Duration, 0, Buckets-1)
+	for _, ms := range [...]int64{1, 2, 5, 10, 20, 50, 100, 200, 300, 400, 500, 1000, 2000, 5000, 10000, 60000, 120000, 300000, 600000} {
+		usual = append(usual, time.Duration(ms)*time.Millisecond)
+	}
+	if text == "" {
+		return usual, nil
+	}
+	var out []time.Duration
+	for part := range strings.SplitSeq(text, ",") {
+		ms, err := strconv.ParseFloat(strings.TrimSpace(part), 64)
+		at := time.Duration(ms * float64(time.Millisecond))
+		switch {
+		case err != nil:
+			return usual, fmt.Errorf("%s: %q is no number of milliseconds", BucketsVariable, part)
+		case at <= 0 || ms > float64(time.Hour*24/time.Millisecond) || len(out) > 0 && at <= out[len(out)-1]:
+			return usual, fmt.Errorf("%s: the numbers are above 0, at most a day, and each is larger than the one before: %q is not", BucketsVariable, part)
+		case len(out) == Buckets-1:
+			return usual, fmt.Errorf("%s: at most %d numbers", BucketsVariable, Buckets-1)
+		}
+		out = append(out, at)
+	}
+	return out, nil
+}
+
+// Bounds are the upper ends of the latency buckets in milliseconds, without the infinite one. There may be fewer than [Buckets]-1.
 func Bounds() []float64 {
 	out := make([]float64, len(bounds))
 	for i, b := range bounds {
-		out[i] = float64(b)
+		out[i] = float64(b) / float64(time.Millisecond)
 	}
 	return out
 }
+
+// BoundsError says why the upper ends of buckets of the environment are not used; nil if they are, or if there are none.
+func BoundsError() error { return boundsError }
 
 // Calls counts the executions of the methods of one replica. Every execution is a Begin and an End. It is written to by every call, with
 // three atomic additions: callers of one replica meet at its gate all the same, and a counter per processor cost more than it saved
@@ -58,14 +100,12 @@ func (c *Calls) Late() { c.late.Add(1) }
 
 // bucket is the place of a latency among the buckets. Most calls take less than a millisecond.
 func bucket(took time.Duration) int {
-	if took <= time.Millisecond {
-		return 0
+	for i, b := range bounds {
+		if took <= b {
+			return i
+		}
 	}
-	i := 1
-	for i < len(bounds) && int64(took) > bounds[i]*int64(time.Millisecond) {
-		i++
-	}
-	return i
+	return len(bounds)
 }
 
 // Counts is a copy of the numbers of a [Calls], or a sum of several. Each number is right by itself; of a call that ends meanwhile one may have

@@ -28,6 +28,7 @@ const (
 	historySize = 20   // transitions that an object keeps
 	objectsMax  = 1024 // objects that have a history; the object that has changed least recently goes first
 	messageMax  = 4 << 10
+	countsMax   = 4096 // kinds of events that are counted: applications that are deployed under ever new names must not fill the memory
 	inputsMax   = 16
 )
 
@@ -40,8 +41,9 @@ type Events struct {
 	ring    []helvetype.Event // the event with the id i is at (i-1) modulo the size
 	last    uint64            // id of the newest event
 	objects map[helvetype.Object]*list.Element
-	recent  list.List     // of *history, the object that has changed last first
-	changed chan struct{} // closed with the next event; nil while no reader waits
+	recent  list.List                  // of *history, the object that has changed last first
+	counts  map[TransitionCount]uint64 // by the fields but Number
+	changed chan struct{}              // closed with the next event; nil while no reader waits
 }
 
 // history is the newest transitions of an object, the oldest first.
@@ -52,7 +54,7 @@ type history struct {
 
 // NewEvents makes an empty record. file gets every event, in order, with a lock held: it must not block; nil for none.
 func NewEvents(file func(helvetype.Event)) *Events {
-	return &Events{now: time.Now, file: file, objects: map[helvetype.Object]*list.Element{}}
+	return &Events{now: time.Now, file: file, objects: map[helvetype.Object]*list.Element{}, counts: map[TransitionCount]uint64{}}
 }
 
 // Resume goes on with the events of the node before, the oldest first: their ids go on. file gets every event from now on, as the function of
@@ -95,6 +97,7 @@ func (e *Events) Emit(ev helvetype.Event) uint64 {
 		e.ring[(ev.ID-1)%ringSize] = ev
 	}
 	e.rememberLocked(ev)
+	e.countLocked(ev)
 	if e.changed != nil {
 		close(e.changed)
 		e.changed = nil
@@ -146,6 +149,30 @@ func (e *Events) rememberLocked(ev helvetype.Event) {
 	}
 	h.events = append(h.events, ev)
 	e.recent.MoveToFront(el)
+}
+
+// countLocked counts an event. Above the bound the events of all further applications are counted together.
+func (e *Events) countLocked(ev helvetype.Event) {
+	k := TransitionCount{Kind: ev.Object.Kind, Reason: ev.Reason, Application: ev.Object.App, Deployment: ev.Object.Deployment}
+	if _, known := e.counts[k]; !known && len(e.counts) >= countsMax {
+		k.Application, k.Deployment = Other, ""
+	}
+	e.counts[k]++
+}
+
+// Transitions is how often there was an event of each kind, since this process has started.
+func (e *Events) Transitions() []TransitionCount {
+	e.mu.Lock()
+	all := make([]TransitionCount, 0, len(e.counts))
+	for k, n := range e.counts {
+		k.Number = n
+		all = append(all, k)
+	}
+	e.mu.Unlock()
+	slices.SortFunc(all, func(a, b TransitionCount) int {
+		return cmp.Or(cmp.Compare(a.Application, b.Application), cmp.Compare(a.Deployment, b.Deployment), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Reason, b.Reason))
+	})
+	return all
 }
 
 // Last is the id of the newest event, 0 if there is none yet.

@@ -15,9 +15,9 @@ func TestRequestSeries(t *testing.T) {
 		t.Errorf("%v before the first request", got)
 	}
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "get", "BREW", ""} {
-		q.End(method, 399, time.Millisecond)
+		q.End(method, 399, time.Millisecond, nil)
 	}
-	q.End("GET", 400, 3*time.Millisecond)
+	q.End("GET", 400, 3*time.Millisecond, nil)
 	got := ""
 	for _, k := range q.Counts() {
 		got += fmt.Sprintln(k.Method, k.Status, k.Calls.Started, k.Calls.Failed, k.Calls.Busy, k.Calls.Buckets[:3])
@@ -49,7 +49,7 @@ func TestRequestSeriesAreBounded(t *testing.T) {
 	for g := range goroutines {
 		counting.Go(func() {
 			for i := range kinds {
-				q.End("GET", 200+(i+g*seriesMax/2)%kinds, time.Millisecond)
+				q.End("GET", 200+(i+g*seriesMax/2)%kinds, time.Millisecond, nil)
 				if g == 0 && i%50 == 0 {
 					q.Counts()
 				}
@@ -77,10 +77,10 @@ func TestRequestSeriesAreBounded(t *testing.T) {
 func TestRequestsAllocateNothing(t *testing.T) { //nolint:paralleltest // see above
 	var q Requests
 	for i := range seriesMax {
-		q.End("GET", 200+i, time.Millisecond)
+		q.End("GET", 200+i, time.Millisecond, nil)
 	}
 	for _, method := range []string{"GET", "POST"} {
-		if n := testing.AllocsPerRun(100, func() { q.End(method, 200, time.Millisecond) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { q.End(method, 200, time.Millisecond, nil) }); n != 0 {
 			t.Errorf("%s: %v allocations", method, n)
 		}
 	}

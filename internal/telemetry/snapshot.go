@@ -1,6 +1,10 @@
 package telemetry
 
-import "github.com/helve-serve/helve/helvetype"
+import (
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+)
 
 // Snapshot is what a node counts, at one moment.
 type Snapshot struct {
@@ -11,7 +15,24 @@ type Snapshot struct {
 	Requests     []RequestCounts // of HTTP, by route, method and status
 	User         []UserFamily    // metrics that programs have defined
 	Ongoing      int             // HTTP requests to applications that are not answered yet
-	Disk         *Disk           // nil for a node that keeps its state in memory
+	Serving      bool            // the ingress serves, and does not drain
+	Transitions  []TransitionCount
+	References   helvetype.References // results that are kept
+	Loop         Loop
+	Disk         *Disk // nil for a node that keeps its state in memory
+}
+
+// TransitionCount is how often objects of a kind have had an event for a reason. For example, replicas of deployment D of the application hello died 3
+// times. Deployment is "" for events of applications.
+type TransitionCount struct {
+	Kind, Reason, Application, Deployment string
+	Number                                uint64
+}
+
+// Loop has the numbers of the controller's loop.
+type Loop struct {
+	Number uint64        // of turns
+	Last   time.Duration // of the last turn
 }
 
 // Disk has the counts of a node that keeps its state on disk.
@@ -24,6 +45,7 @@ type Disk struct {
 // Application is one application in a [Snapshot].
 type Application struct {
 	Name, Route  string
+	Ingress      string // name of the ingress deployment
 	State        helvetype.ApplicationState
 	SharedMemory *helvetype.SharedMemory
 	Deployments  []Deployment
@@ -38,6 +60,10 @@ type Deployment struct {
 	Starts   uint64 // how often a replica became ready
 	Calls    Counts
 	Replicas []Replica
+
+	Origins   map[string]int // the calls that wait, by where they come from; those that are not 0
+	Waits     DurationCounts // for a slot, of calls that were queued; calls that found a slot at once are not in it
+	Lifecycle LifecycleCounts
 }
 
 // Replica is one replica in a [Snapshot].
@@ -47,5 +73,7 @@ type Replica struct {
 	Started bool                   // the replica was ready once
 	Healthy bool
 	Running int // calls
-	Calls   Counts
+	// Utilization is how much of its slots the replica has used in the last ten minutes, in percent.
+	Utilization float64
+	Calls       Counts
 }

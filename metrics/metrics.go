@@ -1,6 +1,6 @@
 // Package metrics shows the numbers of a node to Prometheus, for programs that run their applications themselves, without the command line of
 // package cli, which has metrics anyway. Package helve does not import it: Prometheus' library makes an executable some 4 MB larger, so only
-// programs that import this package, or cli, have it. docs/observe.md lists the metrics.
+// programs that import this package, or cli, have it. docs/metrics.md lists the metrics.
 package metrics
 
 import (

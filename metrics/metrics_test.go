@@ -30,7 +30,7 @@ func build(name string) helve.Build {
 
 func TestMain(m *testing.M) { helvetest.Main(m) }
 
-// program is the program of docs/observe.md.
+// program is the program of docs/metrics.md.
 func program(ctx context.Context) (*helve.System, error) {
 	sys, err := helve.Config{Admin: "127.0.0.1:0", Metrics: metrics.Handler}.Run(ctx, build("one"))
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -83,6 +84,9 @@ type Controller struct {
 	file    *snapshot.File  // the state of this node, for a next one; its mutex is taken before Mu
 
 	publishing sync.Mutex // one publish at a time; taken before Mu
+
+	turns    atomic.Uint64 // of the loop
+	lastTurn atomic.Int64  // nanoseconds
 }
 
 // New starts the controller of a node without applications. Close it.
@@ -126,7 +130,7 @@ func (c *Controller) loop() {
 		case <-c.ctx.Done():
 			return
 		}
-		if wake := c.apply(time.Now()); !wake.IsZero() {
+		if wake := c.turn(); !wake.IsZero() {
 			timer.Reset(max(time.Until(wake), 0))
 		}
 	}

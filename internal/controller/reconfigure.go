@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
@@ -166,7 +167,12 @@ func (c *Controller) give(ctx context.Context, r *fleet.Replica, config json.Raw
 	late := fmt.Errorf("it took longer than construct_timeout_s (%s): %w", limit, context.DeadlineExceeded)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
-	return r.Running.Reconfigure(ctx, config)
+	begun := time.Now()
+	err := r.Running.Reconfigure(ctx, config)
+	if err == nil {
+		r.Dep.Serving.Lifecycle.Reconfigure.Observe(time.Since(begun))
+	}
+	return err
 }
 
 // renew gives a replica that is not ready yet the config that it should have.

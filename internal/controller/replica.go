@@ -55,7 +55,7 @@ func (c *Controller) launchLocked(r *fleet.Replica, w *host.Worker) {
 			Rank:         func() host.Rank { return c.rankFor(r) },
 			Configured:   func(digest string) { c.ResumedWith(r, digest) },
 			Models:       func(of host.Replica, ids []string) { c.setModels(r, of, ids) },
-			Waits:        func(reason string) (done func()) { return c.waiting(r, reason) },
+			Waits:        func(reason string) (done func()) { return c.waitsMeasured(r, reason) },
 			AwaitUses:    func(ctx context.Context) error { return c.awaitUses(ctx, r.Dep) },
 			AwaitDevices: func(ctx context.Context, take func() error) error { return c.awaitDevices(ctx, r, take) },
 			Note:         func(reason, message string) { c.noteStep(r, reason, message) },
@@ -182,6 +182,9 @@ func (c *Controller) ready(r *fleet.Replica) bool {
 		}
 		r.Of.Ran = true
 		d.Starts++
+		if !r.ReadyAt.IsZero() {
+			d.Serving.Lifecycle.Startup.Observe(r.ReadyAt.Sub(r.StartedAt))
+		}
 		publish = d.Starts == 1 && d.App.Restored
 		if r.Of == d.Former {
 			d.FormerFailures.Ready()
@@ -338,7 +341,7 @@ func (c *Controller) endLocked(r *fleet.Replica, event states.Event, facts state
 	}
 	r.FireLocked(event, facts, nil)
 	d, running, grace := r.Dep, r.Running, r.Of.Definition.Options.GracefulShutdownTimeout
-	base := serving.BaseOf(running)
+	base, begun := serving.BaseOf(running), time.Now()
 	running.Serve(false)
 	running.Drain()
 	c.wg.Go(func() {
@@ -359,6 +362,7 @@ func (c *Controller) endLocked(r *fleet.Replica, event states.Event, facts state
 		if err := running.Stop(closing); err != nil {
 			c.Log.Warn("replica did not close cleanly", "app", d.App.Name, "deployment", d.Name, "replica", r.ID, "error", err)
 		}
+		d.Serving.Lifecycle.Shutdown.Observe(time.Since(begun))
 		c.Mu.Lock()
 		c.forgetLocked(r, states.Stopped, states.Facts{}, nil)
 		r.Dep.WakeLocked()

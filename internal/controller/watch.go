@@ -26,7 +26,7 @@ func (c *Controller) watchLocked(r *fleet.Replica) {
 			}
 		})
 	}
-	p := probe.Probe{Replica: r.Running, Options: func() (spec.Effective, bool) {
+	p := probe.Probe{Replica: measured{r.Running, r.Dep.Serving.Lifecycle}, Options: func() (spec.Effective, bool) {
 		c.Mu.Lock()
 		defer c.Mu.Unlock()
 		return r.Of.Definition.Options, r.InServiceLocked()

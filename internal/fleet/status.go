@@ -91,6 +91,9 @@ func (f *Fleet) Metrics() telemetry.Snapshot {
 		app := telemetry.Application{
 			Name: name, Route: a.Current.Def.Graph.RoutePrefix, State: helvetype.ApplicationState(a.Shown.State), SharedMemory: a.Hosts.Memory(),
 		}
+		if i := a.Current.Def.Graph.Ingress; i != nil {
+			app.Ingress = i.Deployment
+		}
 		for _, name := range slices.Sorted(maps.Keys(a.Deployments)) {
 			app.Deployments = append(app.Deployments, a.Deployments[name].inventoryLocked().Metrics())
 		}

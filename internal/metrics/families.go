@@ -26,7 +26,7 @@ func bit(b bool) float64 {
 	return 0
 }
 
-// writeNode writes what the node has once.
+// writeNode writes the numbers of the node as a whole.
 func writeNode(p *page, s *telemetry.Snapshot) {
 	p.family("helve_node_info", gauge, "1, with the version of the node.")
 	p.line(label("", "version", s.Version), 1)
@@ -200,7 +200,7 @@ func writeDeployments(p *page, all []view) {
 	}
 }
 
-// writeRouters writes what the routers know: calls that wait, and how long.
+// writeRouters writes the numbers of the routers: calls that wait, and how long.
 func writeRouters(p *page, all []view) {
 	p.family(prefix+"serve_num_router_requests_total", counter, "Calls that were sent to a replica of the deployment.")
 	for _, v := range all {

@@ -14,7 +14,7 @@ import (
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
-// machine shows what the reference's dashboards ask of the machine: processors, memory, disk, network. Its rates are since the scrape before; the first scrape
+// machine shows the numbers of the machine that the reference's dashboards ask for: processors, memory, disk, network. Its rates are since the scrape before; the first scrape
 // has the rate since the machine started. On systems without /proc the numbers are left out.
 type machine struct {
 	mu     sync.Mutex

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -63,11 +64,8 @@ func (d *schemas) route(r *route) object {
 	}
 	op := object{
 		"operationId": r.operation, "summary": r.about, "description": "Role: " + string(r.role) + ".", "parameters": params,
-		"responses": object{
-			"200":     object{"description": "It is done.", "content": d.answer(r.answer)},
-			"default": object{"description": "It is not done: the status says why, and the body what to try next.", "content": object{"application/json": object{"schema": d.schema(reflect.TypeFor[helvetype.OperationError](), false)}}},
-		},
-		"security": []any{object{"token": []any{}}},
+		"responses": d.responses(r),
+		"security":  []any{object{"token": []any{}}},
 	}
 	if r.role == helvetype.RoleRead {
 		op["security"] = []any{object{}, object{"token": []any{}}} // on the loopback interface there may be none
@@ -76,6 +74,48 @@ func (d *schemas) route(r *route) object {
 		op["requestBody"] = object{"required": !r.optional, "content": d.body(r.body)}
 	}
 	return op
+}
+
+// failures are the statuses of errors with their meaning, in the order of the table of docs/rest.md.
+//
+//nolint:gochecknoglobals // constants
+var failures = []struct {
+	status int
+	about  string
+	of     func(r *route) bool
+}{
+	{400, "The file, the body or an argument is wrong; mistakes has the places in a file.", func(r *route) bool {
+		return r.body != nil || r.changes || len(r.query) > 0
+	}},
+	{401, "There is no token, or the node does not know it.", func(*route) bool { return true }},
+	{403, "The role of the token does not allow it, or a web page of another site asks.", func(*route) bool { return true }},
+	{404, "There is no such application, deployment, replica, revision, token or profile; the message has the names there are.", func(r *route) bool {
+		return strings.Contains(r.path, "{")
+	}},
+	{409, "Another deploy has come before this one ran, or there is a token of this name.", func(r *route) bool {
+		return r.changes
+	}},
+	{412, "If-Match is another generation, or the state of the object does not allow it. ETag has the present generation.", func(r *route) bool {
+		return r.changes
+	}},
+	{413, "The body has more than 4 MiB.", func(r *route) bool { return r.body != nil }},
+	{501, "This node cannot do it: for example, a program that only answers questions has no operations.", func(*route) bool { return true }},
+	{503, "The node is closing, hands over to the next one, or has too many readers that follow. Retry-After says when to come again.", func(*route) bool { return true }},
+}
+
+// responses are the answers of a route: done, each error that it has, and the rest.
+func (d *schemas) responses(r *route) object {
+	content := object{"application/json": object{"schema": d.schema(reflect.TypeFor[helvetype.OperationError](), false)}}
+	all := object{
+		"200":     object{"description": "It is done.", "content": d.answer(r.answer)},
+		"default": object{"description": "It is not done: the status says why, and the body what to try next.", "content": content},
+	}
+	for _, f := range failures {
+		if f.of(r) {
+			all[strconv.Itoa(f.status)] = object{"description": f.about, "content": content}
+		}
+	}
+	return all
 }
 
 func (p param) schema() object {

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -64,6 +65,31 @@ func TestTableOfRoutes(t *testing.T) {
 				t.Error("a method that changes, and no change")
 			}
 		})
+	}
+}
+
+// TestErrorsOfRoutes: the document has the errors of each route, with the body that each of them has.
+func TestErrorsOfRoutes(t *testing.T) {
+	t.Parallel()
+	paths := operate(t).document()["paths"].(object)
+	for at, want := range map[string]string{
+		"get /api/v1/status":                   "200 401 403 501 503 default",
+		"get /api/v1/events":                   "200 400 401 403 501 503 default",
+		"get /api/v1/applications/{app}":       "200 401 403 404 501 503 default",
+		"put /api/serve/applications/":         "200 400 401 403 409 412 413 501 503 default",
+		"delete /api/v1/applications/{app}":    "200 400 401 403 404 409 412 501 503 default",
+		"post /api/v1/applications/{app}/plan": "200 400 401 403 404 413 501 503 default",
+	} {
+		method, path, _ := strings.Cut(at, " ")
+		responses := paths[path].(object)[method].(object)["responses"].(object)
+		if got := strings.Join(slices.Sorted(maps.Keys(responses)), " "); got != want {
+			t.Errorf("%s: %s, want %s", at, got, want)
+		}
+		for status, r := range responses {
+			if r.(object)["description"] == "" || r.(object)["content"].(object)["application/json"] == nil && status != "200" {
+				t.Errorf("%s: %s has no body", at, status)
+			}
+		}
 	}
 }
 

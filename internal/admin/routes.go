@@ -93,6 +93,7 @@ var (
 	streams = media{"application/json", "application/jsonl", "text/event-stream"}
 	texts   = media{"text/plain", "application/openmetrics-text"}
 	files   = document{"application/json", "application/yaml"}
+	element = document{"application/json"} // of the list applications of a file
 )
 
 // routes is the table of all routes. The reference has the paths below /api/serve, /api/ray, and the scale of a deployment.
@@ -132,7 +133,7 @@ func routes() []route {
 		{method: get, path: "/api/v1/applications", operation: "applications", role: read, answer: Applications{}, serve: (*Server).list, about: "All applications"},
 		{method: get, path: appPath, operation: "application", role: read, answer: AppDetails{}, serve: (*Server).one, about: "One application"},
 		{
-			method: put, path: appPath, operation: "apply_application", role: deploy, changes: true, body: files, answer: helvetype.ApplyAnswer{}, serve: (*Server).putOne,
+			method: put, path: appPath, operation: "apply_application", role: deploy, changes: true, body: element, answer: helvetype.ApplyAnswer{}, serve: (*Server).putOne,
 			query: applyParams, about: "Deploy one application: the body is its element of the list applications of a file. Others stay as they are",
 		},
 		{
@@ -148,7 +149,7 @@ func routes() []route {
 			query: []param{{name: "revision", kind: "integer", min: 0, max: 1 << 30, about: "0, the default, is the revision before the present one"}}, about: "What a rollback would do, without doing it",
 		},
 		{
-			method: post, path: appPath + "/plan", operation: "plan_application", role: deploy, body: files, answer: helvetype.Plan{}, serve: (*Server).planOne,
+			method: post, path: appPath + "/plan", operation: "plan_application", role: deploy, body: element, answer: helvetype.Plan{}, serve: (*Server).planOne,
 			query: applyParams[:1], about: "What a PUT of this application would do, without doing it",
 		},
 		{method: post, path: appPath + "/rollback", operation: "rollback", role: operate, changes: true, body: rollbackBody{}, optional: true, answer: helvetype.Outcome{}, serve: (*Server).rollback, about: "Deploy a former revision again"},

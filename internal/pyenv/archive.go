@@ -14,8 +14,12 @@ import (
 	"time"
 )
 
-// mostUnpacked bounds the bytes of the files of one archive, so that a small archive of zeros does not fill the disk.
-const mostUnpacked = 8 << 30
+// mostUnpacked bounds the bytes of the files of one archive, so that a small archive of zeros does not fill the disk, and mostFiles their number: an empty file needs
+// space too.
+const (
+	mostUnpacked = 8 << 30
+	mostFiles    = 200_000
+)
 
 // IsArchive says whether a path names an archive by its ending: .zip, or .whl, which is one too.
 func IsArchive(path string) bool {
@@ -74,6 +78,9 @@ func unzip(ctx context.Context, archive, dir string) error {
 		return err
 	}
 	defer z.Close()
+	if len(z.File) > mostFiles {
+		return fmt.Errorf("it has more than %d files", mostFiles)
+	}
 	left := int64(mostUnpacked)
 	for _, f := range z.File {
 		if !filepath.IsLocal(f.Name) || strings.Contains(f.Name, `\`) {

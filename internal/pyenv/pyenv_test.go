@@ -311,6 +311,55 @@ func TestUnpack(t *testing.T) {
 	}
 }
 
+// TestHostileArchives: links, two files of one name, a file in the place of a directory, and too many files are refused, and leave nothing behind.
+func TestHostileArchives(t *testing.T) {
+	t.Parallel()
+	link, plain := &zip.FileHeader{Name: "link"}, func(name string) *zip.FileHeader { return &zip.FileHeader{Name: name} }
+	link.SetMode(os.ModeSymlink | 0o777)
+	device := plain("device")
+	device.SetMode(os.ModeDevice | 0o666)
+	many := make([]*zip.FileHeader, mostFiles+1)
+	for i := range many {
+		many[i] = plain("f")
+	}
+	for name, c := range map[string]struct {
+		files []*zip.FileHeader
+		want  string
+	}{
+		"a link":           {[]*zip.FileHeader{link}, "links are not taken"},
+		"a device":         {[]*zip.FileHeader{device}, "is no file"},
+		"one name twice":   {[]*zip.FileHeader{plain("a.py"), plain("a.py")}, "exists"},
+		"another spelling": {[]*zip.FileHeader{plain("a.py"), plain("./a.py")}, "exists"},
+		"a file as parent": {[]*zip.FileHeader{plain("a"), plain("a/b.py")}, "not a directory"},
+		"an inner dot dot": {[]*zip.FileHeader{plain("a/../../b.py")}, "leads out"},
+		"many files":       {many, "more than 200000 files"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path, cache := filepath.Join(t.TempDir(), "a.zip"), t.TempDir()
+			f, err := os.Create(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := zip.NewWriter(f)
+			for _, h := range c.files {
+				if _, err := w.CreateHeader(h); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := errors.Join(w.Close(), f.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := NewCache(cache).Unpack(t.Context(), path); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %s", err, c.want)
+			}
+			if left, err := filepath.Glob(filepath.Join(cache, "unpacked", "*", "*")); err != nil || len(left) > 0 {
+				t.Errorf("left: %v, %v", left, err)
+			}
+		})
+	}
+}
+
 // TestUnpackEnds: a start that is given up does not go on unpacking, and an archive that changes meanwhile is not taken for the one of before.
 func TestUnpackEnds(t *testing.T) {
 	t.Parallel()

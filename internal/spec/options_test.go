@@ -186,7 +186,7 @@ unknown option "num_replica"; there are num_replicas, max_ongoing_requests, `
 	if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Count(err.Error(), "\n") != 9 {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
-	if _, err = code.Merge(json.RawMessage("[1]"), FromFile); err == nil || err.Error() != "must be an object, is [1]" {
+	if _, err = code.Merge(json.RawMessage("[1]"), FromFile); err == nil || err.Error() != "must be an object, is an array" {
 		t.Error(err)
 	}
 }

@@ -238,11 +238,11 @@ func TestFiltersWithoutAnObject(t *testing.T) {
 	t.Setenv(worker.RuntimeDirEnv, t.TempDir())
 	startNode(t)
 	for args, want := range map[string]string{
-		"events --app nosuch":                        `error: no application "nosuch" is known; there is greeting`,
-		"calls --app nosuch":                         `error: no application "nosuch" is known; there is greeting`,
-		"calls --app nosuch -o json":                 `error: no application "nosuch" is known; there is greeting`,
-		"events --deployment nosuch":                 `error: no deployment "nosuch" is known; there is Greeter`,
-		"calls --app greeting --deployment nosuch":   `error: no deployment "nosuch" is known; there is Greeter`,
+		"events --app nosuch":                        `error: no application "nosuch" is running; there is greeting` + "\nnext: cli.test status lists the applications",
+		"calls --app nosuch":                         `error: no application "nosuch" is running; there is greeting` + "\nnext: cli.test status lists the applications",
+		"calls --app nosuch -o json":                 `error: no application "nosuch" is running; there is greeting` + "\nnext: cli.test status lists the applications",
+		"events --deployment nosuch":                 `error: no deployment "nosuch" is running; there is Greeter` + "\nnext: cli.test status lists the deployments",
+		"calls --app greeting --deployment nosuch":   `error: no deployment "nosuch" is running; there is Greeter` + "\nnext: cli.test status lists the deployments",
 		"calls --app greeting --deployment Greeter":  "",
 		"events --app greeting --deployment Greeter": "",
 	} {

@@ -110,7 +110,7 @@ func command(apps []Application) *cobra.Command {
 		return usageError{fmt.Errorf("%w%s (see %s --help)", mistake, nearFlag(c, err), path)}
 	})
 	r := &run{apps: apps}
-	root.AddCommand(r.command(), startCommand(apps), upgradeCommand(), nodeCommand(apps), stateCommand(), versionCommand(root.Version), readCommand())
+	root.AddCommand(r.command(), startCommand(apps), stopCommand(), upgradeCommand(), nodeCommand(apps), stateCommand(), versionCommand(root.Version), readCommand())
 	root.AddCommand(commands.New(commands.Settings{Program: programName(), Applications: names(apps)})...)
 	if len(apps) > 0 {
 		root.RunE = func(c *cobra.Command, _ []string) error { return r.execute(c.Context(), nil) }
@@ -118,10 +118,12 @@ func command(apps []Application) *cobra.Command {
 	} else {
 		rayCompat := pythonCommand("ray-compat MODULE [argument...]", "Run a module, for example pytest, for programs that import ray; serve is the command line of Ray Serve")
 		rayCompat.AddCommand(commands.RayServe(commands.Settings{Program: programName()}, again))
-		root.AddCommand(initCommand(), buildCommand(), pythonCommand("ray-check PATH...", "Show the names of Ray that programs use and Helve does not have"),
+		root.AddCommand(initCommand(), pythonCommand("ray-check PATH...", "Show the names of Ray that programs use and Helve does not have"),
 			rayCompat)
 		root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() } // else a command that does not exist is no mistake
 	}
+	completion(root)
+	strict(root)
 	describe(root)
 	return root
 }
@@ -152,16 +154,35 @@ func nearFlag(c *cobra.Command, err error) string {
 
 // noCommand is the error of a command that does not exist.
 func noCommand(c *cobra.Command, name string) error {
-	if close := c.SuggestionsFor(name); len(close) > 0 {
-		return fmt.Errorf("there is no command %q; did you mean %q?", name, close[0])
-	}
 	var names []string
 	for _, sub := range c.Commands() {
 		if !sub.Hidden {
 			names = append(names, sub.Name())
 		}
 	}
-	return fmt.Errorf("there is no command %q; %s has %s", name, c.Name(), strings.Join(names, ", "))
+	near := closest(name, names)
+	if all := c.SuggestionsFor(name); near == "" && len(all) > 0 { // a beginning, for example
+		near = all[0]
+	}
+	if near != "" {
+		return fmt.Errorf("there is no command %q; did you mean %q?", name, near)
+	}
+	return fmt.Errorf("there is no command %q; %s has %s", name, c.CommandPath(), strings.Join(names, ", "))
+}
+
+// strict has the commands below c refuse arguments that they do not take: a group refuses a command that it does not have, in place of showing its help.
+func strict(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		strict(sub)
+		if sub.HasSubCommands() && sub.RunE == nil && sub.Run == nil {
+			sub.RunE = func(c *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return usageError{noCommand(c, args[0])}
+				}
+				return c.Help()
+			}
+		}
+	}
 }
 
 // run is the command that serves an application of this executable.

@@ -16,12 +16,6 @@ func stateCommand() *cobra.Command {
 		Use: "state COMMAND", Short: "Copy the state of a node into one file, or back", SuggestionsMinimumDistance: 2,
 		Long: "Copy the state of a node that was started with `start` into one file, or back: applications with their revisions, numbers of replicas,\n" +
 			"settings, and all code. The file has the environment variables of the applications too: keep it as you keep those.",
-		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError{noCommand(c, args[0])}
-			}
-			return c.Help()
-		},
 	}
 	c.AddCommand(
 		stateCopy("export FILE", "Write the state of a node into a file",

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/internal/commands"
 )
 
 // version is the version of a program with applications, for builds that state it. Only the linker sets it:
@@ -48,7 +49,7 @@ func programVersion(info *debug.BuildInfo) string {
 // versionCommand is --version as a command.
 func versionCommand(text string) *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Use: "version", Short: "Print the version", Args: commands.NoArgs,
 		Run: func(c *cobra.Command, _ []string) { fmt.Fprintln(c.OutOrStdout(), text) },
 	}
 }

@@ -144,7 +144,7 @@ type ReplicaDetails struct {
 	Actor
 	ReplicaID  string                 `json:"replica_id"`
 	State      helvetype.ReplicaState `json:"state"`
-	PID        *int                   `json:"pid"` // of the node for a replica in its process
+	PID        *int                   `json:"pid"` // of the node for a replica in its process; null for one whose process has not started
 	StartTimeS float64                `json:"start_time_s"`
 
 	GPUs         []string                `json:"gpus,omitempty"`
@@ -344,11 +344,12 @@ func deploymentDetails(name string, s helvetype.DeploymentStatus, wants deploy.D
 			Actor: here, ReplicaID: r.ID, State: r.State, StartTimeS: seconds(r.StartedAt), GPUs: r.GPUs, InNode: r.PID == 0 && r.State != helvetype.ReplicaStarting,
 			Restarts: r.Restarts, LastExit: r.LastExit, Unresponsive: r.Unresponsive, Waits: r.Wait, NotReady: r.NotReady, Ejected: r.Ejected,
 		}
-		pid := r.PID
-		if pid == 0 {
-			pid = os.Getpid()
+		if pid := r.PID; pid != 0 {
+			rd.PID = &pid
+		} else if rd.InNode {
+			here := os.Getpid()
+			rd.PID = &here
 		}
-		rd.PID = &pid
 		if r.State == helvetype.ReplicaStopping {
 			d.Stopping++
 		}

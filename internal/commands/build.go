@@ -2,7 +2,6 @@ package commands
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/builder"
 	"github.com/helve-serve/helve/internal/config"
 	"github.com/helve-serve/helve/internal/pyenv"
@@ -53,6 +53,14 @@ func buildCommand() *cobra.Command {
 
 // buildFile is the file for applications of import paths.
 func buildFile(ctx context.Context, paths []string, dir, python string) ([]byte, error) {
+	for _, path := range paths {
+		switch {
+		case strings.HasPrefix(path, build.Scheme):
+			return nil, usage("%s: build is for modules of Python; write import_path: %s into the file, whose deployments have the options of the executable", path, path)
+		case !importPath.MatchString(path):
+			return nil, usage("%s: must be MODULE:APPLICATION, for example app:app", path)
+		}
+	}
 	python, err := builder.Interpreter(python, os.Getenv)
 	if err != nil {
 		return nil, UsageError{err}
@@ -60,41 +68,10 @@ func buildFile(ctx context.Context, paths []string, dir, python string) ([]byte,
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
-	apps := make([]builder.App, len(paths))
-	for i, path := range paths {
-		name, prefix := "default", "/"
-		if len(paths) > 1 {
-			name = fmt.Sprintf("app%d", i+1)
-			prefix = "/" + name
-		}
-		apps[i] = builder.App{Name: name, ImportPath: path, RoutePrefix: &prefix}
-	}
-	built, failed := make([]config.Built, len(apps)), make([]error, len(apps))
-	e := builder.Environment{Place: pyenv.Place{Interpreter: python, Dir: dir}, Dir: dir, Env: os.Environ()}
-	show := func(text string) { fmt.Fprintln(os.Stderr, text) }
-	builder.Build(ctx, e, apps, builder.Settings{Time: builder.Time, Line: show}, func(i int, b *builder.Built, err error) {
-		if err == nil {
-			built[i], err = builtOf(apps[i], b)
-		}
-		if err != nil {
-			failed[i] = fmt.Errorf("%s: %s", apps[i].ImportPath, strings.TrimPrefix(strings.TrimSpace(err.Error()), apps[i].ImportPath+": "))
-		}
-	})
-	if err := errors.Join(failed...); err != nil {
+	e := builder.Environment{Place: pyenv.Place{Interpreter: python, Dir: dir}, Dir: dir, Env: spec.WithoutReserved(os.Environ())}
+	all, err := builder.Describe(ctx, e, paths, builder.Settings{Time: builder.Time, Line: func(text string) { fmt.Fprintln(os.Stderr, text) }})
+	if err != nil {
 		return nil, err
 	}
-	return config.Write(built)
-}
-
-// builtOf is an application of a builder for a file.
-func builtOf(app builder.App, b *builder.Built) (config.Built, error) {
-	c := config.Built{Name: app.Name, RoutePrefix: *app.RoutePrefix, ImportPath: app.ImportPath}
-	for _, d := range b.App.Deployments {
-		options, err := spec.Options{}.Merge(d.Options, spec.FromCode)
-		if err != nil {
-			return c, fmt.Errorf("deployment %q: %w", d.Name, err)
-		}
-		c.Deployments = append(c.Deployments, config.BuiltDeployment{Name: d.Name, Options: options})
-	}
-	return c, nil
+	return config.Write(all)
 }

@@ -52,6 +52,7 @@ func callsCommand(s Settings) *cobra.Command {
 	r.flags(c)
 	c.Flags().StringVar(&app, "app", "", "only calls to this application")
 	c.Flags().StringVar(&deployment, "deployment", "", "only calls to this deployment")
+	r.completeNames(c)
 	return c
 }
 

@@ -70,6 +70,7 @@ func (r *reader) flags(c *cobra.Command) {
 	c.Flags().StringVar(&r.token, "token", "", "token for a node at an address (default: that of a node of this user on this machine)")
 	c.Flags().StringVar(&r.ca, "ca", "", "file of the authorities that the certificate of a node at https:// must be from")
 	c.Flags().StringVarP(&r.output, "output", "o", "text", "text, json or yaml")
+	c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp)) //nolint:errcheck // the flag is there
 }
 
 // dial finds the node: the one at the address, else the one of HELVE_NODE, else the only durable one, else the only one of this user.
@@ -134,7 +135,7 @@ func (r *reader) known(ctx context.Context, node *admin.Client, app, deployment 
 	apps := slices.Sorted(maps.Keys(in.Applications))
 	if app != "" {
 		if !slices.Contains(apps, app) {
-			return coded{exitNotFound, fmt.Errorf("no application %q is known; there is %s", app, cmp.Or(strings.Join(apps, ", "), "none"))}
+			return coded{exitNotFound, fmt.Errorf("no application %q is running; there is %s\nnext: %s status lists the applications", app, cmp.Or(strings.Join(apps, ", "), "none"), r.program)}
 		}
 		apps = []string{app}
 	}
@@ -143,7 +144,7 @@ func (r *reader) known(ctx context.Context, node *admin.Client, app, deployment 
 		deployments = append(deployments, slices.Sorted(maps.Keys(in.Applications[name].Deployments))...)
 	}
 	if deployment != "" && !slices.Contains(deployments, deployment) {
-		return coded{exitNotFound, fmt.Errorf("no deployment %q is known; there is %s", deployment, cmp.Or(strings.Join(deployments, ", "), "none"))}
+		return coded{exitNotFound, fmt.Errorf("no deployment %q is running; there is %s\nnext: %s status lists the deployments", deployment, cmp.Or(strings.Join(deployments, ", "), "none"), r.program)}
 	}
 	return nil
 }

@@ -26,12 +26,6 @@ func RayServe(s Settings, run func(args []string) error) *cobra.Command {
 	c := &cobra.Command{
 		Use: "serve COMMAND", Short: "The command line of Ray Serve, with its flags and its output", SuggestionsMinimumDistance: 2,
 		Long: "The command line of Ray Serve, with its flags and its output, for scripts that are written for it.",
-		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usage("there is no command %q; serve has build, config, controller-health, deploy, run, shutdown, start, status", args[0])
-			}
-			return c.Help()
-		},
 	}
 	c.AddCommand(serveDeploy(s), serveConfig(s), serveStatus(s), serveShutdown(s), serveHealth(s), serveRun(run), serveStart(run), serveBuild(run))
 	return c

@@ -87,6 +87,7 @@ func eventsCommand(s Settings) *cobra.Command {
 	c.Flags().IntVarP(&limit, "limit", "n", 100, "how many of the newest events are shown")
 	c.Flags().StringVar(&app, "app", "", "only events of this application")
 	c.Flags().StringVar(&deployment, "deployment", "", "only events of this deployment and its replicas")
+	r.completeNames(c)
 	return c
 }
 

@@ -61,6 +61,12 @@ type coded struct {
 
 func (c coded) Unwrap() error { return c.error }
 
+// Interrupted is the error of a command that was interrupted while it waited.
+func Interrupted(err error) error { return coded{exitInterrupted, err} }
+
+// Unreachable is the error of a command whose node does not answer.
+func Unreachable(err error) error { return coded{exitUnreachable, err} }
+
 // StatusOf is the exit status of a command whose result is an error; 0 for nil.
 func StatusOf(err error) int {
 	if err == nil {
@@ -104,6 +110,9 @@ func textOf(err error) string {
 	if !ok {
 		if errors.As(err, new(x509.UnknownAuthorityError)) {
 			return err.Error() + "\nnext: give --ca with the file of the authority that has signed the certificate of the node"
+		}
+		if errors.As(err, new(*admin.UnreachableError)) {
+			return err.Error() + "\nnext: look whether the node runs there, or give --address of another one"
 		}
 		return err.Error()
 	}

@@ -77,7 +77,7 @@ func rollbackCommand(s Settings) *cobra.Command {
 		Use: "rollback APP [REVISION]", Short: "Deploy a former revision of an application again",
 		Long: "Deploy a former revision of an application again, as a new revision: its code, arguments and options. Without REVISION it is the one before the present\n" +
 			"one. Numbers of replicas that were set with helve scale stay.",
-		ValidArgsFunction: r.complete(anApp),
+		ValidArgsFunction: r.completeRevision,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) < 1 || len(args) > 2 {
 				return usage("rollback takes an application, and the number of a revision: helve history APP lists them")
@@ -119,6 +119,24 @@ func rollbackCommand(s Settings) *cobra.Command {
 	c.Flags().StringVarP(&message, "message", "m", "", "a note for the history")
 	NoVariable(c, "dry-run", "wait", "message")
 	return c
+}
+
+// completeRevision gives the names of applications to a shell, and then the numbers of the revisions that are kept.
+func (r *reader) completeRevision(c *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(args) != 1 {
+		return r.complete(anApp)(c, args, typed)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), completeTime)
+	defer cancel()
+	var all []string
+	if node, err := r.dial(ctx); err == nil {
+		if h, err := node.History(ctx, args[0]); err == nil {
+			for _, e := range h.Revisions {
+				all = append(all, cobra.CompletionWithDesc(strconv.Itoa(e.Number), strings.TrimSpace(e.State+" "+e.Message)))
+			}
+		}
+	}
+	return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 }
 
 // revise asks for a change that makes a new revision of an application, waits for it where that is wanted, and shows its outcome.

@@ -3,12 +3,15 @@ package commands
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/helve-serve/helve/internal/admin"
 )
@@ -73,6 +76,12 @@ func scaleCommand(s Settings) *cobra.Command {
 	}
 	r.flags(c)
 	c.Flags().StringVarP(&message, "message", "m", "", "a note, which helve plan shows")
+	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { // -1 has the form of a flag
+		if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok && unicode.IsDigit([]rune(unknown.GetSpecifiedName() + " ")[0]) {
+			return usage("-%s: the number of replicas must be at least 0", unknown.GetSpecifiedShortnames())
+		}
+		return c.Parent().FlagErrorFunc()(c, err)
+	})
 	NoVariable(c, "message")
 	return c
 }
@@ -124,7 +133,9 @@ func shutdownCommand(s Settings) *cobra.Command {
 	var yes bool
 	c := &cobra.Command{
 		Use: "shutdown", Short: "Delete all applications", Args: NoArgs,
-		Long: "Delete all applications of a node. The node itself goes on: end that with SIGTERM, or by its service manager.",
+		Long: "Delete all applications of a node, with their histories. Their calls that run are finished. The node itself goes on without applications: helve stop ends\n" +
+			"a service of helve start, and Ctrl-C or SIGTERM a program. The command asks first; --yes, or y on the standard input, is the answer.",
+		Example: "  helve shutdown --yes\n  helve shutdown --yes --address https://node-1:8265",
 		RunE: func(c *cobra.Command, _ []string) error {
 			node, err := r.dial(c.Context())
 			if err != nil {
@@ -146,18 +157,20 @@ func shutdownCommand(s Settings) *cobra.Command {
 	return c
 }
 
-// confirm asks the user of a terminal. A script says --yes.
+// confirm asks the user for a yes on the standard input, which may be a pipe, as in `echo y | helve shutdown`. A script may give --yes.
 func confirm(c *cobra.Command, yes bool, question string) error {
-	switch {
-	case yes:
+	if yes {
 		return nil
-	case !terminal(os.Stdin):
-		return usage("%s Add --yes: there is no terminal to ask", question)
 	}
 	fmt.Fprint(os.Stderr, question+" [y/N] ")
-	answer, _ := bufio.NewReader(c.InOrStdin()).ReadString('\n')
-	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
-		return coded{exitRefused, fmt.Errorf("not done")}
+	answer, err := bufio.NewReader(c.InOrStdin()).ReadString('\n')
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	switch {
+	case answer == "y" || answer == "yes":
+		return nil
+	case err != nil && answer == "": // the end of the input
+		fmt.Fprintln(os.Stderr)
+		return usage("nothing was done: the question has no answer; add --yes")
 	}
-	return nil
+	return coded{exitFailed, errors.New("nothing was done: the answer was not y")}
 }

@@ -163,6 +163,9 @@ func (r *reader) watch(ctx context.Context, node *admin.Client, app string) erro
 			if ctx.Err() != nil {
 				return nil
 			}
+			if _, gone := errors.AsType[*admin.UnreachableError](err); gone { // the node has answered before, so it has ended
+				return admin.ErrEnded
+			}
 			return err
 		}
 	}

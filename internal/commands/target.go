@@ -80,6 +80,22 @@ func (r *reader) complete(p parts) cobra.CompletionFunc {
 	}
 }
 
+// completeNames gives the names of applications and deployments to a shell, for the flags --app and --deployment.
+func (r *reader) completeNames(c *cobra.Command) {
+	for flag, p := range map[string]parts{"app": anApp, "deployment": aDeployment} {
+		c.RegisterFlagCompletionFunc(flag, func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) { //nolint:errcheck // the flag is there
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), completeTime)
+			defer cancel()
+			names := r.names(ctx, p)
+			for i, name := range names {
+				names[i] = name[strings.LastIndexByte(name, '/')+1:]
+			}
+			slices.Sort(names)
+			return slices.Compact(names), cobra.ShellCompDirectiveNoFileComp
+		})
+	}
+}
+
 // names are the objects of the node with so many parts. A node that cannot be asked has none.
 func (r *reader) names(ctx context.Context, p parts) (all []string) {
 	r.output = "text"

@@ -71,12 +71,6 @@ func tokenCommand(s Settings) *cobra.Command {
 		Use: "token COMMAND", Short: "Make, list and remove tokens of a node", SuggestionsMinimumDistance: 2,
 		Long: "Make, list and remove the tokens with which programs and people on other machines ask a node. The node keeps a digest of each alone: the text of a token is\n" +
 			"shown once, when it is made.",
-		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usage("there is no command %q; %s has add, list, remove", args[0], c.CommandPath())
-			}
-			return c.Help()
-		},
 	}
 	c.AddCommand(tokenAdd(s), tokenList(s), tokenRemove(s))
 	return c

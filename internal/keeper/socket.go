@@ -201,6 +201,24 @@ func Dial(dir string, progress func(do string, body json.RawMessage)) (*Conn, er
 // Ended is closed when the other end has closed the connection.
 func (c *Conn) Ended() <-chan struct{} { return c.ended }
 
+// Stop has the keeper of a state directory drain, as a SIGTERM does, and returns when it has ended, or when ctx has: the drain goes on then.
+func Stop(ctx context.Context, dir string) error {
+	c, err := Dial(dir, nil)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, _, err := c.Ask(ctx, DoStop, nil); err != nil {
+		return err
+	}
+	select {
+	case <-c.Ended():
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // StatusOf is the state of the keeper of a state directory.
 func StatusOf(ctx context.Context, dir string) (s Status, err error) {
 	c, err := Dial(dir, nil)

@@ -24,6 +24,7 @@ import (
 	"github.com/helve-serve/helve/internal/commands"
 	"github.com/helve-serve/helve/internal/gcfloor"
 	"github.com/helve-serve/helve/internal/listen"
+	"github.com/helve-serve/helve/internal/rayserve"
 )
 
 // Application is an application that this executable contains.
@@ -117,7 +118,9 @@ func command(apps []Application) *cobra.Command {
 		r.flags(root)
 	} else {
 		rayCompat := pythonCommand("ray-compat MODULE [argument...]", "Run a module, for example pytest, for programs that import ray; serve is the command line of Ray Serve")
-		rayCompat.AddCommand(commands.RayServe(commands.Settings{Program: programName()}, again))
+		serve := commands.RayServe(commands.Settings{Program: programName()})
+		serve.AddCommand(rayserve.Commands(again)...)
+		rayCompat.AddCommand(serve)
 		root.AddCommand(initCommand(), pythonCommand("ray-check PATH...", "Show the names of Ray that programs use and Helve does not have"),
 			rayCompat)
 		root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() } // else a command that does not exist is no mistake

@@ -15,6 +15,7 @@ var layers = [][]string{
 	{"cmd/helve", "examples/hello", "examples/iris", "examples/chat", "examples/web", "examples/search/ranker", "internal/spec/gen"},
 	{"cli", "helvetest", "metrics"},
 	{""},
+	{"internal/rayserve"},
 	{"internal/system", "internal/client", "internal/commands"},
 	{"internal/graph"},
 	{"internal/node", "internal/guest", "internal/attach"},

@@ -205,7 +205,7 @@ func output(t *testing.T, args ...string) (status int, text string) {
 	settings := Settings{Program: "helve"}
 	root := &cobra.Command{Use: "helve", SilenceErrors: true, SilenceUsage: true}
 	root.AddCommand(New(settings)...)
-	root.AddCommand(RayServe(settings, func(args []string) error { _, err := fmt.Println("run:", strings.Join(args, " ")); return err }))
+	root.AddCommand(RayServe(settings))
 	root.SetArgs(args)
 	root.SetContext(t.Context())
 	err = root.Execute()
@@ -442,10 +442,6 @@ target_capacity: null
 `,
 		"serve status -n shop":                                 "status: RUNNING\n",
 		"serve controller-health --json":                       `"num_replicas": 1`,
-		"serve run app:app n=3 -d src -r --route-prefix /x":    "run: run --ray-compat --app-dir src --reload app:app n=3 --route-prefix /x\n",
-		"serve start --http-host 0.0.0.0 --http-port 80":       "run: start --http 0.0.0.0:80\n",
-		"serve start --proxy-location Disabled":                "run: start --http none\n",
-		"serve build a:app b:app -o serve.yaml":                "run: build a:app b:app --output-path serve.yaml\n",
 		"serve deploy app:app --working-dir x --name shop":     "Sent deploy request",
 		"serve deploy app:app --runtime-env-json {\"pip\":[]}": "Sent deploy request",
 	} {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -20,14 +19,14 @@ import (
 	"github.com/helve-serve/helve/internal/spec"
 )
 
-// RayServe is `ray-compat serve`: the command line of Ray Serve with its names, flags and shapes of output, so that scripts go on as they are. run is a command line
-// of Helve itself, for the commands that start programs. For example, `serve start --http-port 80` is `start --http 0.0.0.0:80`.
-func RayServe(s Settings, run func(args []string) error) *cobra.Command {
+// RayServe is `ray-compat serve`: the command line of Ray Serve with its names, flags and shapes of output, so that scripts go on as they are. Package rayserve has
+// the commands that start programs.
+func RayServe(s Settings) *cobra.Command {
 	c := &cobra.Command{
 		Use: "serve COMMAND", Short: "The command line of Ray Serve, with its flags and its output", SuggestionsMinimumDistance: 2,
 		Long: "The command line of Ray Serve, with its flags and its output, for scripts that are written for it.",
 	}
-	c.AddCommand(serveDeploy(s), serveConfig(s), serveStatus(s), serveShutdown(s), serveHealth(s), serveRun(run), serveStart(run), serveBuild(run))
+	c.AddCommand(serveDeploy(s), serveConfig(s), serveStatus(s), serveShutdown(s), serveHealth(s))
 	return c
 }
 
@@ -52,6 +51,12 @@ func serveDeploy(s Settings) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if IsFile(args) { // as in the reference
+			if from.name != "" || from.routePrefix != "" || runtimeEnv != "" || runtimeEnvJSON != "" || workingDir != "" {
+				fmt.Fprintln(os.Stderr, "warning: --name, --route-prefix, --runtime-env, --runtime-env-json and --working-dir are ignored: the file has these in it")
+			}
+			from.name, from.routePrefix, runtimeEnv, runtimeEnvJSON, workingDir = "", "", "", "", ""
+		}
 		request, err := from.read(args, os.Stdin, node.Local())
 		if err != nil {
 			return err
@@ -72,7 +77,7 @@ func serveDeploy(s Settings) *cobra.Command {
 	c.Flags().StringVar(&runtimeEnv, "runtime-env", "", "file with the runtime_env of an import path")
 	c.Flags().StringVar(&runtimeEnvJSON, "runtime-env-json", "", "runtime_env of an import path, as JSON")
 	c.Flags().StringVar(&workingDir, "working-dir", "", "working_dir of the runtime_env of an import path")
-	noVariables(c)
+	NoVariables(c)
 	return c
 }
 
@@ -88,6 +93,40 @@ func warnOf(a helvetype.ApplyAnswer, w io.Writer) {
 	}
 }
 
+// IsFile says that the first argument is a file.
+func IsFile(args []string) bool {
+	if len(args) == 0 {
+		return false
+	}
+	st, err := os.Stat(args[0])
+	return err == nil && st.Mode().IsRegular()
+}
+
+// Environment is the runtime_env of the flags --runtime-env, --runtime-env-json and --working-dir, of which the last is over the others.
+func Environment(file, text, dir string) (map[string]any, error) {
+	env := map[string]any{}
+	switch {
+	case file != "" && text != "":
+		return nil, usage("--runtime-env and --runtime-env-json: give one of the two")
+	case file != "":
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return nil, UsageError{err}
+		}
+		if err := fromYAML(b, &env); err != nil {
+			return nil, usage("--runtime-env %s: %s", file, err)
+		}
+	case text != "":
+		if err := json.Unmarshal([]byte(text), &env); err != nil {
+			return nil, usage("--runtime-env-json: %s", err)
+		}
+	}
+	if dir != "" {
+		env["working_dir"] = dir
+	}
+	return env, nil
+}
+
 // withEnvironment adds a runtime_env to the application of an import path.
 func withEnvironment(r helvetype.ApplyRequest, file, text, dir string) (helvetype.ApplyRequest, error) {
 	if file == "" && text == "" && dir == "" {
@@ -99,23 +138,9 @@ func withEnvironment(r helvetype.ApplyRequest, file, text, dir string) (helvetyp
 	if !r.Keep || json.Unmarshal([]byte(r.Config), &doc) != nil || len(doc.Applications) != 1 {
 		return r, usage("--runtime-env, --runtime-env-json and --working-dir are for an import path; a file has its runtime_env in it")
 	}
-	env := map[string]any{}
-	if file != "" {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return r, UsageError{err}
-		}
-		if err := fromYAML(b, &env); err != nil {
-			return r, usage("--runtime-env %s: %s", file, err)
-		}
-	}
-	if text != "" {
-		if err := json.Unmarshal([]byte(text), &env); err != nil {
-			return r, usage("--runtime-env-json: %s", err)
-		}
-	}
-	if dir != "" {
-		env["working_dir"] = dir
+	env, err := Environment(file, text, dir)
+	if err != nil {
+		return r, err
 	}
 	doc.Applications[0]["runtime_env"] = env
 	b, err := json.Marshal(doc)
@@ -162,7 +187,7 @@ func serveConfig(s Settings) *cobra.Command {
 		return nil
 	}
 	c.Flags().StringVarP(&name, "name", "n", "", "only this application")
-	noVariables(c)
+	NoVariables(c)
 	return c
 }
 
@@ -250,7 +275,7 @@ func serveStatus(s Settings) *cobra.Command {
 		return err
 	}
 	c.Flags().StringVarP(&name, "name", "n", "", "only this application")
-	noVariables(c)
+	NoVariables(c)
 	return c
 }
 
@@ -273,7 +298,7 @@ func serveShutdown(s Settings) *cobra.Command {
 		return err
 	}
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
-	noVariables(c)
+	NoVariables(c)
 	return c
 }
 
@@ -282,6 +307,9 @@ func serveHealth(s Settings) *cobra.Command {
 	c := &cobra.Command{Use: "controller-health", Short: "Show that the controller of the node answers, and how long it takes", Args: NoArgs}
 	r := asked(s, c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if r.address == "auto" { // the reference's default: the cluster of this machine
+			r.address = ""
+		}
 		node, err := r.dial(c.Context())
 		if err != nil {
 			return err
@@ -319,100 +347,12 @@ func serveHealth(s Settings) *cobra.Command {
 		return r.print(os.Stdout, health, nil)
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "as JSON")
-	noVariables(c)
+	NoVariables(c)
 	return c
 }
 
-func serveRun(run func([]string) error) *cobra.Command {
-	var name, prefix, dir, workingDir string
-	var reload, nonBlocking, blocking bool
-	c := &cobra.Command{
-		Use: "run CONFIG_OR_IMPORT_PATH [key=value...]", Short: "Run a program for Ray Serve until it is interrupted (as helve run --ray-compat)",
-		RunE: func(_ *cobra.Command, args []string) error {
-			switch {
-			case len(args) == 0:
-				return usage("run takes a file, for example serve.yaml, or an import path, for example app:app")
-			case nonBlocking:
-				return usage("--non-blocking: run stays with its program; helve start makes a node that goes on, and serve deploy deploys into it")
-			}
-			line := []string{"run", "--ray-compat"}
-			if workingDir != "" && dir == "" {
-				dir = workingDir
-			}
-			if dir != "" {
-				line = append(line, "--app-dir", dir)
-			}
-			if reload {
-				line = append(line, "--reload")
-			}
-			line = append(line, args...)
-			if name != "" {
-				line = append(line, "--name", name)
-			}
-			if prefix != "" {
-				line = append(line, "--route-prefix", prefix)
-			}
-			return run(line)
-		},
-	}
-	f := c.Flags()
-	f.StringVar(&name, "name", "", "name of the application")
-	f.StringVar(&prefix, "route-prefix", "", "path of the application")
-	f.StringVarP(&dir, "app-dir", "d", "", "directory in which modules are looked for first")
-	f.StringVar(&workingDir, "working-dir", "", "directory of the modules")
-	f.BoolVarP(&reload, "reload", "r", false, "load the program again when its files change")
-	f.BoolVar(&blocking, "blocking", true, "stay with the program; this is always so")
-	f.BoolVar(&nonBlocking, "non-blocking", false, "refused: helve start makes a node that goes on")
-	noVariables(c)
-	return c
-}
-
-func serveStart(run func([]string) error) *cobra.Command {
-	var host, port, location string
-	c := &cobra.Command{
-		Use: "start", Short: "Run a node as a service (as helve start)", Args: NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			at := net.JoinHostPort(host, port)
-			switch location {
-			case "EveryNode", "HeadOnly":
-			case "Disabled", "NoServer":
-				at = "none"
-			default:
-				return usage("--proxy-location %q: must be EveryNode, HeadOnly or Disabled", location)
-			}
-			return run([]string{"start", "--http", at})
-		},
-	}
-	c.Flags().StringVar(&host, "http-host", "127.0.0.1", "host of the HTTP ingress")
-	c.Flags().StringVar(&port, "http-port", "8000", "port of the HTTP ingress")
-	c.Flags().StringVar(&location, "proxy-location", "EveryNode", "Disabled: no HTTP")
-	noVariables(c)
-	return c
-}
-
-func serveBuild(run func([]string) error) *cobra.Command {
-	var dir, out string
-	c := &cobra.Command{
-		Use: "build IMPORT_PATH...", Short: "Write a file for applications of import paths (as helve build)",
-		RunE: func(_ *cobra.Command, args []string) error {
-			line := append([]string{"build"}, args...)
-			if dir != "" {
-				line = append(line, "--app-dir", dir)
-			}
-			if out != "" {
-				line = append(line, "--output-path", out)
-			}
-			return run(line)
-		},
-	}
-	c.Flags().StringVarP(&dir, "app-dir", "d", "", "directory in which modules are looked for first")
-	c.Flags().StringVarP(&out, "output-path", "o", "", "file to write (default: the standard output)")
-	noVariables(c)
-	return c
-}
-
-// noVariables takes the environment variables away from all flags of a command, but those of tokens: the reference has none.
-func noVariables(c *cobra.Command) {
+// NoVariables takes the environment variables away from all flags of a command, but those of tokens: the reference has none.
+func NoVariables(c *cobra.Command) {
 	c.Flags().VisitAll(func(f *pflag.Flag) {
 		if f.Name != "token" && f.Name != "ca" {
 			NoVariable(c, f.Name)

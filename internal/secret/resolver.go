@@ -33,10 +33,12 @@ func (r *Resolver) Text(text string) (string, error) {
 	return source.Text(text, seen)
 }
 
-// Environ is an environment of a process, as NAME=VALUE, with the values in it.
+// Environ is an environment of a process, as NAME=VALUE, with the values in it. Values of variables that are secrets by their names, such as API_KEY, are known from then on.
 func (r *Resolver) Environ(env []string) ([]string, error) {
 	var out []string
+	_, seen := r.of()
 	for i, e := range env {
+		seen.named(e)
 		if !Has(e) {
 			if out != nil {
 				out = append(out, e)
@@ -62,13 +64,14 @@ func (r *Resolver) Environ(env []string) ([]string, error) {
 	return out, nil
 }
 
-// Note makes the values known that placeholders of a text or of JSON have, without another use. For example, a node takes over a worker that has printed
+// Note makes the values known that placeholders of a text or of JSON have, and that of a text NAME=VALUE with the name of a secret, without another use. For example, a node takes over a worker that has printed
 // nothing yet: its next line may have a value that only the node before has put into its environment.
 func (r *Resolver) Note(texts ...string) {
 	if r == nil {
 		return
 	}
 	for _, text := range texts {
+		r.values.named(text)
 		if !Has(text) {
 			continue
 		}

@@ -3,6 +3,7 @@ package secret_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"strings"
@@ -134,6 +135,55 @@ func TestScrub(t *testing.T) {
 	}
 	if got := (*secret.Values)(nil).Scrub("x"); got != "x" {
 		t.Error(got)
+	}
+}
+
+// TestScrubQuoted: a value is taken out in each form that texts in quotes have of it, also line by line.
+func TestScrubQuoted(t *testing.T) {
+	t.Parallel()
+	var r secret.Resolver
+	const value = "li'ne1secret <x>&\n\tline2\"secret\\"
+	if _, err := r.Environ([]string{"PEM=" + secret.Mark(value)}); err != nil {
+		t.Fatal(err)
+	}
+	python := func(quote string) string {
+		return quote + strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\t", `\t`, quote, `\`+quote).Replace(value) + quote
+	}
+	inJSON, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{value, python("'"), python(`"`), fmt.Sprintf("%q", value), string(inJSON), "log: line2\"secret\\ of a line", `log: 'line2"secret\\'`} {
+		if got := r.Scrub("x " + text + " y"); strings.Contains(got, "ne1secret") || strings.Contains(got, "line2") || !strings.HasSuffix(got, " y") && !strings.Contains(got, " of a line y") {
+			t.Errorf("%s: %s", text, got)
+		}
+	}
+}
+
+// TestSecretNames: the value of a variable that has the name of a secret is known without a mark, and other values are words of lines.
+func TestSecretNames(t *testing.T) {
+	t.Parallel()
+	for variable, hidden := range map[string]bool{
+		"API_KEY=hunter2secret": true, "db_password=hunter2secret": true, "HF_TOKEN=hunter2secret": true, "AWS_SECRET_ACCESS_KEY=hunter2secret": true, "TOKEN=hunter2secret": true,
+		"MODE=hunter2secret": false, "PARTITION_KEY=hunter2secret": false, "TOKENIZER=hunter2secret": false, "GOOGLE_CREDENTIALS=/srv/hunter2secret": false, "API_KEY=hunt": false,
+	} {
+		_, value, _ := strings.Cut(variable, "=")
+		for name, know := range map[string]func(r *secret.Resolver) error{
+			"a start":     func(r *secret.Resolver) error { _, err := r.Environ([]string{"A=b", variable}); return err },
+			"a take-over": func(r *secret.Resolver) error { r.Note(variable); return nil },
+			"no node": func(*secret.Resolver) error {
+				_, err := (*secret.Resolver)(nil).Environ([]string{variable})
+				return err
+			},
+		} {
+			var r secret.Resolver
+			if err := know(&r); err != nil {
+				t.Fatal(err)
+			}
+			if got := r.Scrub("is "+value) != "is "+value; got != (hidden && name != "no node") {
+				t.Errorf("%s, %s: hidden is %v", variable, name, got)
+			}
+		}
 	}
 }
 

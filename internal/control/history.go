@@ -410,13 +410,18 @@ func sameCode(before, after store.Revision, d spec.Deployment) bool {
 	case d.Options.Version != "":
 		return true // a change of the option is a line of its own
 	case d.Language == "python":
-		return after.Versions[d.Name] != "" && after.Versions[d.Name] == before.Versions[d.Name]
+		return after.Versions[d.Name] != "" && after.Versions[d.Name] == before.Versions[d.Name] || after.RollbackOf != 0 && keepsSame(before.Python, after.Python)
 	case after.Own || before.Own:
 		return before.Identity == after.Identity
 	case after.Go != nil && before.Go != nil:
 		return after.Go.Digest == before.Go.Digest
 	}
 	return after.Parts[d.Import].Program.Digest == before.Parts[d.Import].Program.Digest && after.Arguments[d.Name] == before.Arguments[d.Name]
+}
+
+// keepsSame says that two records keep the same cloudpickle and the same packed directories, as those of a revision and its repetition do.
+func keepsSame(before, after *store.Program) bool {
+	return before != nil && after != nil && after.Pickle != "" && after.Pickle == before.Pickle && slices.Equal(after.Packed, before.Packed)
 }
 
 // Config has each option of an application with the source of its value. A user config that was set in place is an override.

@@ -492,6 +492,14 @@ func TestRollback(t *testing.T) {
 		if made.of("two") != 3 {
 			t.Errorf("replicas were made of %v", made.all)
 		}
+		made.clear()
+		if err := n.Rollback(t.Context(), "app", 2, restore.Change{}); err != nil {
+			t.Fatal(err)
+		}
+		n.wantStatus(t, "rolled back to what runs", helvetype.ApplicationRunning, 6, 3)
+		if made.of("two") != 0 {
+			t.Errorf("replicas of the same code were replaced: %v", made.all)
+		}
 		for revision, want := range map[int]string{77: "no revision 77", -1: "no revision before"} {
 			if err := n.Rollback(t.Context(), "app", revision, restore.Change{}); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%d: %v", revision, err)

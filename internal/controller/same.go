@@ -47,7 +47,7 @@ func (c *Controller) sameCodeLocked(a *fleet.Application, def *deploy.App) map[s
 			continue
 		}
 		_, placed := def.Place(s, a.Hosts, set)
-		same[s.Name] = def.Changes == d.Now.Revision.Number || placed.Code != "" && placed.Code == d.Now.Code
+		same[s.Name] = def.Changes == d.Now.Revision.Number || placed.Code.Same(d.Now.Code, def.RollbackOf != 0)
 	}
 	return same
 }

@@ -3,6 +3,7 @@
 package deploy
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -169,10 +170,24 @@ type Settings struct {
 // Placement is the host of a deployment.
 type Placement struct {
 	Host host.Host
-	// Code identifies the code and the process of its replicas; "" is equal to no other.
-	Code string
+	Code Code
 	// GoKey is the key of the Go worker that has its replicas; "" for other hosts.
 	GoKey string
+}
+
+// Code identifies the code of a deployment and the process of its replicas, in two ways.
+type Code struct {
+	// Compared is equal for deploys of the same files; "" is equal to no other.
+	Compared string
+	// Kept is the code as the revision keeps it, for a revision that repeats another; "" is equal to no other. For example, two runs of one script make two
+	// cloudpickles, and nothing says that they do the same; a rollback to the first run has the cloudpickle that the replicas of the first run have.
+	Kept string
+}
+
+// Same says whether replicas of a deployment with one code are as good as replicas with the other. repeats says that one of the two was made from the record of a
+// revision before.
+func (c Code) Same(other Code, repeats bool) bool {
+	return c.Compared != "" && c.Compared == other.Compared || repeats && c.Kept != "" && c.Kept == other.Kept
 }
 
 // Place gives a deployment the host of its kind: the one place where the kinds are told apart.
@@ -185,7 +200,7 @@ func (a *App) Place(s spec.Deployment, hosts *host.App, set Settings) (*host.Dep
 	}
 	if set.Host != nil {
 		if h := set.Host(d); h != nil {
-			return d, Placement{Host: h, Code: version}
+			return d, Placement{Host: h, Code: Code{version, keptClass(d.Class)}}
 		}
 	}
 	switch {
@@ -198,9 +213,17 @@ func (a *App) Place(s spec.Deployment, hosts *host.App, set Settings) (*host.Dep
 		if s.Class != "" {
 			code += fmt.Sprintf(" %s %x", s.Class, sha256.Sum256(g.Args))
 		}
-		return d, Placement{Host: g, Code: code, GoKey: key}
+		return d, Placement{Host: g, Code: Code{Compared: code}, GoKey: key}
 	}
-	return d, Placement{Host: &inprocess.Host{Deployment: d, Node: set.Node, Codec: set.Codec, Drains: set.Drains, Secrets: hosts.Secrets(), Strict: set.Strict, OutOfLine: set.OutOfLine}, Code: version}
+	return d, Placement{Host: &inprocess.Host{Deployment: d, Node: set.Node, Codec: set.Codec, Drains: set.Drains, Secrets: hosts.Secrets(), Strict: set.Strict, OutOfLine: set.OutOfLine}, Code: Code{version, keptClass(d.Class)}}
+}
+
+// keptClass identifies a class of this process, for as long as the class is there; "" for none.
+func keptClass(class *instance.Class) string {
+	if class == nil {
+		return ""
+	}
+	return fmt.Sprintf("class %p", class)
 }
 
 // goWorker is the host of a deployment in a Go worker.
@@ -270,21 +293,16 @@ func (a *App) Identity(own host.Program) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// pythonCode identifies the code of a Python deployment and the process that runs it; "" for code that is new in each deploy, unless
-// version says otherwise. The code of two revisions is equal when both come from one import path whose module files have the same
-// bytes, or when both set the same version. Pickles are never compared: they differ from run to run.
-func (a *App) pythonCode(name, version string) string {
-	code := a.CodeVersions[name]
-	if version != "" {
-		code = version
-	}
-	if code == "" {
-		return ""
-	}
+// pythonCode identifies the code of a Python deployment and the process that runs it. The code of two deploys is equal when both come from one import path whose
+// module files have the same bytes, or when both set the same version. Pickles of two deploys are never compared: they differ from run to run.
+func (a *App) pythonCode(name, version string) (c Code) {
 	py := a.Python
-	b, err := json.Marshal([]any{code, py.Interpreter, py.SysPath, py.Last, py.Dir, py.Env, py.Code[name], a.archives[name]})
-	if err != nil {
-		return ""
+	identify := func(code string, more ...any) string {
+		b, err := json.Marshal(append([]any{code, py.Interpreter, some(py.SysPath), some(py.Last), py.Dir, clone(py.Env), py.Code[name], some(a.archives[name])}, more...))
+		if code == "" || err != nil {
+			return ""
+		}
+		return "python " + string(b)
 	}
-	return "python " + string(b)
+	return Code{Compared: identify(cmp.Or(version, a.CodeVersions[name])), Kept: identify(py.Digest, some(py.Packed))}
 }

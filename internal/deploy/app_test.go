@@ -68,7 +68,7 @@ func TestArchivesAreReadOnce(t *testing.T) {
 	}
 	code := func() string {
 		_, p := a.Place(a.Graph.Deployments[0], nil, Settings{})
-		return a.Identity(host.Program{}) + p.Code
+		return a.Identity(host.Program{}) + p.Code.Compared
 	}
 	check := func() {
 		if err := a.Check(host.Program{}); err != nil {
@@ -130,5 +130,32 @@ func TestGPUsOfReplicasThatWait(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestCodeOfRepeatedRevision: code that is a cloudpickle is the same for a rollback to the revision whose pickle the replicas have, and for no other deploy.
+func TestCodeOfRepeatedRevision(t *testing.T) {
+	t.Parallel()
+	ran := App{Python: host.Python{Interpreter: "python", Digest: "one", SysPath: []string{}, Env: map[string]string{}}}
+	again := App{Python: host.Python{Interpreter: "python", Digest: "one"}} // as the store gives it back
+	other := App{Python: host.Python{Interpreter: "python", Digest: "two"}}
+	packed := App{Python: host.Python{Interpreter: "python", Digest: "one", Packed: []host.Packed{{Path: "/srv/shop", Digest: "three"}}}}
+	code := func(a *App) Code { return a.pythonCode("D", "") }
+	for name, c := range map[string]struct {
+		of            *App
+		repeats, want bool
+	}{
+		"a rollback":               {&again, true, true},
+		"a deploy":                 {&again, false, false},
+		"a rollback to another":    {&other, true, false},
+		"a rollback, other module": {&packed, true, false},
+		"a pickle without a name":  {&App{}, true, false},
+	} {
+		if got := code(c.of).Same(code(&ran), c.repeats); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if code := code(&App{}); code.Same(code, true) {
+		t.Error("a deployment without code is the same as another")
 	}
 }

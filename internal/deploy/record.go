@@ -224,6 +224,9 @@ func clone[M ~map[K]V, K comparable, V any](m M) M {
 	return maps.Clone(m)
 }
 
+// some is a slice as the store gives it back: nil for one without elements.
+func some[E any](all []E) []E { return append([]E(nil), all...) }
+
 func set[K comparable, V any](m *map[K]V, key K, v V) {
 	if *m == nil {
 		*m = map[K]V{}

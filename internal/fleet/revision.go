@@ -95,7 +95,7 @@ type DeploymentRevision struct {
 	Host       host.Host // starts its replicas
 	// code identifies the code and the process of its replicas: of two revisions with the same code and options, replicas of one are
 	// as good as replicas of the other. "" is equal to no other.
-	Code string
+	Code deploy.Code
 	// version is the number of the revision that the replicas are of: it goes on as long as code and options ask for no new replicas.
 	Version string
 
@@ -144,7 +144,7 @@ func (a *Application) NewRevision(def deploy.App, identity string, w *records.De
 func (d *Deployment) ContinueLocked(e *DeploymentRevision) {
 	last := d.Now
 	e.Config.Current = d.NewConfigLocked(e.Config.Current.Value)
-	if last == nil || e.Revision.Def.Changes != last.Revision.Number && (last.Code == "" || last.Code != e.Code) || spec.MostUpdate(spec.Changes(last.Definition.Options, e.Definition.Options)) >= spec.NewReplicas {
+	if last == nil || e.Revision.Def.Changes != last.Revision.Number && !e.Code.Same(last.Code, e.Revision.Def.RollbackOf != 0) || spec.MostUpdate(spec.Changes(last.Definition.Options, e.Definition.Options)) >= spec.NewReplicas {
 		return
 	}
 	if last.Config.Current.Value != nil && e.Config.Current.Value == nil { // a replica cannot be told that it has none any more

@@ -62,7 +62,7 @@ func (c *Controller) Deploy(ctx context.Context, def deploy.App) error {
 	return c.finish(ctx, r)
 }
 
-// finish waits until a revision that is the target runs, or has failed and left nothing.
+// finish waits until a revision that is the target runs, or has failed and left nothing, or its rollout waits for an operator.
 func (c *Controller) finish(ctx context.Context, r *fleet.Revision) error {
 	a, def := r.App, &r.Def
 	if def.Added != nil {
@@ -71,6 +71,20 @@ func (c *Controller) finish(ctx context.Context, r *fleet.Revision) error {
 	c.publish() //nolint:errcheck // the routes are published again when the application runs
 	select {
 	case <-r.Settled:
+	case <-r.Stuck:
+		c.Mu.Lock()
+		why := ""
+		if a.Change != nil {
+			why = a.Change.Stuck
+		}
+		c.Mu.Unlock()
+		go func() { // when an operator has resumed it, or another deploy has come
+			<-r.Settled
+			if err := c.end(context.WithoutCancel(ctx), r); err != nil {
+				c.Log.Warn("a revision whose rollout was paused does not run", "app", a.Name, "revision", r.Number, "error", err)
+			}
+		}()
+		return fmt.Errorf("application %s, revision %d: %w; helve resume, helve rollback or another deploy ends that: %s", a.Name, r.Number, deploy.ErrStuck, why)
 	case <-ctx.Done():
 		why := call.EndOf(ctx) // methods of the user's error may run: not under the lock
 		c.Mu.Lock()
@@ -78,6 +92,12 @@ func (c *Controller) finish(ctx context.Context, r *fleet.Revision) error {
 		c.Mu.Unlock()
 		<-r.Settled
 	}
+	return c.end(ctx, r)
+}
+
+// end ends the deploy of a revision that runs or has failed: in the store, and, for the first revision of an application, its remains.
+func (c *Controller) end(ctx context.Context, r *fleet.Revision) error {
+	a, def := r.App, &r.Def
 	c.Mu.Lock()
 	err := r.Failure
 	failed, deleted, now := err != nil, a.Own == helvetype.ApplicationDeleting, a.Current.Number

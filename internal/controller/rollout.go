@@ -107,6 +107,11 @@ func (c *Controller) stickLocked(a *fleet.Application, why string) {
 		a.Change = nil
 	} else {
 		ch.Pause()
+		select {
+		case <-a.Current.Stuck: // it was resumed, and has failed again
+		default:
+			close(a.Current.Stuck)
+		}
 		c.wg.Go(func() { c.LogStale(a.Name, c.storeRollout(c.ctx, a, ch, true, ch.Step)) })
 	}
 	a.NoteRolloutLocked("rollout_paused", "automatic_rollback is off: "+why, nil)

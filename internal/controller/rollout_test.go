@@ -296,10 +296,12 @@ func TestProgressDeadline(t *testing.T) {
 				if r := n.rollout(); r == nil || r.State != "paused" || !strings.Contains(r.Message, "automatic_rollback is off") {
 					t.Errorf("%+v", r)
 				}
-				n.deploy(t, rolled(2, "3", 0, nil))
-				if err := <-done; !errors.Is(err, deploy.ErrSuperseded) {
+				if err := <-done; !errors.Is(err, deploy.ErrStuck) || !strings.Contains(err.Error(), "progress_deadline_s") {
 					t.Error(err)
 				}
+				n.deploy(t, rolled(2, "3", 0, nil))
+				synctest.Wait()
+				wantOf(t, "serves after the next deploy", n.versions(), "map[3:2]")
 			})
 		})
 	}

@@ -22,6 +22,8 @@ var ErrChanged = errors.New("another deploy has taken its place since its option
 var (
 	ErrNoRollout = errors.New("no rollout goes on")     //nolint:gochecknoglobals // a constant
 	ErrRollout   = errors.New("a rollout is under way") //nolint:gochecknoglobals // a constant
+	// ErrStuck is the error of a deploy whose rollout has failed and does not go back by itself. The rollout waits for an operator.
+	ErrStuck = errors.New("its rollout has failed, and is paused because automatic_rollback is off") //nolint:gochecknoglobals // a constant
 )
 
 // Undo says which revision an automatic rollback takes back, and why.

@@ -35,6 +35,7 @@ type Revision struct {
 	Cancel   context.CancelCauseFunc
 
 	Settled   chan struct{} // closed when its first start succeeded or failed
+	Stuck     chan struct{} // closed when its rollout has failed and was paused for the first time: see [rollout.Rollout.Stuck]
 	Concluded chan struct{} // closed after that, when the store says so
 	Failure   error         // why it failed to start. Guarded by Fleet.Mu, as ran
 	Ran       bool          // its first start succeeded
@@ -129,7 +130,7 @@ const defsKept = 10
 // NewRevision makes the next revision of an application.
 func (a *Application) NewRevision(def deploy.App, identity string, w *records.Deploy) *Revision {
 	a.Revisions = max(w.Number, w.Last)
-	r := &Revision{App: a, Number: w.Number, Def: def, Identity: identity, Wrote: w, Settled: make(chan struct{}), Concluded: make(chan struct{})}
+	r := &Revision{App: a, Number: w.Number, Def: def, Identity: identity, Wrote: w, Settled: make(chan struct{}), Stuck: make(chan struct{}), Concluded: make(chan struct{})}
 	r.Ctx, r.Cancel = context.WithCancelCause(a.Ctx)
 	a.Restored, a.Restarting = a.Restored || def.Restored, a.Restarting || len(w.Restarting) > 0
 	if def.Home != nil { // the code of a program that deploys applications to a node of its own

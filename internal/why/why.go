@@ -109,6 +109,9 @@ func application(of helvetype.Object, a helvetype.ApplicationStatus) (sentence, 
 			next = "deployment " + name + ": " + step(d.Next, d.NextAt)
 		}
 	}
+	if r := a.Rollout; r != nil && r.State == "paused" {
+		next = fmt.Sprintf("the rollout of revision %d is paused: helve resume %s goes on with it; helve rollback %s, or another deploy, ends it", r.To, of.App, of.App)
+	}
 	return sentence, next
 }
 

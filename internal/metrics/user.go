@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/helve-serve/helve/internal/telemetry"
@@ -19,8 +20,13 @@ func writeUser(p *page, families []telemetry.UserFamily) {
 		p.family(name, f.Kind, f.Help)
 		for _, s := range f.Series {
 			labels := ""
-			for i, k := range s.Keys {
-				labels = label(labels, k, strings.ToValidUTF8(s.Values[i], "\ufffd"))
+			order := make([]int, len(s.Keys))
+			for i := range order {
+				order[i] = i
+			}
+			slices.SortFunc(order, func(a, b int) int { return strings.Compare(s.Keys[a], s.Keys[b]) })
+			for _, i := range order {
+				labels = label(labels, s.Keys[i], strings.ToValidUTF8(s.Values[i], "\ufffd"))
 			}
 			if f.Kind == histogram {
 				p.histogram(labels, s.Bounds, s.Buckets, s.Sum, nil)

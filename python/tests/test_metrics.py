@@ -204,6 +204,11 @@ Counter("test_driver").inc(7)
 
 
 def scrape(directory):
+    """The lines of the node's metrics that programs of this file have defined."""
+    return [line for line in scrape_all(directory) if "ray_test_" in line]
+
+
+def scrape_all(directory):
     """The lines of the node's metrics."""
     [path] = [p for p in directory.glob("*/admin.sock")] or [None]
 
@@ -216,7 +221,7 @@ def scrape(directory):
     conn.request("GET", "/metrics")
     text = conn.getresponse().read().decode()
     conn.close()
-    return [line for line in text.splitlines() if "ray_test_" in line]
+    return text.splitlines()
 
 
 def total(lines, name):

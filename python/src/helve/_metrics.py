@@ -63,6 +63,15 @@ class Series:
             _changed.add(self)
         _schedule()
 
+    def observe_all(self, values: list) -> None:
+        bounds = self.family.bounds
+        with _lock:
+            for value in values:
+                self.buckets[bisect_left(bounds, value)] += 1
+                self.sum += value
+            _changed.add(self)
+        _schedule()
+
     def shown(self, more: tuple) -> dict:
         if self.buckets is not None:
             return {"values": [*self.values, *more], "buckets": self.buckets, "sum": _number_of(self.sum)}

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, Optional
 
-from helve import _runtime
+from helve import _measures, _runtime
 
 logger = logging.getLogger("ray.serve")
 
@@ -19,10 +19,20 @@ class Models:
     def __init__(self) -> None:
         self.caches: set = set()  # helve.serve.multiplex.Cache
         self.changed = self.reporting = False
+        self._measures: Optional[_measures.ModelMeasures] = None
 
     def ids(self) -> list:
         """The ids of the models that are loaded, loading or in a queue."""
         return sorted({id for cache in list(self.caches) for id in cache.ids()})
+
+    def loaded(self) -> int:
+        """The number of models that are loaded."""
+        return sum(len(cache.loaded) for cache in list(self.caches))
+
+    def measures(self) -> _measures.ModelMeasures:
+        if self._measures is None:
+            self._measures = _measures.ModelMeasures()
+        return self._measures
 
     def report(self) -> None:
         """Reports the ids, from any thread. Without a node, as in a unit test, nothing is sent. On the loop of the connection the report goes

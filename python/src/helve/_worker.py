@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Optional
 
-from helve import _logging, _metrics, _runtime, _signals, _supervise
+from helve import _logging, _measures, _metrics, _runtime, _signals, _supervise
 from helve._attach import Node, duration, give_up
 from helve._encoding import CLOUDPICKLE, PICKLE, decode, dumps, encode, encode_error, envelope, loads
 from helve._frames import (
@@ -530,6 +530,7 @@ class Worker(Succession):
                 if self.over:  # the node that wanted it has gone
                     await self.stop_replica()
                     return
+                _measures.watch(self.loop)
                 self.watchdog = _supervise.Watchdog(self.loop, request.get("unresponsive_after_s", 5.0))
             elif op == "ping":
                 reply = {}

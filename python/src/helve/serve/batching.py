@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, AsyncGenerator, AsyncIterator, Callable, Coroutine, List, Optional, overload
 
-from helve import _runtime
+from helve import _measures, _runtime
 from helve._errors import RayServeException
 from helve._frames import request_info
 from helve.serve._request_context import BatchInfo
@@ -364,6 +364,10 @@ class BatchQueue:
         info = BatchInfo([item.info for item in members], g.model)
         info.task = b.task
         request_info.set(info)
+        measures: Any = self.batches.measures
+        begun = self.loop.time()
+        if members:
+            measures.began([begun - item.at for item in members], self.batches.max_batch_size, sum(len(g.items) for g in self.groups))
         try:
             if members:
                 await self.call(b, members)
@@ -374,6 +378,8 @@ class BatchQueue:
             elif b.left == 0 and isinstance(e, EXITS):  # no caller is there to end the process
                 raise
         finally:
+            if members:
+                measures.ended(self.loop.time() - begun)
             members.clear()  # an exception refers to this frame: its objects would live until the cyclic collector runs
             self.running.discard(b)
             self.schedule()
@@ -503,9 +509,10 @@ class Batches:
         self.signature = Signature(handle_batch_func)
         self.queues: dict[tuple, BatchQueue] = {}
         self.warned: Optional[tuple] = None  # the options that a warning was for
+        self.measures: Optional[_measures.BatchMeasures] = None  # made with the first queue
 
     def __getstate__(self) -> dict:
-        return {**vars(self), "queues": {}}  # a function that has served in a driver is deployed without its queues
+        return {**vars(self), "queues": {}, "measures": None}  # a function that has served in a driver is deployed without its queues
 
     def queue(self, owner: Any) -> BatchQueue:
         """The queue of an object on the running loop."""
@@ -515,6 +522,8 @@ class Batches:
         if q is None:
             for old in [k for k in list(self.queues) if k[0].is_closed()]:
                 self.queues.pop(old, None)
+            if self.measures is None:
+                self.measures = _measures.BatchMeasures(self.fn.__name__)
             q = self.queues[key] = BatchQueue(self, key, loop, owner)
             self.warn()
         return q

@@ -74,6 +74,7 @@ class Cache:
             if not self.loop.is_closed():
                 return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.get(id), self.loop))
             self.loop, self.lock, self.loading = loop, asyncio.Lock(), {}
+        models.measures().requests.add(1)
         e = self.loaded.get(id)
         if e is not None:
             self.loaded.move_to_end(id)
@@ -111,8 +112,10 @@ class Cache:
         """Makes room for a model and loads it."""
         request_info.set(LoadInfo([e.info], e.id))
         async with self.lock:
+            measures = models.measures()
             while 0 <= self.limit <= len(self.loaded):
                 await self.unload(e)
+            begun = self.loop.time()
             model = await self.load(e.id)
             if self.loading.get(e.id) is not e:  # the load was given up, and has caught its cancel
                 await destroy(model)
@@ -120,6 +123,7 @@ class Cache:
             del self.loading[e.id]
             e.model = model
             self.loaded[e.id] = e
+            measures.loaded(e.id, self.loop.time() - begun, models.loaded())
         for future, task in e.waiting.items():
             if not future.done():
                 self.use(e, task)
@@ -142,11 +146,14 @@ class Cache:
         """Ends the least recently used model. Its error fails the load that it makes room for."""
         _, old = self.loaded.popitem(last=False)
         models.report()
+        models.measures().left(old.id, models.loaded())
         busy = [task for task in old.users if task not in by.waiting.values()]
         if not busy:
             ending = self.loop.create_task(destroy(old.model))
             try:
+                begun = self.loop.time()
                 await asyncio.shield(ending)
+                models.measures().unloaded(self.loop.time() - begun)
             except asyncio.CancelledError:
                 # The load was given up. The lock is held until the old model has ended: the next load may need its memory.
                 await asyncio.wait([ending])
@@ -164,10 +171,12 @@ class Cache:
         await self.end(e)
 
     async def end(self, e: Entry) -> None:
+        begun = self.loop.time()
         try:
             await destroy(e.model)
         except Exception as error:
             log_failed_end(e, error)
+        models.measures().unloaded(self.loop.time() - begun)
 
     async def close(self) -> None:
         """Ends all models, one by one. Errors are logged."""

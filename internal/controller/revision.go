@@ -157,6 +157,9 @@ func (c *Controller) tidyLocked(a *fleet.Application) {
 			a.WakeLocked()
 		}
 	}
+	if a.Tidy && a.Previous == nil {
+		a.EndFormerLocked()
+	}
 }
 
 // giveUpLocked is for a deployment whose replicas have failed too often while its revision starts.

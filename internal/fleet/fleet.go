@@ -81,6 +81,7 @@ type Application struct {
 	Restarting  bool                       // replicas of it are outdated: see Controller.Restart of package controller
 	Current     *Revision                  // the revision that runs, or should
 	Previous    *Revision                  // the revision that a change began from; nil while there is no change
+	begun       []*Revision                // whose contexts may not have ended; see EndFormerLocked
 	Change      *Change                    // the rollout, and for a while after it; nil while there is none
 	Own         helvetype.ApplicationState // by itself: DEPLOYING, RUNNING, DEPLOY_FAILED or DELETING
 	Shown       states.Shown               // the state that users see, which depends on the deployments

@@ -2,7 +2,9 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -132,12 +134,37 @@ func (a *Application) NewRevision(def deploy.App, identity string, w *records.De
 	a.Revisions = max(w.Number, w.Last)
 	r := &Revision{App: a, Number: w.Number, Def: def, Identity: identity, Wrote: w, Settled: make(chan struct{}), Stuck: make(chan struct{}), Concluded: make(chan struct{})}
 	r.Ctx, r.Cancel = context.WithCancelCause(a.Ctx)
+	a.begun = append(a.begun, r)
 	a.Restored, a.Restarting = a.Restored || def.Restored, a.Restarting || len(w.Restarting) > 0
 	if def.Home != nil { // the code of a program that deploys applications to a node of its own
 		a.Defs[r.Number] = def
 		delete(a.Defs, r.Number-defsKept)
 	}
 	return r
+}
+
+var errFollowed = errors.New("another revision has taken its place")
+
+// EndFormerLocked ends the contexts of revisions that another one has followed, when nothing of them is left: the context of the application would keep each as
+// long as the application is there. A replica that goes on in a later revision keeps the context of its start. For example, revision 1 has started A and B, and
+// revision 2 has changed B alone: the context of 1 goes on with A, and ends when a later revision has changed A.
+func (a *Application) EndFormerLocked() {
+	if len(a.begun) < 2 {
+		return
+	}
+	used := map[context.Context]bool{a.Current.Ctx: true}
+	for _, d := range a.Deployments {
+		for _, r := range d.Replicas {
+			used[r.Ctx] = true
+		}
+	}
+	a.begun = slices.DeleteFunc(a.begun, func(r *Revision) bool {
+		if used[r.Ctx] {
+			return false
+		}
+		r.Cancel(errFollowed)
+		return true
+	})
 }
 
 // ContinueLocked lets e go on with the state of the deployment, as far as e does not change it: the replicas, and their user config. For

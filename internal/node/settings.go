@@ -212,5 +212,5 @@ func (n *Node) elsewhere(host *string, port *int) []string {
 	if port != nil {
 		number = strconv.Itoa(*port)
 	}
-	return []string{fmt.Sprintf("the node listens on %s and goes on there: stop it with SIGTERM or Ctrl-C, and start it with helve start --http %s, to change the address", at, net.JoinHostPort(name, number))}
+	return []string{fmt.Sprintf("the node listens on %s and goes on there: helve stop, and then helve start --http %s, change the address", at, net.JoinHostPort(name, number))}
 }

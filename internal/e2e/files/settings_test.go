@@ -183,7 +183,7 @@ func TestSettingsOfARefusedFile(t *testing.T) {
 		paths = append(paths, c.Path+" "+string(c.Before)+" "+string(c.After)+": "+c.Update)
 	}
 	same(t, paths, []string{"http_options.port  1: start of the node", `http_options.root_path "/v1" "/v2": in place`, `http_options.ssl_certfile  "a": start of the node`, `http_options.ssl_keyfile  "b": start of the node`})
-	for _, want := range []string{"the node listens on " + p.url + " and goes on there: stop it with SIGTERM or Ctrl-C, and start it with helve start --http 127.0.0.1:1,", "helve start --tls-certificate FILE --tls-key FILE"} {
+	for _, want := range []string{"the node listens on " + p.url + " and goes on there: helve stop, and then helve start --http 127.0.0.1:1,", "helve start --tls-certificate FILE --tls-key FILE"} {
 		if warnings := strings.Join(plan.Warnings, "\n"); !strings.Contains(warnings, want) {
 			t.Errorf("the warnings are %q, without %q", warnings, want)
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/jsonbody"
 	"github.com/helve-serve/helve/internal/token"
 )
 
@@ -216,7 +217,7 @@ func (d *schemas) schema(t reflect.Type, body bool) object {
 func (d *schemas) structure(t reflect.Type, body bool) object {
 	fields, required := object{}, []string{}
 	for _, f := range reflect.VisibleFields(t) {
-		name, optional := jsonName(f)
+		name, optional := jsonbody.FieldName(f)
 		if name == "" || len(f.Index) > 1 && !t.FieldByIndex(f.Index[:1]).Anonymous {
 			continue
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/jsonbody"
 )
 
 // TestOpenAPI: the document has each route with its method, its parameters and its role; each reference leads to a schema, and ids are there once.
@@ -107,7 +108,7 @@ func FuzzBody(f *testing.F) {
 			options  map[string]json.RawMessage
 		)
 		for _, into := range []any{&scale, &rollback, &named, &apply, &options} {
-			if decodeBody(body, into) != nil {
+			if jsonbody.Decode(body, into) != nil {
 				continue
 			}
 			if !json.Valid(body) {

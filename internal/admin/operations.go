@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/jsonbody"
 )
 
 // Done is the answer of a change that has no other one. The message is for people.
@@ -154,7 +155,7 @@ func (a *Server) alone(c *ask) (r helvetype.ApplyRequest, ok bool) {
 		fail(c.w, http.StatusBadRequest, "the body must be an application as a JSON object, such as {\"import_path\": \"app:app\"}: %v", orNull(err))
 		return r, false
 	}
-	if err := unique(c.body); err != nil {
+	if err := jsonbody.Unique(c.body); err != nil {
 		fail(c.w, http.StatusBadRequest, "the body: %s", err)
 		return r, false
 	}

@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/layout"
+	"github.com/helve-serve/helve/internal/shown"
+	"github.com/spf13/cobra"
 )
 
 func callsCommand(s Settings) *cobra.Command {
@@ -65,7 +65,7 @@ func CallTable(list helvetype.CallList, now time.Time) string {
 		if c.WaitsFor != "" {
 			request += ", waits for " + c.WaitsFor
 		}
-		rows = append(rows, []string{ago(now.Sub(c.Since)), string(c.State), c.App + "/" + c.Deployment + "." + cmp.Or(c.Method, "(default)"), cmp.Or(c.Replica, "-"), cmp.Or(c.Origin, "-"), request})
+		rows = append(rows, []string{shown.Ago(now.Sub(c.Since)), string(c.State), c.App + "/" + c.Deployment + "." + cmp.Or(c.Method, "(default)"), cmp.Or(c.Replica, "-"), cmp.Or(c.Origin, "-"), request})
 	}
 	if len(rows) > 0 {
 		layout.Table(&b, "", layout.PageWidth, []string{"AGE", "STATE", "METHOD", "REPLICA", "ORIGIN", "REQUEST"}, rows)

@@ -16,12 +16,12 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/attach"
+	"github.com/helve-serve/helve/internal/shown"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
+	"github.com/spf13/cobra"
 )
 
 // Settings are the arguments of [New].
@@ -88,7 +88,7 @@ func (r *reader) dial(ctx context.Context) (*admin.Client, error) {
 		}
 	}
 	if r.address != "" {
-		c, err := admin.Open(r.address, admin.Access{Token: r.token, CA: r.ca, Tokens: ownTokens(r.address)})
+		c, err := admin.Open(r.address, admin.Access{Token: r.token, CA: r.ca, Tokens: attach.Tokens(r.address)})
 		if err != nil {
 			return nil, UsageError{fmt.Errorf("--%w", err)}
 		}
@@ -114,7 +114,7 @@ func NodeTable(ctx context.Context, sockets []string) string {
 		if c, err := admin.Dial(socket); err == nil {
 			if a, err := c.About(ctx); err == nil {
 				a.Applications = slices.DeleteFunc(a.Applications, func(name string) bool { return strings.HasPrefix(name, spec.HiddenApps) })
-				line = fmt.Sprintf("pid %d\t%s\tsince %s\t%s", a.PID, cmp.Or(strings.Join(a.Applications, ", "), "no application"), ago(time.Since(a.StartedAt)), a.HTTP)
+				line = fmt.Sprintf("pid %d\t%s\tsince %s\t%s", a.PID, cmp.Or(strings.Join(a.Applications, ", "), "no application"), shown.Ago(time.Since(a.StartedAt)), a.HTTP)
 			}
 		}
 		fmt.Fprintf(w, "  --address %s\t%s\n", socket, line)

@@ -16,14 +16,14 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/spf13/cobra"
-
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/layout"
+	"github.com/helve-serve/helve/internal/shown"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/worker"
+	"github.com/spf13/cobra"
 )
 
 // fakeNode is a node with the application shop, which has the deployment Ranker with one replica.
@@ -408,7 +408,7 @@ func TestForms(t *testing.T) { //nolint:paralleltest // the standard output is o
 				status, text := output(t, append(strings.Fields(args), "--address", address, "-o", form)...)
 				var err error
 				if form == "yaml" {
-					err = fromYAML([]byte(strings.TrimPrefix(text, "---\n")), value)
+					err = shown.FromYAML([]byte(strings.TrimPrefix(text, "---\n")), value)
 				} else {
 					err = json.Unmarshal([]byte(text), value)
 				}

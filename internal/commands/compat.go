@@ -11,12 +11,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/shown"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // RayServe is `ray-compat serve`: the command line of Ray Serve with its names, flags and shapes of output, so that scripts go on as they are. Package rayserve has
@@ -113,7 +113,7 @@ func Environment(file, text, dir string) (map[string]any, error) {
 		if err != nil {
 			return nil, UsageError{err}
 		}
-		if err := fromYAML(b, &env); err != nil {
+		if err := shown.FromYAML(b, &env); err != nil {
 			return nil, usage("--runtime-env %s: %s", file, err)
 		}
 	case text != "":
@@ -170,7 +170,7 @@ func serveConfig(s Settings) *cobra.Command {
 			if string(text) == "null" {
 				continue
 			}
-			b, err := asYAML(text)
+			b, err := shown.YAML(text)
 			if err != nil {
 				return err
 			}
@@ -268,7 +268,7 @@ func serveStatus(s Settings) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if text, err = asYAML(text); err != nil {
+		if text, err = shown.YAML(text); err != nil {
 			return err
 		}
 		_, err = os.Stdout.Write(text)

@@ -9,12 +9,12 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/layout"
+	"github.com/helve-serve/helve/internal/shown"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/spf13/cobra"
 )
 
 func configCommand(s Settings) *cobra.Command {
@@ -68,7 +68,7 @@ func (r *reader) submitted(ctx context.Context, node *admin.Client, apps []strin
 		if string(text) == "null" {
 			continue
 		}
-		b, err := asYAML(text)
+		b, err := shown.YAML(text)
 		if err != nil {
 			return err
 		}

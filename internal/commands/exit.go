@@ -8,6 +8,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/shown"
 )
 
 // Exit statuses of commands.
@@ -103,7 +104,7 @@ func statusOfCode(code helvetype.Code) int {
 }
 
 // TextOf is an error for people: the mistakes of a file each with its place, and the command to try next on a line of its own. It is fit for a terminal.
-func TextOf(err error) string { return safe(textOf(err)) }
+func TextOf(err error) string { return shown.Safe(textOf(err)) }
 
 func textOf(err error) string {
 	e, ok := errors.AsType[*helvetype.OperationError](err)

@@ -10,11 +10,11 @@ import (
 	"os"
 	"strconv"
 
-	"github.com/spf13/cobra"
-
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/logs"
+	"github.com/helve-serve/helve/internal/shown"
+	"github.com/spf13/cobra"
 )
 
 func logsCommand(s Settings) *cobra.Command {
@@ -129,6 +129,6 @@ func (r *reader) logLine(line helvetype.LogLine) error {
 		writer = line.App + "/" + line.Replica // the id of a replica has the name of its deployment in it
 	}
 	// The colours of a line stay on a terminal.
-	_, err := fmt.Printf("%s (%s) %s\n", line.Time.Local().Format("15:04:05.000"), safe(writer), logs.Clean(nil, []byte(line.Text), terminal(os.Stdout)))
+	_, err := fmt.Printf("%s (%s) %s\n", line.Time.Local().Format("15:04:05.000"), shown.Safe(writer), logs.Clean(nil, []byte(line.Text), terminal(os.Stdout)))
 	return err
 }

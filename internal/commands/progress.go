@@ -13,6 +13,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/shown"
 )
 
 // progress shows what a node does while a command waits for it. On a terminal it draws the applications that change, with the step that each
@@ -45,7 +46,7 @@ func (p *progress) show(ctx context.Context, ready chan<- struct{}) {
 		p.node.Lines(ctx, "/events", query, func(line []byte) error { //nolint:errcheck // the request that waits has the error
 			var e helvetype.Event
 			if !p.terminal && json.Unmarshal(line, &e) == nil && e.ID > 0 && e.From != e.To { // a state that stays has another message every few seconds
-				fmt.Fprintln(p.out, safe(EventLine(e)))
+				fmt.Fprintln(p.out, shown.Safe(EventLine(e)))
 			}
 			select {
 			case changed <- struct{}{}:
@@ -124,7 +125,7 @@ func progressText(in admin.Instance, now time.Time, width int) string {
 		lines = append(lines[:most-1], fmt.Sprintf("... and %d more lines", len(lines)-most+1))
 	}
 	for i, line := range lines {
-		lines[i] = safe(line)
+		lines[i] = shown.Safe(line)
 		if text := []rune(lines[i]); len(text) >= width { // a line that wraps would be drawn over
 			lines[i] = string(text[:width-1])
 		}

@@ -15,13 +15,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/keeper"
 	"github.com/helve-serve/helve/internal/layout"
+	"github.com/helve-serve/helve/internal/shown"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/spf13/cobra"
 )
 
 func statusCommand(s Settings) *cobra.Command {
@@ -78,10 +78,10 @@ func (r *reader) status(ctx context.Context, node *admin.Client, app string, out
 	}
 	switch r.output {
 	case "json":
-		_, err = fmt.Fprintf(out, "%s\n", escaped(bytes.TrimSpace(raw)))
+		_, err = fmt.Fprintf(out, "%s\n", shown.JSON(bytes.TrimSpace(raw)))
 		return err
 	case "yaml":
-		b, err := asYAML(raw)
+		b, err := shown.YAML(raw)
 		if err != nil {
 			return err
 		}
@@ -92,7 +92,7 @@ func (r *reader) status(ctx context.Context, node *admin.Client, app string, out
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(out, safe(statusTable(about, keeperVersion(ctx, about), in, node.Curl("/calls"), time.Now(), layout.Width(os.Stdout))))
+	_, err = io.WriteString(out, shown.Safe(statusTable(about, keeperVersion(ctx, about), in, node.Curl("/calls"), time.Now(), layout.Width(os.Stdout))))
 	return err
 }
 
@@ -200,7 +200,7 @@ func keeperVersion(ctx context.Context, about admin.About) string {
 // statusTable is the status for people. ofKeeper is the version of the node's keeper, "" for none; curl is a command line that reads the admin interface.
 func statusTable(about admin.About, ofKeeper string, in admin.Instance, curl string, now time.Time, width int) string {
 	var b strings.Builder
-	node := fmt.Sprintf("helve %s, pid %d, since %s", about.Version, about.PID, ago(now.Sub(about.StartedAt)))
+	node := fmt.Sprintf("helve %s, pid %d, since %s", about.Version, about.PID, shown.Ago(now.Sub(about.StartedAt)))
 	if about.HTTP != "" {
 		node += ", " + about.HTTP
 	}
@@ -230,7 +230,7 @@ func appTable(b *strings.Builder, name string, app admin.AppDetails, now time.Ti
 	if app.RoutePrefix != nil {
 		route = "   route " + *app.RoutePrefix
 	}
-	fmt.Fprintf(b, "\napplication %s   %s   revision %d, deployed %s ago%s\n", name, app.Status, app.Revision, ago(now.Sub(at(app.LastDeployedTimeS))), route)
+	fmt.Fprintf(b, "\napplication %s   %s   revision %d, deployed %s ago%s\n", name, app.Status, app.Revision, shown.Ago(now.Sub(at(app.LastDeployedTimeS))), route)
 	message(b, "  ", "  ", app.Message, width)
 	if app.Rollout != nil {
 		rolloutText(b, app.Rollout, now, width)
@@ -256,7 +256,7 @@ func appTable(b *strings.Builder, name string, app admin.AppDetails, now time.Ti
 	rows = nil
 	for _, d := range inOrder(app) {
 		for _, rep := range d.Replicas {
-			rows = append(rows, []string{rep.ReplicaID, string(rep.State), pidOf(rep), ago(now.Sub(at(rep.StartTimeS))), strconv.Itoa(rep.Restarts), note(rep, now)})
+			rows = append(rows, []string{rep.ReplicaID, string(rep.State), pidOf(rep), shown.Ago(now.Sub(at(rep.StartTimeS))), strconv.Itoa(rep.Restarts), note(rep, now)})
 		}
 	}
 	if len(rows) > 0 {
@@ -312,7 +312,7 @@ func pidOf(r admin.ReplicaDetails) string {
 func note(r admin.ReplicaDetails, now time.Time) string {
 	switch {
 	case r.Unresponsive != nil:
-		return "does not answer since " + ago(now.Sub(r.Unresponsive.Since))
+		return "does not answer since " + shown.Ago(now.Sub(r.Unresponsive.Since))
 	case r.Ejected != nil:
 		return condition("gets no calls", r.Ejected, now)
 	case r.NotReady != nil && r.NotReady.Kept != "":
@@ -320,7 +320,7 @@ func note(r admin.ReplicaDetails, now time.Time) string {
 	case r.NotReady != nil:
 		return condition("is not ready", r.NotReady, now)
 	case r.Waits != nil:
-		return fmt.Sprintf("waits for %s, since %s", r.Waits.For, ago(now.Sub(r.Waits.Since)))
+		return fmt.Sprintf("waits for %s, since %s", r.Waits.For, shown.Ago(now.Sub(r.Waits.Since)))
 	case r.State == helvetype.ReplicaStopping:
 		return "finishes its calls"
 	case r.LastExit != nil:
@@ -333,11 +333,11 @@ func note(r admin.ReplicaDetails, now time.Time) string {
 // condition is a state that should end, for people, for example "is not ready since 4s: the cache is cold; next in 2s: a check".
 func condition(what string, c *helvetype.Condition, now time.Time) string {
 	first, _, _ := strings.Cut(strings.TrimSpace(c.Reason), "\n")
-	text := fmt.Sprintf("%s since %s: %s", what, ago(now.Sub(c.Since)), first)
+	text := fmt.Sprintf("%s since %s: %s", what, shown.Ago(now.Sub(c.Since)), first)
 	if c.Next != "" {
 		text += "; next"
 		if !c.NextAt.IsZero() {
-			text += " in " + ago(c.NextAt.Sub(now))
+			text += " in " + shown.Ago(c.NextAt.Sub(now))
 		}
 		text += ": " + c.Next
 	}
@@ -346,7 +346,7 @@ func condition(what string, c *helvetype.Condition, now time.Time) string {
 
 // rolloutText writes the state of a rollout.
 func rolloutText(b *strings.Builder, r *helvetype.Rollout, now time.Time, width int) {
-	text := fmt.Sprintf("revision %d to %d, %s since %s", r.From, r.To, r.State, ago(now.Sub(r.StartedAt)))
+	text := fmt.Sprintf("revision %d to %d, %s since %s", r.From, r.To, r.State, shown.Ago(now.Sub(r.StartedAt)))
 	if r.Steps > 0 {
 		text += fmt.Sprintf(", step %d of %d", r.Step, r.Steps)
 	}
@@ -360,18 +360,3 @@ func rolloutText(b *strings.Builder, r *helvetype.Rollout, now time.Time, width 
 }
 
 func at(seconds float64) time.Time { return time.UnixMilli(int64(seconds * 1000)) }
-
-// ago is a time span as people say it: "12s", "5m3s", "3h12m", "4d2h".
-func ago(d time.Duration) string {
-	switch d = max(d, 0); {
-	case d < time.Second:
-		return strconv.Itoa(int(d.Milliseconds())) + "ms"
-	case d < time.Minute:
-		return strconv.Itoa(int(d.Seconds())) + "s"
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%ds", int(d.Minutes()), int(d.Seconds())%60)
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh%dm", int(d.Hours()), int(d.Minutes())%60)
-	}
-	return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
-}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/clients"
+	"github.com/helve-serve/helve/internal/timed"
 )
 
 // accessLog writes a line per request when its answer is complete, for example
@@ -85,7 +86,7 @@ type exchange struct {
 	// abandoned says that a handler still runs after the time of its request: the call is its own then.
 	abandoned bool
 	limit     time.Duration // of the whole request; 0 for none
-	timed     *timedWriter  // of a handler whose time is limited; nil for others
+	timed     *timed.Writer // of a handler whose time is limited; nil for others
 	request   *http.Request
 	prefix    string // of the route
 	head      call.Answer
@@ -96,7 +97,7 @@ type exchange struct {
 // info has the replica of the request. It is nil if a handler still runs that has no replica yet, for example because all have too much to do.
 func (x *exchange) info() *call.Info {
 	if x.abandoned {
-		return x.timed.info.Load()
+		return x.timed.Info()
 	}
 	return &x.call.Info
 }

@@ -49,7 +49,7 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, x *
 		p.answerExit(w, r, x)
 	}()
 	e = route.Handle(r.Context(), c, func(ctx context.Context, h http.Handler, whole bool) (taken bool) {
-		x.timed.begins(&c.Info)
+		x.timed.Begins(&c.Info)
 		a.ctx = ctx
 		defer a.handlerReturned()
 		in := r
@@ -81,7 +81,7 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, x *
 		p.passWaiting(w, r, body)
 	case !a.begun:
 		p.fail(w, r, x, e)
-	case x.timed.answersFor(e):
+	case x.timed.AnswersFor(e):
 	default:
 		p.logFailure(r, slog.LevelError, "handler failed", c, e)
 		if !a.hijacked {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/timed"
 )
 
 // Header values that are always the same, so that setting them allocates nothing. They are never written to.
@@ -164,7 +165,7 @@ func publicMessage(r *http.Request, x *exchange, e *call.Error) string {
 // for example, the time limit of a call that the method has made.
 func timedOut(r *http.Request, x *exchange) string {
 	message := "Request " + x.call.Info.Request.String() + " timed out"
-	if x.limit > 0 && isLate(r.Context()) {
+	if x.limit > 0 && timed.Late(r.Context()) {
 		limit := strconv.FormatFloat(x.limit.Seconds(), 'f', -1, 64)
 		if !strings.Contains(limit, ".") {
 			limit += ".0"

@@ -97,7 +97,7 @@ func (t *Writer) Discard() bool { return t.state.CompareAndSwap(fresh, over) }
 // Header implements http.ResponseWriter.
 func (t *Writer) Header() http.Header { return t.header }
 
-// begin begins the answer with what was kept, if the time is not over. The caller holds the mutex.
+// begin begins the answer with the kept bytes, if the time is not over. The caller holds the mutex.
 func (t *Writer) begin() bool {
 	if !Late(t.ctx) {
 		t.send()
@@ -105,7 +105,7 @@ func (t *Writer) begin() bool {
 	return t.state.Load() == begun
 }
 
-// send sends what was kept, if nothing was sent before.
+// send sends the kept bytes, if the client has got none before.
 func (t *Writer) send() {
 	if !t.state.CompareAndSwap(fresh, begun) {
 		return

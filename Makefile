@@ -12,7 +12,7 @@ export GOFLAGS := $(GOFLAGS) -trimpath
 # The digest of the bytes of some files.
 digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 
-.PHONY: build environments wheels test-wheel test test-go test-python types growth test-browser test-deploy test-rest test-etcd test-examples test-search ray-programs bench bench-ray site lint fuzz simulate kill-store faults soak clean
+.PHONY: build environments wheels test-wheel test test-go test-python types growth test-browser test-deploy test-rest test-metrics test-etcd test-examples test-search ray-programs bench bench-ray site lint fuzz simulate kill-store faults soak clean
 
 build:
 	go build -o bin/ ./cmd/helve ./examples/hello
@@ -162,6 +162,10 @@ $(RESTPY): .venv-rest/packages-$(call digest,$(PACKAGES) python/tests/rest/requi
 
 test-rest: python/src/helve/_bin/helve $(RESTPY)
 	$(VENVPY) python/tests/rest/run.py .venv-rest/bin/schemathesis $(ARGS)
+
+# The metrics of a node under load in a real Prometheus: every query of the panels of Ray's dashboards for Serve and of deploy/grafana, and the alert rules.
+test-metrics: python/src/helve/_bin/helve
+	$(VENVPY) python/tests/prometheus/run.py $(ARGS)
 
 # All environments that CI needs, one after the other: each has the package in place, and with it the binary is built, the first time for minutes.
 environments: $(VENVPY) $(PEERPY) $(SITEPY) $(EXAMPLEPY) $(DEPLOYPY) $(RESTPY)

@@ -101,7 +101,7 @@ var only = map[string][]string{
 	"internal/shown":        {"internal/logs", "github.com/goccy/go-yaml"},
 	"internal/lending":      {"internal/protocol", "internal/serving", "internal/telemetry", "internal/wire"},
 	"internal/admin":        {"internal/audit", "internal/controller", "internal/deploy", "internal/jsonbody", "internal/kernel", "internal/listen", "internal/secret", "internal/sse", "internal/telemetry", "internal/token"},
-	"internal/metrics":      {"internal/telemetry", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/common/expfmt"},
+	"internal/metrics":      {"internal/states", "internal/telemetry", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/common/expfmt"},
 }
 
 // importers has the packages that few import, with those few. The store on disk is made where a node is assembled, and brings bbolt.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/states"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
@@ -47,9 +48,9 @@ func writeNode(p *page, s *telemetry.Snapshot) {
 		p.whole("", d.Writes)
 		p.family("helve_state_syncs_total", counter, "Calls of fsync and fdatasync for them.")
 		p.whole("", d.Syncs)
-		p.family("helve_state_failing", gauge, "1 while the state cannot be written, for example because the disk is full, else 0.")
-		p.line("", bit(d.Failing))
 	}
+	p.family("helve_state_failing", gauge, "1 while the state cannot be written, for example because the disk is full, else 0: also of a node that keeps its state in memory.")
+	p.line("", bit(s.Disk != nil && s.Disk.Failing))
 	p.family(prefix+"serve_controller_num_control_loops", gauge, "Turns of the controller's loop. A turn comes with a change, and not by a clock.")
 	p.line(label("", "actor_id", ""), float64(s.Loop.Number))
 	p.family(prefix+"serve_controller_control_loop_duration_s", gauge, "Duration of the last turn of the controller's loop.")
@@ -177,6 +178,7 @@ func writeApplications(p *page, s *telemetry.Snapshot) {
 	}
 	all := views(s)
 	writeDeployments(p, all)
+	writeFailures(p, s, all)
 	writeRouters(p, all)
 	writeLifecycles(p, all)
 	writeReplicas(p, all)
@@ -196,6 +198,27 @@ func writeDeployments(p *page, all []view) {
 		p.family(f.name, f.kind, f.help)
 		for i := range all {
 			p.line(all[i].labels, f.value(&all[i]))
+		}
+	}
+}
+
+// writeFailures writes how often replicas of each deployment have failed. The families of helve_transitions_total begin with the first event, so that Prometheus
+// sees no growth at it; these begin at 0.
+func writeFailures(p *page, s *telemetry.Snapshot, all []view) {
+	type key struct{ reason, app, deployment string }
+	numbers := map[key]uint64{}
+	for _, t := range s.Transitions {
+		if t.Kind == helvetype.KindReplica {
+			numbers[key{t.Reason, t.Application, t.Deployment}] += t.Number
+		}
+	}
+	for _, f := range []struct{ name, reason, help string }{
+		{"helve_deployment_replica_deaths_total", string(states.Died), "Replicas of the deployment whose process has ended, and nothing had asked it to."},
+		{"helve_deployment_start_failures_total", string(states.StartFailed), "Replicas of the deployment that could not be started."},
+	} {
+		p.family(f.name, counter, f.help)
+		for i := range all {
+			p.whole(all[i].labels, numbers[key{f.reason, all[i].app.Name, all[i].Name}])
 		}
 	}
 }

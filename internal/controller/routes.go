@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -9,7 +10,7 @@ import (
 	"github.com/helve-serve/helve/internal/proxy"
 )
 
-// publish gives the proxy the routes of the applications that run, and of those that start for the first time.
+// publish gives the proxy the routes of the applications that run, of those that start for the first time, and of those that have failed to.
 func (c *Controller) publish() error {
 	c.publishing.Lock() // of two that publish, the one that looks later writes later
 	defer c.publishing.Unlock()
@@ -51,11 +52,22 @@ func (c *Controller) publish() error {
 		route.Prefix = g.RoutePrefix // the proxy matches paths without its root path
 		routes = append(routes, route)
 	}
+	// The requests of an application that does not serve do not go to the one of a shorter prefix. For example, "/" serves and "/shop" has failed to start: /shop is
+	// answered with 503. Another application may take the prefix.
+	unserved := func(app, prefix string, lost bool) {
+		if prefix != "" && !slices.ContainsFunc(routes, func(r proxy.Route) bool { return r.App == app || r.Prefix == prefix }) {
+			routes = append(routes, proxy.Route{Prefix: prefix, App: app, Starting: true, Lost: lost, Failed: !lost})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Apps)) {
+		if a := c.Apps[name]; a.Own == helvetype.ApplicationDeployFailed && a.Current.Def.KeepFailed && !a.Deleted && a.Current.Def.Graph.Ingress != nil {
+			unserved(name, a.Current.Def.Graph.RoutePrefix, false)
+		}
+	}
 	if c.set.Lost != nil {
 		for app, prefix := range c.set.Lost() {
-			taken := func(r proxy.Route) bool { return r.App == app || r.Prefix == prefix }
-			if c.Apps[app] == nil && !slices.ContainsFunc(routes, taken) {
-				routes = append(routes, proxy.Route{Prefix: prefix, App: app, Starting: true, Lost: true})
+			if c.Apps[app] == nil {
+				unserved(app, prefix, true)
 			}
 		}
 	}

@@ -58,7 +58,9 @@ type Route struct {
 	Starting bool
 	// Lost is set beside Starting for an application that cannot be loaded for now.
 	Lost bool
-	In   InKind
+	// Failed is set beside Starting for an application whose first deploy has failed.
+	Failed bool
+	In     InKind
 	// Refuses returns the error with which a call would be refused now, before its body is read: for example, the
 	// queue is full, or the application is not served. It returns nil if the call would not be refused, or if that is
 	// not known yet. Refuses may be nil.
@@ -398,8 +400,11 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 	if route.Starting {
 		w.Header().Set("Retry-After", "1")
 		why := "is starting"
-		if route.Lost {
+		switch {
+		case route.Lost:
 			why = "cannot be loaded; its status says why"
+		case route.Failed:
+			why = "has failed to start; its status says why"
 		}
 		plainError(w, r, http.StatusServiceUnavailable, helvetype.CodeUnavailable, fmt.Sprintf("application %q %s", route.App, why))
 		return

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"slices"
 	"strings"
@@ -64,7 +66,56 @@ func TestAttempts(t *testing.T) {
 	}
 }
 
-// TestFailedDeployStays in the status, without a replica and without its route, until it is deleted or deployed again.
+// TestRouteOfFailedDeploy: requests of an application that failed to start get 503, and not the answers of the application whose prefix is shorter. Another application may
+// take the route.
+func TestRouteOfFailedDeploy(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(Settings{})
+		defer n.Close(t.Context())
+		good := func(context.Context) error { return nil }
+		root := driven("root", spec.Options{}, good)
+		root.Graph.RoutePrefix = "/"
+		if err := n.Deploy(t.Context(), root); err != nil {
+			t.Fatal(err)
+		}
+		ask := func() (status int, body string) {
+			w := httptest.NewRecorder()
+			n.set.Proxy.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/app/x", http.NoBody))
+			return w.Code, w.Body.String()
+		}
+		before, body := ask()
+		if before == http.StatusServiceUnavailable {
+			t.Fatalf("the application of / does not answer: %s", body)
+		}
+		if err := n.Deploy(t.Context(), driven("app", spec.Options{}, func(context.Context) error { return errors.New("no licence") })); err == nil {
+			t.Fatal("it has started")
+		}
+		if status, body := ask(); status != http.StatusServiceUnavailable || !strings.Contains(body, `application \"app\" has failed to start`) && !strings.Contains(body, `application "app" has failed to start`) {
+			t.Errorf("failed: %d %s", status, body)
+		}
+		if err := n.Deploy(t.Context(), driven("other", spec.Options{}, good)); err != nil {
+			t.Error(err)
+		}
+		if status, body := ask(); status == http.StatusServiceUnavailable {
+			t.Errorf("taken by another: %d %s", status, body)
+		}
+		if err := n.Delete(t.Context(), "other"); err != nil {
+			t.Error(err)
+		}
+		if status, body := ask(); status != http.StatusServiceUnavailable {
+			t.Errorf("the other is deleted: %d %s", status, body)
+		}
+		if err := n.Delete(t.Context(), "app"); err != nil {
+			t.Error(err)
+		}
+		if status, body := ask(); status != before {
+			t.Errorf("deleted: %d %s, want %d", status, body, before)
+		}
+	})
+}
+
+// TestFailedDeployStays in the status, without a replica, and not ready, until it is deleted or deployed again.
 func TestFailedDeployStays(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -83,8 +134,8 @@ func TestFailedDeployStays(t *testing.T) {
 			if d.Trigger != helvetype.TriggerReplicaStartupFailed || len(d.Replicas) != 0 || !strings.Contains(d.Message, "failed to start 3 times in a row") {
 				t.Errorf("%+v", d)
 			}
-			if ready := n.Readiness(); len(ready) > 0 {
-				t.Errorf("the node asks if it is ready: %v", ready)
+			if ready, there := n.Readiness()["app"]; ready || !there {
+				t.Errorf("ready: %v, asked: %v", ready, there)
 			}
 			if err := n.Missing("app"); !strings.Contains(err.Error(), "no licence") {
 				t.Error(err)

@@ -15,15 +15,14 @@ import (
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
-// Readiness says of every application whether it answers requests: it runs, and no deployment is without a replica that should have one.
+// Readiness says of every application whether it answers requests: it runs, and no deployment is without a replica that should have one. An application that failed to
+// start does not, until it is deployed again or deleted.
 func (f *Fleet) Readiness() map[string]bool {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
 	all := make(map[string]bool, len(f.Apps))
 	for name, a := range f.Apps {
-		if a.Failure == nil || !a.Current.Def.KeepFailed { // an application that is there to be seen only
-			all[name] = a.readyLocked()
-		}
+		all[name] = a.readyLocked()
 	}
 	return all
 }

@@ -225,7 +225,7 @@ func (b *method[In, Out]) nested(ctx context.Context, r serving.Replica, in In) 
 // inline runs the method on the caller's goroutine, with a slot of r that it gives back.
 func (b *method[In, Out]) inline(c *call.Inline, r serving.Replica, rep *instance.Instance, in In) (out Out, err error) {
 	c.Info.Replica = r.ID()
-	x := instance.Execution{Of: rep, Caller: c.Caller, Inline: true}
+	x := instance.Execution{Of: rep, Call: &c.Info, Caller: c.Caller, Inline: true}
 	defer func() {
 		c.End()
 		r.Gate().Release(nil)

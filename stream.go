@@ -161,7 +161,7 @@ func (b *stream[In, Out]) find(ctx context.Context, c *call.Inline, in In) (slot
 // inline runs the method on the caller's goroutine, with a slot that it gives back. The failure is not yet yielded.
 func (b *stream[In, Out]) inline(c *call.Inline, slot serving.Replica, rep *instance.Instance, in In, yield func(Out, error) bool) *call.Error {
 	c.Info.Replica = slot.ID()
-	x := instance.Execution{Of: rep, Caller: c.Caller, Inline: true}
+	x := instance.Execution{Of: rep, Call: &c.Info, Caller: c.Caller, Streams: true, Inline: true}
 	defer func() {
 		c.End()
 		slot.Gate().Release(nil)

@@ -133,6 +133,14 @@ func (o *fakeOperator) Explain(_ context.Context, of helvetype.Object, revision 
 	return helvetype.Explanation{Object: of}, o.note(nil, "why %s %s %d", of.Kind, of, revision)
 }
 
+func (o *fakeOperator) Requests(_ context.Context, q helvetype.RequestQuery) (helvetype.RequestList, error) {
+	return helvetype.RequestList{Requests: []helvetype.Request{{ID: "r"}}}, o.note(nil, "requests %+v", q)
+}
+
+func (o *fakeOperator) Request(_ context.Context, id string) (helvetype.RequestTrace, error) {
+	return helvetype.RequestTrace{Request: helvetype.Request{ID: id}}, o.note(nil, "request %s", id)
+}
+
 func (o *fakeOperator) Logs(ctx context.Context, q helvetype.LogQuery, yield func(*helvetype.LogLine, uint64) error) error {
 	if err := o.note(nil, "logs %s tail=%d follow=%v", q.App, q.Tail, q.Follow); err != nil {
 		return err
@@ -227,28 +235,30 @@ func (o operated) send(t *testing.T, s *http.Server, text, request, body string,
 func TestOperations(t *testing.T) {
 	t.Parallel()
 	for request, want := range map[string]struct{ body, asked, answer string }{
-		"PUT /api/serve/applications/?source=chat&message=m&wait":                {`{"applications":[]}`, `t-deploy: apply {"applications":[]} source="chat" keep=false only="" message="m" wait=true if=0`, `"change": "changed"`},
-		"DELETE /api/serve/applications/":                                        {"", "t-deploy: shutdown", `"message": "All applications are deleted."`},
-		"POST /api/v1/applications/app/deployments/D/scale":                      {`{"target_num_replicas": 3}`, `t-deploy: scale app/D 3 ""`, `"message": "Scaling request received.`},
-		"POST /api/v1/apply":                                                     {`{"config":"x: 1","source":"s","if":7}`, `t-deploy: apply x: 1 source="s" keep=false only="" message="" wait=false if=7`, `"generation": 8`},
-		"POST /api/v1/plan":                                                      {`{"config":"x: 1"}`, `plan x: 1 keep=false only=""`, `"generation": 7`},
-		"PUT /api/v1/applications/app":                                           {`{"import_path":"a:b"}`, `t-deploy: apply {"applications":[{"import_path":"a:b","name":"app"}]} source="" keep=true only="app" message="" wait=false if=0`, `"revision": 5`},
-		"POST /api/v1/applications/app/plan":                                     {`{"import_path":"a:b","name":"app"}`, `plan {"applications":[{"import_path":"a:b","name":"app"}]} keep=true only="app"`, `"generation"`},
-		"GET /api/v1/applications/app/plan?revision=2":                           {"", "plan rollback app 2", `"applications"`},
-		"PATCH /api/v1/applications/app":                                         {`{"deployments":{"D":{"num_replicas":null}}}`, `t-deploy: patch app {"deployments":{"D":{"num_replicas":null}}} 0`, `"changed"`},
-		"DELETE /api/v1/applications/app":                                        {"", "t-deploy: delete app", `"generation": 8`},
-		"GET /api/v1/applications/app/history":                                   {"", "history app", `"app": "app"`},
-		"GET /api/v1/applications/app/config":                                    {"", "config app", `"app": "app"`},
-		"POST /api/v1/applications/app/rollback":                                 {"", `t-deploy: rollback app 0 ""`, `"revision": 6`},
-		"POST /api/v1/applications/app/rollback?":                                {`{"revision":2,"message":"bad"}`, `t-deploy: rollback app 2 "bad"`, `"revision": 6`},
-		"POST /api/v1/applications/app/pause":                                    {"", "t-deploy: pause app", `"generation": 8`},
-		"POST /api/v1/applications/app/resume":                                   {"", "t-deploy: resume app", `"generation": 8`},
-		"POST /api/v1/applications/app/restart":                                  {"", "t-deploy: restart app//", `"generation": 8`},
-		"POST /api/v1/applications/app/deployments/D/restart":                    {"", "t-deploy: restart app/D/", `"generation": 8`},
-		"POST /api/v1/applications/a%20b/deployments/D/replicas/D%23001/restart": {"", "t-deploy: restart a b/D/D#001", `"generation": 8`},
-		"GET /api/v1/why/app?revision=3":                                         {"", "why application app 3", `"kind": "application"`},
-		"GET /api/v1/why/app/D":                                                  {"", "why deployment app/D 0", `"kind": "deployment"`},
-		"GET /api/v1/why/app/D/D%23001":                                          {"", "why replica app/D/D#001 0", `"kind": "replica"`},
+		"PUT /api/serve/applications/?source=chat&message=m&wait":                    {`{"applications":[]}`, `t-deploy: apply {"applications":[]} source="chat" keep=false only="" message="m" wait=true if=0`, `"change": "changed"`},
+		"DELETE /api/serve/applications/":                                            {"", "t-deploy: shutdown", `"message": "All applications are deleted."`},
+		"POST /api/v1/applications/app/deployments/D/scale":                          {`{"target_num_replicas": 3}`, `t-deploy: scale app/D 3 ""`, `"message": "Scaling request received.`},
+		"POST /api/v1/apply":                                                         {`{"config":"x: 1","source":"s","if":7}`, `t-deploy: apply x: 1 source="s" keep=false only="" message="" wait=false if=7`, `"generation": 8`},
+		"POST /api/v1/plan":                                                          {`{"config":"x: 1"}`, `plan x: 1 keep=false only=""`, `"generation": 7`},
+		"PUT /api/v1/applications/app":                                               {`{"import_path":"a:b"}`, `t-deploy: apply {"applications":[{"import_path":"a:b","name":"app"}]} source="" keep=true only="app" message="" wait=false if=0`, `"revision": 5`},
+		"POST /api/v1/applications/app/plan":                                         {`{"import_path":"a:b","name":"app"}`, `plan {"applications":[{"import_path":"a:b","name":"app"}]} keep=true only="app"`, `"generation"`},
+		"GET /api/v1/applications/app/plan?revision=2":                               {"", "plan rollback app 2", `"applications"`},
+		"PATCH /api/v1/applications/app":                                             {`{"deployments":{"D":{"num_replicas":null}}}`, `t-deploy: patch app {"deployments":{"D":{"num_replicas":null}}} 0`, `"changed"`},
+		"DELETE /api/v1/applications/app":                                            {"", "t-deploy: delete app", `"generation": 8`},
+		"GET /api/v1/requests?app=app&kept=slow&status=200&longer_than_ms=5&limit=7": {"", "requests {App:app Kept:slow Status:200 LongerThan:5ms Limit:7}", `"requests"`},
+		"GET /api/v1/requests/order%2F7":                                             {"", "request order/7", `"request_id": "order/7"`},
+		"GET /api/v1/applications/app/history":                                       {"", "history app", `"app": "app"`},
+		"GET /api/v1/applications/app/config":                                        {"", "config app", `"app": "app"`},
+		"POST /api/v1/applications/app/rollback":                                     {"", `t-deploy: rollback app 0 ""`, `"revision": 6`},
+		"POST /api/v1/applications/app/rollback?":                                    {`{"revision":2,"message":"bad"}`, `t-deploy: rollback app 2 "bad"`, `"revision": 6`},
+		"POST /api/v1/applications/app/pause":                                        {"", "t-deploy: pause app", `"generation": 8`},
+		"POST /api/v1/applications/app/resume":                                       {"", "t-deploy: resume app", `"generation": 8`},
+		"POST /api/v1/applications/app/restart":                                      {"", "t-deploy: restart app//", `"generation": 8`},
+		"POST /api/v1/applications/app/deployments/D/restart":                        {"", "t-deploy: restart app/D/", `"generation": 8`},
+		"POST /api/v1/applications/a%20b/deployments/D/replicas/D%23001/restart":     {"", "t-deploy: restart a b/D/D#001", `"generation": 8`},
+		"GET /api/v1/why/app?revision=3":                                             {"", "why application app 3", `"kind": "application"`},
+		"GET /api/v1/why/app/D":                                                      {"", "why deployment app/D 0", `"kind": "deployment"`},
+		"GET /api/v1/why/app/D/D%23001":                                              {"", "why replica app/D/D#001 0", `"kind": "replica"`},
 	} {
 		t.Run(request, func(t *testing.T) {
 			t.Parallel()

@@ -279,4 +279,8 @@ func (b *Batch) End() {
 // Now returns a monotonic time in nanoseconds since an arbitrary start, for durations. It costs half of time.Now.
 func Now() int64 { return int64(time.Since(start)) }
 
+// Unix is the time of day of a time by [Now], in nanoseconds since 1970. Two of them are as far apart as the times by Now, whatever becomes of the clock of
+// the machine meanwhile.
+func Unix(now int64) int64 { return start.UnixNano() + now }
+
 var start = time.Now()

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -42,6 +43,21 @@ func ValidID(s string) bool {
 	return true
 }
 
+// ParseID is the inverse of [ID.String]: a text in the form of a random id is one, and another text is a client's own.
+func ParseID(s string) ID {
+	var b [16]byte
+	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return IDFrom(s)
+	}
+	if _, err := hex.Decode(b[:], []byte(s[:8]+s[9:13]+s[14:18]+s[19:23]+s[24:])); err != nil {
+		return IDFrom(s)
+	}
+	if id := IDFromBytes(b); id.String() == s && b[6]>>4 == 4 && b[8]>>6 == 2 {
+		return id
+	}
+	return IDFrom(s)
+}
+
 // IDFromBytes is the inverse of [ID.Bytes].
 func IDFromBytes(b [16]byte) ID {
 	return ID{hi: binary.BigEndian.Uint64(b[:8]), lo: binary.BigEndian.Uint64(b[8:])}
@@ -62,6 +78,17 @@ func (id ID) Text() string {
 func (id ID) Bytes() (b [16]byte) {
 	binary.BigEndian.PutUint64(b[:8], id.hi)
 	binary.BigEndian.PutUint64(b[8:], id.lo)
+	return b
+}
+
+// Trace is the trace id of a request whose client has none: the bytes of a random id, and of a client's own id a digest.
+func (id ID) Trace() (b [16]byte) {
+	if id.text == nil {
+		return id.Bytes()
+	}
+	h := fnv.New128a()
+	h.Write([]byte(*id.text)) //nolint:errcheck // it never fails
+	h.Sum(b[:0])
 	return b
 }
 
@@ -116,8 +143,8 @@ type Info struct {
 	Request  ID
 	Call     uint64   // this call; random, so unique for all purposes of a log
 	Parent   uint64   // the call whose method made this one, 0 for none
-	Trace    [16]byte // W3C trace id, zero when not traced
-	Span     [8]byte  // W3C parent span id
+	Trace    [16]byte // W3C trace id of the client; zero stands for [ID.Trace]
+	Span     [8]byte  // W3C parent span id: the call above this one, or the span of a client or of user code that has made it
 	Sampled  bool
 	Depth    uint8  // number of calls above this one
 	Link     Link   // the relation to the parent
@@ -136,8 +163,17 @@ func (i *Info) Child(parent *Info) {
 	if i.Depth == 0 { // a counter that wraps would bound nothing
 		i.Depth = parent.Depth
 	}
-	i.Trace, i.Span, i.Sampled = parent.Trace, parent.Span, parent.Sampled
+	i.Trace, i.Sampled = parent.Trace, parent.Sampled
+	binary.BigEndian.PutUint64(i.Span[:], parent.Call)
 	i.Above = parent
+}
+
+// TraceID is the id of the trace that the call belongs to.
+func (i *Info) TraceID() [16]byte {
+	if i.Trace != ([16]byte{}) {
+		return i.Trace
+	}
+	return i.Request.Trace()
 }
 
 // Model returns the model id of the call. It is empty if the call has none.

@@ -69,6 +69,9 @@ func (b *Binding) Fill(ctx context.Context, i *call.Info) {
 		i.Child(parent)
 	} else {
 		i.Request = call.NewID()
+		if d := b.Deployment.Serving.Load(); d != nil {
+			d.Trace.Decide(i)
+		}
 	}
 	i.Call = rand.Uint64()
 	i.Place = b.place

@@ -17,6 +17,7 @@ import (
 	"github.com/helve-serve/helve/internal/restore"
 	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/trace"
 	"github.com/helve-serve/helve/internal/why"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -61,6 +62,8 @@ type Settings struct {
 	Restorer *restore.Restorer
 	// Events are the events of the node.
 	Events why.Events
+	// Trace has the requests that are kept; nil for none.
+	Trace *trace.Recorder
 	// Lines has the newest lines of replicas, and of the node itself.
 	Lines *logs.Ring
 	// Secrets puts values in the place of placeholders, and takes them out of lines and errors of builders. May be nil.
@@ -72,7 +75,7 @@ type Settings struct {
 }
 
 // Operator has the operations that operators ask of the node, by the REST API and the command line. A file for each group
-// of operations: apply.go (Apply, Delete, Scale, Shutdown, Settings), history.go (revisions and plans), rollout.go (pauses, restarts), explain.go, logs.go.
+// of operations: apply.go (Apply, Delete, Scale, Shutdown, Settings), history.go (revisions and plans), rollout.go (pauses, restarts), explain.go, logs.go, requests.go.
 type Operator struct {
 	set Settings
 
@@ -90,6 +93,9 @@ func NewOperator(s Settings) *Operator {
 	}
 	if s.Events == nil {
 		s.Events = telemetry.NewEvents(nil)
+	}
+	if s.Trace == nil {
+		s.Trace = trace.New()
 	}
 	o := &Operator{set: s}
 	o.cache = sync.OnceValues(func() (*pyenv.Cache, error) {

@@ -37,6 +37,7 @@ import (
 	"github.com/helve-serve/helve/internal/snapshot"
 	"github.com/helve-serve/helve/internal/store"
 	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/trace"
 )
 
 // Settings are the arguments of [New].
@@ -51,6 +52,8 @@ type Settings struct {
 	Strict call.Codec
 	// OutOfLine says that no method runs on its caller's goroutine.
 	OutOfLine bool
+	// Trace takes records of calls. May be nil.
+	Trace *trace.Recorder
 	// Events take the transitions of applications, deployments and replicas.
 	Events *telemetry.Events
 	// Store has the records of the target and of this node, and Blobs the values that are too large for records. nil: they are in memory.

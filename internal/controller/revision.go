@@ -35,6 +35,7 @@ func (c *Controller) newDeploymentLocked(a *fleet.Application, name string) *fle
 	d := &fleet.Deployment{
 		Serving: serving.New(c.Log, c.set.Node, a.Name, name), Health: c.health.Deployment(), App: a, Name: name, Replicas: map[string]*fleet.Replica{}, Configuring: make(chan struct{}, 1),
 	}
+	d.Serving.Trace = c.set.Trace
 	d.Serving.Why = func() string {
 		c.Mu.Lock()
 		defer c.Mu.Unlock()

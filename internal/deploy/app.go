@@ -215,7 +215,7 @@ func (a *App) Place(s spec.Deployment, hosts *host.App, set Settings) (*host.Dep
 		}
 		return d, Placement{Host: g, Code: Code{Compared: code}, GoKey: key}
 	}
-	return d, Placement{Host: &inprocess.Host{Deployment: d, Node: set.Node, Codec: set.Codec, Drains: set.Drains, Secrets: hosts.Secrets(), Strict: set.Strict, OutOfLine: set.OutOfLine}, Code: Code{version, keptClass(d.Class)}}
+	return d, Placement{Host: &inprocess.Host{Deployment: d, Node: set.Node, Codec: set.Codec, Drains: set.Drains, Secrets: hosts.Secrets(), Trace: hosts.Trace(), Strict: set.Strict, OutOfLine: set.OutOfLine}, Code: Code{version, keptClass(d.Class)}}
 }
 
 // keptClass identifies a class of this process, for as long as the class is there; "" for none.

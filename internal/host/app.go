@@ -8,6 +8,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/shm"
+	"github.com/helve-serve/helve/internal/trace"
 )
 
 // App is the part of an application that its workers share: the Go workers by key, and shared memory for large values.
@@ -173,4 +174,12 @@ func (a *App) Secrets() *secret.Resolver {
 		return nil
 	}
 	return a.workers.set.Secrets
+}
+
+// Trace takes the records of calls; nil for none.
+func (a *App) Trace() *trace.Recorder {
+	if a == nil {
+		return nil
+	}
+	return a.workers.set.Trace
 }

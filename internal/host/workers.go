@@ -23,6 +23,7 @@ import (
 	"github.com/helve-serve/helve/internal/pyenv"
 	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/trace"
 	"github.com/helve-serve/helve/internal/wire"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -87,6 +88,8 @@ type Settings struct {
 	NewSession func(w *Worker, referenceOver int, secondary bool) Session
 	// Devices are the GPUs of the node; nil for none.
 	Devices *devices.Set
+	// Trace takes records of calls. May be nil.
+	Trace *trace.Recorder
 	// Changed is called when a thing has changed that the owner decides by: see [Workers.Hold] and [Workers.Snapshot].
 	Changed func()
 	// Starter starts the workers of a node with a directory: see [Workers.UseDir]. nil is this process.

@@ -14,6 +14,7 @@ import (
 	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/trace"
 	"github.com/helve-serve/helve/internal/transport"
 )
 
@@ -24,6 +25,7 @@ type Host struct {
 	Codec      *codec.Codec
 	Drains     *instance.Drains // of the replicas in this process; nil for none
 	Secrets    *secret.Resolver // may be nil
+	Trace      *trace.Recorder  // takes records of calls; may be nil
 	// Strict is the codec that every call passes through, although it need not; None for none.
 	Strict call.Codec
 	// OutOfLine says that no method runs on its caller's goroutine.
@@ -66,6 +68,9 @@ func (h *Host) Start(ctx context.Context, l host.Launch) (host.Replica, error) {
 	if err != nil {
 		h.Drains.Forget(l.ID)
 		return nil, h.Secrets.Hide(err)
+	}
+	if h.Trace != nil {
+		i.Trace = h.Trace
 	}
 	local := &transport.Local{Replica: i, Codec: h.Codec}
 	r := &localReplica{instance: i, codec: h.Codec, transport: local, drains: h.Drains, secrets: h.Secrets}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/trace"
 )
 
 // Execution is one run of a deployment's own code, and [Execution.Run] the one bracket around it: every method, stream, handler and
@@ -15,7 +16,7 @@ import (
 // The caller makes an Execution on its stack and reads Failure in a deferred function of its own, where it also gives back the slot. That
 // is so because of Goexit: no statement after Run is executed then, and deferred functions are. For example:
 //
-//	x := instance.Execution{Of: replica, Caller: ctx, Inline: true}
+//	x := instance.Execution{Of: replica, Call: &info, Caller: ctx, Inline: true}
 //	defer func() {
 //		slot.Gate().Release(nil)
 //		err = x.Failure
@@ -26,7 +27,7 @@ import (
 // streams and late calls written out again.
 type Execution struct {
 	Of      *Instance       // its counts; nil for code that is no call, such as a constructor
-	Call    *call.Info      // for lists of running calls; nil for a run that they leave out
+	Call    *call.Info      // for records, and for lists of running calls, which leave out calls that run Inline; nil for code that is no call
 	Caller  context.Context // when it has ended, the failure is its cause; nil for none
 	Streams bool            // the code is a stream or serves a connection
 	Inline  bool            // the code runs on its caller's goroutine, so that it keeps the caller waiting until it returns
@@ -55,7 +56,7 @@ func (x *Execution) Run(f func() error) {
 	if x.Of != nil {
 		x.Of.calls.Begin()
 		entered = call.Now()
-		if x.Call != nil {
+		if x.Call != nil && !x.Inline {
 			place = x.Of.running.Enter(x.Call, entered, x.Streams)
 		}
 	}
@@ -69,7 +70,11 @@ func (x *Execution) Run(f func() error) {
 		}
 		if x.Of != nil {
 			place.Leave()
-			x.Of.calls.End(time.Duration(call.Now()-entered), x.Failure != nil)
+			ended := call.Now()
+			x.Of.calls.End(time.Duration(ended-entered), x.Failure != nil)
+			if x.Call != nil && trace.Wants(ended-entered, x.Failure != nil, x.Call) {
+				x.record(entered, ended)
+			}
 		}
 	}()
 	err := f()
@@ -87,6 +92,18 @@ func (x *Execution) Run(f func() error) {
 	default:
 		x.Failure = UserError(err)
 	}
+}
+
+// record leaves a record of a call.
+func (x *Execution) record(entered, ended int64) {
+	kind := trace.Call
+	switch {
+	case x.Call.Control:
+		kind = trace.Broadcast
+	case x.Streams:
+		kind = trace.Stream
+	}
+	trace.Ended(x.Of.Trace, x.Call, kind, entered, ended, x.Failure)
 }
 
 // guard runs a hook of an instance, such as its constructor, on a goroutine of its own, and waits until it returns or ctx ends. Go cannot

@@ -18,6 +18,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/trace"
 )
 
 // Class is the code of a deployment: how to make an instance, and its methods.
@@ -85,6 +86,8 @@ type Instance struct {
 	Class *Class
 	Value any
 	Scope *Scope
+	// Trace takes the records of calls; nil for none. It is set before the first call.
+	Trace trace.Sink
 
 	configuring chan struct{} // of one: full while the instance's Reconfigure runs; nil for a replica that Start did not make
 
@@ -112,7 +115,7 @@ func (i *Instance) Running() []call.RunningCall { return i.running.List() }
 
 // Sibling is the same instance with other counters.
 func (i *Instance) Sibling(calls *telemetry.Calls) *Instance {
-	return &Instance{ID: i.ID, Class: i.Class, Value: i.Value, Scope: i.Scope, calls: calls, running: i.running}
+	return &Instance{ID: i.ID, Class: i.Class, Value: i.Value, Scope: i.Scope, Trace: i.Trace, calls: calls, running: i.running}
 }
 
 // Scope is the replica as code in its constructor sees it: code there adds functions that run when the replica ends, and says which models

@@ -38,6 +38,7 @@ import (
 	"github.com/helve-serve/helve/internal/store"
 	"github.com/helve-serve/helve/internal/store/disk"
 	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/trace"
 	"github.com/helve-serve/helve/internal/worker"
 )
 
@@ -96,6 +97,7 @@ type Node struct {
 	results   *session.Results
 	events    *telemetry.Events
 	user      *telemetry.UserMetrics
+	trace     *trace.Recorder
 	state     string // the state directory; "" without
 	connected peers  // drivers
 
@@ -144,10 +146,12 @@ func New(s Settings) *Node {
 	if err := telemetry.BoundsError(); err != nil {
 		n.log.Warn("the usual buckets of latencies are used", "reason", err)
 	}
+	n.trace = trace.New()
+	n.wg.Go(func() { n.trace.Collect(n.ctx) })
 	n.events = telemetry.NewEvents(n.eventFile())
 	n.user = telemetry.NewUserMetrics(func(why string) { n.log.Warn("metrics of a program are not kept", "reason", why) })
 	cd := codec.New()
-	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger, AccessLog: s.AccessLog, Limits: s.HTTP, Options: s.HTTPOptions, Apps: func() map[string]bool { return n.Readiness() }})
+	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger, AccessLog: s.AccessLog, Trace: n.trace, Limits: s.HTTP, Options: s.HTTPOptions, Apps: func() map[string]bool { return n.Readiness() }})
 	n.secrets = &secret.Resolver{}
 	n.started.Store(&s.HTTPOptions)
 	n.workers = host.NewWorkers(host.Settings{
@@ -158,7 +162,7 @@ func New(s Settings) *Node {
 				Node: n, Results: n.results, Origin: "worker " + w.ID(), Worker: w, Secondary: secondary, ReferenceOver: referenceOver, Metrics: n.user.Source(),
 			})
 		},
-		Changed: func() { n.Wake() }, AttachDir: func() string { return n.attachDir() }, Starter: s.Starter, Beside: s.Beside, Blob: s.blob(),
+		Trace: n.trace, Changed: func() { n.Wake() }, AttachDir: func() string { return n.attachDir() }, Starter: s.Starter, Beside: s.Beside, Blob: s.blob(),
 	})
 	var former func(ctx context.Context, app string, revision int) (deploy.App, error)
 	if s.Durable { // the store has the code of revisions; the files that it was deployed from may have changed
@@ -170,7 +174,7 @@ func New(s Settings) *Node {
 		Former: former,
 		Store:  s.Store, Blobs: s.Blobs, Durable: s.Durable,
 		Logger: s.Logger, Node: name, Codec: cd, Proxy: n.proxy, Workers: n.workers, Program: s.Program,
-		Strict: s.Strict, OutOfLine: s.OutOfLine, Events: n.events, Host: s.Host, Lost: func() map[string]string { return n.restorer.Routes() },
+		Strict: s.Strict, OutOfLine: s.OutOfLine, Trace: n.trace, Events: n.events, Host: s.Host, Lost: func() map[string]string { return n.restorer.Routes() },
 	})
 	n.Target().Collected = n.workers.CollectCode
 	n.restorer = &restore.Restorer{To: n.Controller, Target: n.Target(), Own: s.Own, Program: s.Program, Log: s.Logger, Changed: n.Publish}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
@@ -92,6 +93,9 @@ type exchange struct {
 	head      call.Answer
 	id        [1]string // of the request, as a header
 	held      clients.Hold
+	place     *call.Place                // of the route
+	caller    uint64                     // the client's span, 0 without
+	failure   atomic.Pointer[call.Error] // of the request, as the log has it; nil for none
 }
 
 // info has the replica of the request. It is nil if a handler still runs that has no replica yet, for example because all have too much to do.
@@ -105,7 +109,8 @@ func (x *exchange) info() *call.Info {
 // trace is the id of the request's trace if that is sampled, else nil.
 func (x *exchange) trace() *[16]byte {
 	if i := x.info(); i != nil && i.Sampled {
-		return &i.Trace
+		id := i.TraceID()
+		return &id
 	}
 	return nil
 }
@@ -151,6 +156,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, client *clients.Co
 		took := time.Since(begun)
 		status := a.outcome(r, client, returned, p.cut.Load())
 		requests.End(method, status, took, x.trace())
+		p.endSpan(x, status, took)
 		if p.access != nil {
 			p.access.write(begun, took, status, r, route, x)
 		}

@@ -106,6 +106,7 @@ func (p *Proxy) endEvents(s *eventStream, x *exchange, e *call.Error) {
 	case e != nil && !s.begun:
 		p.fail(s.w, s.r, x, e)
 	case e != nil:
+		x.failure.Store(e)
 		e = clientError(c, e)
 		p.logFailure(s.r, slog.LevelError, "stream failed", c, e)
 		x.answer.failed = true

@@ -83,6 +83,7 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, route *Route, x *
 		p.fail(w, r, x, e)
 	case x.timed.AnswersFor(e):
 	default:
+		x.failure.Store(e)
 		p.logFailure(r, slog.LevelError, "handler failed", c, e)
 		if !a.hijacked {
 			panic(http.ErrAbortHandler) // the client must not take the written part for the whole answer

@@ -34,6 +34,7 @@ import (
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/sse"
 	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/trace"
 )
 
 // InKind is the kind of input of an ingress method.
@@ -95,6 +96,8 @@ type Settings struct {
 	Options Options // checked
 	// AccessLog gets a line per request to an application. nil: there is no access log.
 	AccessLog io.Writer
+	// Trace takes a record of each request that was slow, has failed or is sampled, and decides which are. nil: there are none.
+	Trace *trace.Recorder
 	// Apps reports of every application whether it can answer requests. If it is nil, all applications with a route
 	// can.
 	Apps func() map[string]bool
@@ -107,6 +110,7 @@ type Proxy struct {
 	options  atomic.Pointer[Options] // requests read it while SetOptions replaces it
 	trusted  *forwarded.Trusted      // nil for no peer
 	access   *accessLog              // nil for none
+	trace    *trace.Recorder         // nil for none
 	memory   *clients.Memory
 	clients  *clients.Set
 	apps     func() map[string]bool
@@ -126,7 +130,7 @@ type Proxy struct {
 
 // New makes a proxy without routes.
 func New(s Settings) *Proxy {
-	p := &Proxy{log: s.Logger, limits: s.Limits.WithDefaults(), apps: s.Apps}
+	p := &Proxy{log: s.Logger, limits: s.Limits.WithDefaults(), apps: s.Apps, trace: s.Trace}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -370,6 +374,7 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 		p.fail(w, r, x, e)
 		return
 	}
+	p.beginSpan(x)
 	x.id[0] = c.Info.Request.String()
 	w.Header()["X-Request-Id"] = x.id[:]
 	if r.Method == http.MethodConnect { // no application is a tunnel, and the path of "CONNECT host:80" is empty
@@ -409,7 +414,7 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 		plainError(w, r, http.StatusServiceUnavailable, helvetype.CodeUnavailable, fmt.Sprintf("application %q %s", route.App, why))
 		return
 	}
-	c.Info.Place = route.place
+	x.place, c.Info.Place = route.place, route.place
 	if route.Handle != nil && route.maxBody > 0 {
 		if r.ContentLength > route.maxBody {
 			p.fail(w, r, x, tooLarge(route.maxBody))

@@ -241,6 +241,7 @@ func errorBodyOf(r *http.Request, x *exchange, e *call.Error) errorBody {
 
 func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, x *exchange, e *call.Error) {
 	c := &x.call
+	x.failure.Store(e)
 	e = clientError(c, e)
 	status, id := statusOf(e), c.Info.Request.String()
 	message := publicMessage(r, x, e)

@@ -66,6 +66,7 @@ func (p *Proxy) stream(w http.ResponseWriter, r *http.Request, route *Route, x *
 		p.fail(w, r, x, e)
 	default:
 		if e != nil && s.broken == nil {
+			x.failure.Store(e)
 			p.logFailure(r, slog.LevelError, "stream failed", c, e)
 		}
 		x.answer.untaken = s.broken != nil

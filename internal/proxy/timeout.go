@@ -123,6 +123,7 @@ func (p *Proxy) within(limit time.Duration, w http.ResponseWriter, r *http.Reque
 	if info := x.info(); info != nil {
 		e = e.At(info)
 	}
+	x.failure.Store(e)
 	p.logFailure(r, slog.LevelError, "handler failed", &x.call, e)
 	panic(http.ErrAbortHandler)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/trace"
 	"github.com/helve-serve/helve/internal/transport"
 )
 
@@ -22,6 +23,7 @@ type ControlQueue struct {
 
 // ControlCall is a call to one replica through its control queue.
 type ControlCall struct {
+	dep  *Deployment
 	to   Replica
 	call *call.Call
 	sink call.Sink
@@ -64,7 +66,7 @@ func (d *Deployment) SubmitControl(r Replica, c *call.Call, sink call.Sink) *Con
 	}
 	c.Info.Control = true
 	c.Mode = call.Broadcast // so that its worker counts no slot
-	e := &ControlCall{to: r, call: c, sink: sink, since: call.Now()}
+	e := &ControlCall{dep: d, to: r, call: c, sink: sink, since: call.Now()}
 	if failure := d.refuses(&c.Info); failure != nil {
 		e.answered = true
 		e.finish(nil, call.Result{Err: failure})
@@ -119,6 +121,7 @@ func (e *ControlCall) start(b *call.Batch) {
 		e.Complete(b, call.Result{Err: failure})
 		return
 	}
+	e.dep.waited(&e.call.Info, "broadcast", e.since, nil)
 	e.started = true
 	e.sent = e.to.base().begin(e.to, e.call)
 	h := e.to.Transport().Start(b, e.call, e)
@@ -134,7 +137,7 @@ func (e *ControlCall) start(b *call.Batch) {
 // Complete is told by the transport how the call ended, and starts the next.
 func (e *ControlCall) Complete(b *call.Batch, r call.Result) {
 	if e.started {
-		e.to.base().count(e.to, e.sent, r)
+		e.record(e.to.base().count(e.to, e.sent, r), r)
 	}
 	if r.NotStarted {
 		r = call.Result{Err: gone(e.to)}
@@ -148,6 +151,13 @@ func (e *ControlCall) Complete(b *call.Batch, r call.Result) {
 		e.finish(b, r)
 	}
 	e.next()
+}
+
+// record leaves a record of a call in another process that has ended.
+func (e *ControlCall) record(ended int64, r call.Result) {
+	if ended != 0 && e.dep.Trace != nil && trace.Wants(ended-e.sent.at, r.Err != nil, &e.call.Info) {
+		trace.Ended(e.dep.Trace, &e.call.Info, trace.Broadcast, e.sent.at, ended, r.Err)
+	}
 }
 
 // next starts the next call, on a goroutine of its own: calls that end at once would nest.

@@ -29,6 +29,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/trace"
 	"github.com/helve-serve/helve/internal/transport"
 	"github.com/helve-serve/helve/internal/wire"
 )
@@ -43,6 +44,7 @@ type Deployment struct {
 	UsesMore  func(name string)  // a replica asked for a handle to another deployment
 	Successor func() *Deployment // the deployment of the same name that is there now, if there is another
 	Starving  func(text string)  // calls wait while streams and connections hold all slots
+	Trace     *trace.Recorder    // takes records of calls, and decides which requests are sampled
 
 	Lifecycle *telemetry.Lifecycle // what happens to its replicas, beside calls
 
@@ -156,6 +158,7 @@ func (d *Deployment) Submit(b *call.Batch, c *call.Call, sink call.Sink) *Flight
 	if d.ReadsInput() {
 		AttachInput(&c.Info, c)
 	}
+	f.since = call.Now()
 	d.Router.Submit(b, &f.ticket, c.Origin, &c.Info, f)
 	d.watchQueue()
 	if c.Info.Above != nil {
@@ -196,8 +199,10 @@ func (a *acquiring) Failed(_ *call.Batch, cause *call.Error)  { a.got <- acquire
 // gate. An end of ctx ends the wait at once, with its cause.
 func (d *Deployment) Acquire(ctx context.Context, c *call.Info, origin string) (Replica, *call.Error) {
 	if e := d.refuses(c); e != nil {
+		d.waited(c, origin, 0, e)
 		return nil, e.At(c)
 	}
+	since := call.Now()
 	a := &acquiring{got: make(chan acquired, 1)}
 	d.Router.Submit(nil, &a.ticket, origin, c, a)
 	d.watchQueue()
@@ -207,12 +212,13 @@ func (d *Deployment) Acquire(ctx context.Context, c *call.Info, origin string) (
 	default:
 		r = d.await(ctx, c, a)
 	}
+	if r.failure == nil && ctx.Err() != nil {
+		r.replica.Gate().Release(nil)
+		r.failure = call.FromContext(ctx)
+	}
+	d.waited(c, origin, since, r.failure)
 	if r.failure != nil {
 		return nil, r.failure.At(c)
-	}
-	if ctx.Err() != nil {
-		r.replica.Gate().Release(nil)
-		return nil, call.FromContext(ctx).At(c)
 	}
 	return replicaOf(r.replica), nil
 }
@@ -285,6 +291,7 @@ func (d *Deployment) relay(b *call.Batch, s *Caller, in *wire.Incoming) call.Can
 	}
 	f.keep()
 	in.Info.Above = ancestors(&in.Call)
+	f.since = call.Now()
 	d.Router.Submit(b, &f.ticket, in.Origin, &in.Info, f)
 	d.watchQueue()
 	f.leave()
@@ -292,6 +299,16 @@ func (d *Deployment) relay(b *call.Batch, s *Caller, in *wire.Incoming) call.Can
 		f.suspect(b)
 	}
 	return f
+}
+
+// waited leaves a record of the wait of a call that was long, or has failed.
+func (d *Deployment) waited(c *call.Info, origin string, since int64, e *call.Error) {
+	if d.Trace != nil {
+		if since == 0 { // it had a slot at once
+			since = call.Now()
+		}
+		trace.Waited(d.Trace, c, origin, since, e)
+	}
 }
 
 func (d *Deployment) refuses(c *call.Info) *call.Error {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/trace"
 	"github.com/helve-serve/helve/internal/transport"
 	"github.com/helve-serve/helve/internal/wire"
 )
@@ -30,6 +31,8 @@ type Flight struct {
 	pinned bool        // to its replica
 	again  bool        // the call was lost with a replica once, and runs again
 	sent   attempt
+	since  int64 // when it began to wait, by call.Now; 0 for a call that had a slot at once
+	tries  uint8 // attempts that were lost
 
 	mu        sync.Mutex
 	state     flightState
@@ -61,6 +64,7 @@ func (f *Flight) Assigned(b *call.Batch, got router.Replica) {
 	if e := expired(f.call, f.sink); e != nil { // its cancel is on the way
 		f.state, f.answered = done, true
 		f.mu.Unlock()
+		f.dep.waited(&f.call.Info, f.call.Origin, f.since, e)
 		r.Gate().Release(b)
 		f.finish(b, call.Result{Err: e})
 		return
@@ -71,6 +75,9 @@ func (f *Flight) Assigned(b *call.Batch, got router.Replica) {
 		f.watch.Stop()
 	}
 	f.mu.Unlock()
+	if f.since != 0 {
+		f.dep.waited(&f.call.Info, f.call.Origin, f.since, nil)
+	}
 	if f.in != nil && (r.Transport().Keeps() || f.repeatable()) {
 		f.keep()
 	}
@@ -112,6 +119,7 @@ func (f *Flight) Failed(b *call.Batch, cause *call.Error) {
 	f.state, f.answered = done, true
 	f.mu.Unlock()
 	if !answered {
+		f.dep.waited(&f.call.Info, f.call.Origin, f.since, cause)
 		f.finish(b, call.Result{Err: cause})
 	}
 }
@@ -151,7 +159,9 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 		f.state, f.answered = done, true
 	}
 	f.mu.Unlock()
-	rep.base().count(rep, f.sent, r)
+	if ended := rep.base().count(rep, f.sent, r); !answered { // else Cancel has left the record
+		f.record(rep, ended, r.Err, retry)
+	}
 	if r.Err != nil && !answered {
 		f.fault(rep, r.Err)
 	}
@@ -174,6 +184,7 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 			f.call.Info.Above = above
 			f.mu.Unlock()
 		}
+		f.since = call.Now()
 		f.dep.Router.Requeue(b, &f.ticket, f.call.Origin, &f.call.Info, f)
 		f.leave()
 		if f.call.Info.Above != nil {
@@ -224,8 +235,12 @@ func (f *Flight) Cancel(b *call.Batch, cause error) {
 	e := call.FromCause(cause)
 	if state == waiting {
 		e = f.dep.explain(e)
+		f.dep.waited(&f.call.Info, f.call.Origin, f.since, e)
 	} else {
 		f.fault(at, e)
+		if state == running && !Local(at) {
+			f.record(at, call.Now(), e, false)
+		}
 	}
 	f.finish(b, call.Result{Err: e})
 	h.Cancel(b, cause)
@@ -272,6 +287,25 @@ func (f *Flight) suspect(b *call.Batch) {
 		}
 		f.mu.Unlock()
 	}
+}
+
+// record leaves a record of an attempt in another process that has ended for its caller; ended is 0 for an attempt in this process, where the instance
+// leaves it.
+func (f *Flight) record(r Replica, ended int64, e *call.Error, again bool) {
+	i := &f.call.Info
+	if ended == 0 || f.dep.Trace == nil || !trace.Wants(ended-f.sent.at, e != nil, i) {
+		return
+	}
+	kind := trace.Call
+	if f.call.Items != nil {
+		kind = trace.Stream
+	}
+	rec := trace.Of(i, kind, e)
+	rec.Begin, rec.End, rec.Attempt, rec.Again, rec.Replica = call.Unix(f.sent.at), call.Unix(ended), f.tries, again, r.ID()
+	if again {
+		f.tries++
+	}
+	f.dep.Trace.Record(rec)
 }
 
 func (f *Flight) finish(b *call.Batch, r call.Result) {

@@ -19,6 +19,8 @@ type Place struct {
 	info   *call.Info
 	to     Placed
 	ticket router.Ticket
+	origin string
+	since  int64 // when it began to wait, by call.Now
 
 	mu     sync.Mutex
 	left   bool        // true once the call has a slot, has failed or was cancelled
@@ -42,6 +44,7 @@ func (d *Deployment) NewPlace(info *call.Info, to Placed) *Place {
 // Enter joins the queue of the origin. The end of the wait is told to the caller's Assigned or Failed, perhaps before Enter returns, and
 // at most once: a place that is cancelled tells nothing. The call's info must not change until then.
 func (p *Place) Enter(origin string) {
+	p.origin, p.since = origin, call.Now()
 	if e := p.dep.refuses(p.info); e != nil {
 		p.Failed(nil, e)
 		return
@@ -65,6 +68,7 @@ func (p *Place) Enter(origin string) {
 // Assigned passes the slot on.
 func (p *Place) Assigned(b *call.Batch, r router.Replica) {
 	if p.leave() {
+		p.dep.waited(p.info, p.origin, p.since, nil)
 		p.to.Assigned(replicaOf(r))
 	} else {
 		r.Gate().Release(b)
@@ -74,13 +78,15 @@ func (p *Place) Assigned(b *call.Batch, r router.Replica) {
 // Failed passes the failure on.
 func (p *Place) Failed(_ *call.Batch, cause *call.Error) {
 	if p.leave() {
+		p.dep.waited(p.info, p.origin, p.since, cause)
 		p.to.Failed(cause)
 	}
 }
 
 // Cancel gives the place up. It does nothing to a call that has left the queue.
-func (p *Place) Cancel(*call.Batch, error) {
+func (p *Place) Cancel(_ *call.Batch, cause error) {
 	if p.leave() {
+		p.dep.waited(p.info, p.origin, p.since, call.FromCause(cause))
 		p.dep.Router.Cancel(&p.ticket) // false: a slot is on its way, and Assigned gives it back
 	}
 }
@@ -116,6 +122,7 @@ func (p *Place) suspect(info *call.Info) {
 	case hopeless:
 		if p.leave() {
 			p.dep.Router.Cancel(&p.ticket)
+			p.dep.waited(p.info, p.origin, p.since, cycle)
 			p.to.Failed(cycle)
 		}
 	case cycle != nil:

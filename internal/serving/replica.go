@@ -176,17 +176,19 @@ func (b *Base) begin(r Replica, c *call.Call) attempt {
 	return attempt{now, b.running.Enter(&c.Info, now, c.Items != nil)}
 }
 
-// count counts the end of an attempt.
-func (b *Base) count(r Replica, a attempt, result call.Result) {
+// count counts the end of an attempt, and returns its time by call.Now; 0 for an attempt in this process.
+func (b *Base) count(r Replica, a attempt, result call.Result) (ended int64) {
 	if Local(r) {
-		return
+		return 0
 	}
 	a.place.Leave()
+	ended = call.Now()
 	if result.NotStarted {
 		b.calls.Undo()
-		return
+		return ended
 	}
-	b.calls.End(time.Duration(call.Now()-a.at), result.Err != nil)
+	b.calls.End(time.Duration(ended-a.at), result.Err != nil)
+	return ended
 }
 
 // Calls are the calls that were sent to the replica in another process.

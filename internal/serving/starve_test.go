@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"context"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -88,7 +89,7 @@ func TestStarvingEnds(t *testing.T) {
 			p := d.NewPlace(&call.Info{Place: at}, &placed{name: "x", all: &ends})
 			p.Enter("one")
 			time.Sleep(900 * time.Millisecond)
-			p.Cancel(nil, nil)
+			p.Cancel(nil, context.Canceled)
 			time.Sleep(10 * time.Second)
 			if d.watching.Load() || noted.Load() > 0 {
 				t.Errorf("watching %t, %d warnings", d.watching.Load(), noted.Load())
@@ -102,7 +103,7 @@ func TestStarvingEnds(t *testing.T) {
 		if noted.Load() != 1 {
 			t.Errorf("%d warnings, want 1", noted.Load())
 		}
-		p.Cancel(nil, nil)
+		p.Cancel(nil, context.Canceled)
 		time.Sleep(2 * time.Minute)
 		if d.watching.Load() {
 			t.Error("an empty queue is watched")

@@ -118,6 +118,15 @@ func ReadFrame(r io.Reader) (Header, []byte, error) {
 
 var errMeta = errors.New("malformed call meta")
 
+// sampledLen is the number of bytes that appendSampled adds.
+const sampledLen = 10
+
+// appendSampled appends the tail entry "sampled", which has no value.
+func appendSampled(b []byte) []byte {
+	b = append(b, 7)
+	return append(b, "sampled\x00\x00"...)
+}
+
 // appendCall appends the meta of a CALL to b. The slots of c must be encoded; their data follows as the body of the frame. If
 // apart is not nil, it has the slot table of the arguments instead of c.
 func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart *segments) ([]byte, error) {
@@ -184,8 +193,7 @@ func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart 
 			b = appendTail(b, "session", a.Session)
 		}
 		if i.Sampled {
-			b = append(b, 7)
-			b = append(b, "sampled\x00\x00"...)
+			b = appendSampled(b)
 		}
 		if c.Items != nil {
 			b = append(b, 6)

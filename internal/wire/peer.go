@@ -92,6 +92,12 @@ func (in *Incoming) Keep() {
 	e.Table, e.Body = own[:n:n], own[n:]
 }
 
+// MarkSampled has the call go on as one whose spans are exported.
+func (in *Incoming) MarkSampled() {
+	e := &in.Encoded
+	e.Table = appendSampled(append(make([]byte, 0, len(e.Table)+sampledLen), e.Table...)) // it may lie in the read buffer
+}
+
 // Complete sends the END of the call.
 func (in *Incoming) Complete(b *call.Batch, r call.Result) {
 	in.mu.Lock()

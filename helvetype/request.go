@@ -1,0 +1,105 @@
+package helvetype
+
+import "time"
+
+// The reasons why a node keeps a request.
+const (
+	// KeptFailed is the reason of a request that has failed.
+	KeptFailed = "failed"
+	// KeptSlow is the reason of a request that took longer than the limit of the node for slow requests, or was among the slowest of its route in a minute.
+	KeptSlow = "slow"
+	// KeptSampled is the reason of a request whose spans are exported.
+	KeptSampled = "sampled"
+)
+
+// Request is an HTTP request, or a call of a handle outside of methods, that has ended.
+type Request struct {
+	// ID is the id of the request, which all its calls have in common.
+	ID string `json:"request_id"`
+	// TraceID is the id of its trace, in hex.
+	TraceID string `json:"trace_id"`
+	// Kind is http for an HTTP request, else the kind of its first call: call, stream or broadcast.
+	Kind string `json:"kind"`
+	// App, Deployment and Method are where it went, as far as the node knows.
+	App        string `json:"app"`
+	Deployment string `json:"deployment,omitempty"`
+	Method     string `json:"method,omitempty"`
+	// Route is the prefix of the route of an HTTP request.
+	Route string `json:"route,omitempty"`
+	// Status is the status of the answer to an HTTP request.
+	Status int `json:"status,omitempty"`
+	// Reason and Message are of the failure; empty for none.
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
+	// Started is when the request came, and Milliseconds how long it took.
+	Started      time.Time `json:"started"`
+	Milliseconds float64   `json:"duration_ms"`
+	// Kept says why the node keeps the request: failed, slow or sampled. It is empty for a request that is not kept, or has not ended: then only the newest
+	// records of it are there.
+	Kept string `json:"kept,omitempty"`
+}
+
+// RequestList has requests that a node keeps.
+type RequestList struct {
+	// Requests has the newest request first.
+	Requests []Request `json:"requests"`
+	// DroppedFailed and DroppedSlow count the failed and the slow requests since the start of the node that were not kept, because there were too many in
+	// a short time.
+	DroppedFailed uint64 `json:"dropped_failed,omitempty"`
+	DroppedSlow   uint64 `json:"dropped_slow,omitempty"`
+}
+
+// RequestQuery chooses requests that a node keeps. Empty fields choose all.
+type RequestQuery struct {
+	// App is the application of the request.
+	App string
+	// Kept is failed, slow or sampled.
+	Kept string
+	// Status is the status of the answer.
+	Status int
+	// LongerThan is the least time that the request took.
+	LongerThan time.Duration
+	// Limit is the largest number of requests; 0 for 100.
+	Limit int
+}
+
+// RequestTrace is a request with the calls that it has made.
+type RequestTrace struct {
+	Request
+	// Spans are what took time in the request, in the order of their begins: the request itself, calls, waits for slots, and spans of user code. Calls that took less
+	// than a millisecond and did not fail are among them only if the request is sampled.
+	Spans []Span `json:"spans"`
+	// Missed is the number of spans without room.
+	Missed int `json:"missed,omitempty"`
+}
+
+// Span is one piece of work in a request.
+type Span struct {
+	// ID and Parent are in hex. Parent is empty for none, and may be of a span that is not in the list. A wait has the id of its call.
+	ID     string `json:"id"`
+	Parent string `json:"parent,omitempty"`
+	// Kind is http, call, stream, broadcast, wait (for a slot), batch, or span (of user code).
+	Kind string `json:"kind"`
+	// Name is the name of a span of user code, or of the function of a batch.
+	Name       string `json:"name,omitempty"`
+	App        string `json:"app,omitempty"`
+	Deployment string `json:"deployment,omitempty"`
+	Method     string `json:"method,omitempty"`
+	Replica    string `json:"replica,omitempty"`
+	// Origin is the queue of a wait.
+	Origin string `json:"origin,omitempty"`
+	// Started is when the work began, and Milliseconds how long it took.
+	Started      time.Time `json:"started"`
+	Milliseconds float64   `json:"duration_ms"`
+	// Attempt is how often the call was sent before, and lost.
+	Attempt int `json:"attempt,omitempty"`
+	// RunsAgain says that this attempt was lost, and the call has run again.
+	RunsAgain bool `json:"runs_again,omitempty"`
+	// Reason and Message are of the failure; empty for none.
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
+	// Attributes are the values that user code has noted.
+	Attributes map[string]any `json:"attributes,omitempty"`
+	// Links are the spans of other calls that the work belongs to, such as those whose inputs are in a batch, in hex.
+	Links []string `json:"links,omitempty"`
+}

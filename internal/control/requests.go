@@ -1,0 +1,34 @@
+package control
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
+)
+
+// Requests lists the requests that the node keeps: those that have failed, were slow, or are sampled. They are there for some minutes, and gone with the node.
+func (o *Operator) Requests(_ context.Context, q helvetype.RequestQuery) (helvetype.RequestList, error) {
+	list := o.set.Trace.List(q)
+	if q.App != "" && len(list.Requests) == 0 {
+		if err := o.absent(q.App, ""); err != nil {
+			return list, err
+		}
+	}
+	return list, nil
+}
+
+// Request has one request with what took time in it. Of a request that is not kept it has what the node knows still: of a request that has ended well and
+// quickly, nothing.
+func (o *Operator) Request(_ context.Context, id string) (helvetype.RequestTrace, error) {
+	k, kept, ok := o.set.Trace.Find(call.ParseID(id))
+	if !ok {
+		return helvetype.RequestTrace{}, &helvetype.OperationError{
+			Code:    helvetype.CodeNotFound,
+			Message: fmt.Sprintf("the node knows nothing of a request %q: it keeps requests that have failed, were slow or are sampled, for some minutes", id),
+			Next:    "helve logs --text " + id + " may have lines of it, and helve calls lists the requests that run",
+		}
+	}
+	return k.View(kept), nil
+}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/jsonbody"
@@ -330,4 +331,13 @@ type AuditList struct {
 
 func (a *Server) auditLog(c *ask) {
 	answer(c.w, http.StatusOK, AuditList{a.set.Audit.Entries(c.number("limit", auditLimit))})
+}
+
+func (a *Server) requests(c *ask) {
+	q := helvetype.RequestQuery{App: c.query.Get("app"), Kept: c.query.Get("kept"), Status: c.number("status", 0), LongerThan: time.Duration(c.number("longer_than_ms", 0)) * time.Millisecond, Limit: c.number("limit", 0)}
+	a.get(c, func(o Operator) (any, error) { return o.Requests(c.r.Context(), q) })
+}
+
+func (a *Server) request(c *ask) {
+	a.get(c, func(o Operator) (any, error) { return o.Request(c.r.Context(), c.path("request")) })
 }

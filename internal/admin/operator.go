@@ -47,9 +47,8 @@ type Operator interface {
 	// lines, which a slow reader has lost, comes before the line that follows them. A query that follows flushes after each call: yield with a nil line
 	// says that the reader has all lines so far.
 	Logs(ctx context.Context, q helvetype.LogQuery, yield func(line *helvetype.LogLine, missed uint64) error) error
-	// Requests lists requests that the node keeps, the newest first.
+	// Requests lists requests that the node keeps, the newest first, and Request has one of them with its spans.
 	Requests(ctx context.Context, q helvetype.RequestQuery) (helvetype.RequestList, error)
-	// Request has one request with what took time in it.
 	Request(ctx context.Context, id string) (helvetype.RequestTrace, error)
 	// Shutdown deletes all applications. The node goes on, empty.
 	Shutdown(ctx context.Context, by helvetype.Author) error

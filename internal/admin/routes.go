@@ -76,7 +76,8 @@ const (
 
 //nolint:gochecknoglobals // constants
 var (
-	eventParams = []param{
+	requestParams = []param{{name: "app", kind: "string"}, {name: "kept", kind: "string", words: []string{helvetype.KeptFailed, helvetype.KeptSlow, helvetype.KeptSampled}, about: "requests that are kept for this reason"}, {name: "status", kind: "integer", max: 999}, {name: "longer_than_ms", kind: "integer", max: 1 << 30}, {name: "limit", kind: "integer", min: 1, max: eventLimit}}
+	eventParams   = []param{
 		{name: "after", kind: "integer", about: "events with an id above this one, from the oldest"},
 		{name: "limit", kind: "integer", min: 1, max: eventLimit, about: "at most so many"},
 		{name: "follow", kind: "boolean", about: "the answer does not end: the events to come follow"},
@@ -168,16 +169,7 @@ func routes() []route {
 				{name: "follow", kind: "boolean", about: "the answer does not end: the lines to come follow"},
 			},
 		},
-		{
-			method: get, path: "/api/v1/requests", operation: "requests", role: read, private: true, answer: helvetype.RequestList{}, serve: (*Server).requests,
-			about: "Requests that the node keeps because they have failed, were slow or are sampled, the newest first",
-			query: []param{
-				{name: "app", kind: "string"}, {name: "kept", kind: "string", words: []string{helvetype.KeptFailed, helvetype.KeptSlow, helvetype.KeptSampled}, about: "requests that are kept for this reason"},
-				{name: "status", kind: "integer", min: 0, max: 999, about: "requests that were answered with this status"},
-				{name: "longer_than_ms", kind: "integer", min: 0, max: 1 << 30, about: "requests that took longer"},
-				{name: "limit", kind: "integer", min: 1, max: eventLimit},
-			},
-		},
+		{method: get, path: "/api/v1/requests", operation: "requests", role: read, private: true, query: requestParams, answer: helvetype.RequestList{}, serve: (*Server).requests, about: "Requests that the node keeps because they have failed, were slow or are sampled, the newest first"},
 		{method: get, path: "/api/v1/requests/{request}", operation: "request", role: read, private: true, answer: helvetype.RequestTrace{}, serve: (*Server).request, about: "A request with what took time in it: its calls, their waits, and spans of user code"},
 		{method: get, path: "/api/v1/calls", operation: "calls", role: read, query: callParams, answer: helvetype.CallList{}, serve: (*Server).calls, about: "Calls that wait and run, the oldest first"},
 		{method: get, path: "/api/v1/why/{app}", operation: "why_application", role: read, answer: helvetype.Explanation{}, serve: (*Server).why, query: []param{{name: "revision", kind: "integer", min: 0, max: 1 << 30, about: "explain the outcome of this revision"}}, about: "Why an application is as it is"},

@@ -159,6 +159,8 @@ type History struct {
 	App string `json:"app"`
 	// Revisions are the revisions, the newest first.
 	Revisions []RevisionEntry `json:"revisions"`
+	// FailedDeploy is the newest deploy, if it has changed nothing and made no revision, as in [ApplicationStatus].
+	FailedDeploy *FailedDeploy `json:"failed_deploy,omitempty"`
 }
 
 // RevisionEntry is one revision of an application.

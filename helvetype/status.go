@@ -148,6 +148,21 @@ type ApplicationStatus struct {
 	Rollout *Rollout `json:"rollout,omitempty"`
 	// SharedMemory is nil for an application that has never had a worker.
 	SharedMemory *SharedMemory `json:"shared_memory,omitempty"`
+	// FailedDeploy is the newest deploy, if it has left the application as it was, because its code could not be built or the node refused it. nil for others.
+	FailedDeploy *FailedDeploy `json:"failed_deploy,omitempty"`
+}
+
+// FailedDeploy is a deploy that has changed nothing of its application. For example, a file has a new import_path whose module raises an exception when it is
+// imported: the application goes on as it is. An application that was not there before has no deployment then, and is in the status until it is deleted, or deployed.
+type FailedDeploy struct {
+	// At is the time of the failure.
+	At time.Time `json:"at"`
+	// By is the name of the author.
+	By string `json:"by,omitempty"`
+	// Source is the source of the apply, as in [ApplyRequest].
+	Source string `json:"source,omitempty"`
+	// Error is the error, with the traceback of the user's code if there is one.
+	Error string `json:"error"`
 }
 
 // DeploymentStatus is the status of one deployment.

@@ -99,6 +99,7 @@ type AppDetails struct {
 	Revision     int                     `json:"revision,omitzero"`
 	SharedMemory *helvetype.SharedMemory `json:"shared_memory,omitempty"`
 	Rollout      *helvetype.Rollout      `json:"rollout,omitempty"` // nil while there is none
+	FailedDeploy *helvetype.FailedDeploy `json:"failed_deploy,omitempty"`
 }
 
 // Topology says which deployments of an application call which others.
@@ -181,7 +182,7 @@ func (in Instance) reference() Instance {
 	in.References, in.Draining, in.Version = nil, false, ""
 	apps := make(map[string]AppDetails, len(in.Applications))
 	for name, app := range in.Applications {
-		app.Revision, app.SharedMemory = 0, nil
+		app.Revision, app.SharedMemory, app.FailedDeploy = 0, nil, nil
 		deployments := make(map[string]DeploymentDetails, len(app.Deployments))
 		for d, of := range app.Deployments {
 			of.Calls, of.Stopping, of.LastExit = helvetype.Calls{}, 0, nil
@@ -310,8 +311,11 @@ func address(ingress string) (host string, port int) {
 func appDetails(name string, s helvetype.ApplicationStatus, was deploy.DeployedApp, here Actor) AppDetails {
 	app := AppDetails{
 		Name: name, Status: s.Status, Message: s.Message, LastDeployedTimeS: seconds(s.DeployedAt), Source: imperative,
-		Deployments: map[string]DeploymentDetails{}, Revision: was.Revision, SharedMemory: s.SharedMemory, Rollout: s.Rollout,
+		Deployments: map[string]DeploymentDetails{}, Revision: was.Revision, SharedMemory: s.SharedMemory, Rollout: s.Rollout, FailedDeploy: s.FailedDeploy,
 		DeploymentTopology: &Topology{AppName: name, Nodes: map[string]TopologyNode{}},
+	}
+	if s.FailedDeploy != nil && len(s.Deployments) == 0 { // only files leave a failure of an application that has never run
+		app.Source = declarative
 	}
 	if s.RoutePrefix != "" {
 		app.RoutePrefix = &s.RoutePrefix

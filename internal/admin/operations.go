@@ -95,7 +95,8 @@ func (a applied) summary() string {
 			part += fmt.Sprintf(" (revision %d)", o.Revision)
 		}
 		if o.Error != "" {
-			part += " failed"
+			first, _, _ := strings.Cut(strings.TrimSpace(o.Error), "\n")
+			part += ": " + first
 		}
 		parts = append(parts, part)
 	}

@@ -111,7 +111,10 @@ func (r *reader) event(w io.Writer, e helvetype.Event) error {
 
 // EventLine is an event for people, for example "10:15:02.031  #8  deployment hello/Downstream  HEALTHY -> UNHEALTHY  (because of #7): replica ...".
 func EventLine(e helvetype.Event) string {
-	text := fmt.Sprintf("%s  #%d  %s %s  %s -> %s", e.Time.Local().Format("15:04:05.000"), e.ID, e.Object.Kind, e.Object, cmp.Or(e.From, "(none)"), cmp.Or(e.To, "(gone)"))
+	text := fmt.Sprintf("%s  #%d  %s %s", e.Time.Local().Format("15:04:05.000"), e.ID, e.Object.Kind, e.Object)
+	if e.From != "" || e.To != "" { // else it is a fact, and no change of a state
+		text += fmt.Sprintf("  %s -> %s", cmp.Or(e.From, "(none)"), cmp.Or(e.To, "(gone)"))
+	}
 	if e.Reason != "" {
 		text += "  " + e.Reason
 	}

@@ -46,6 +46,12 @@ func historyCommand(s Settings) *cobra.Command {
 // historyText is a history for people.
 func historyText(h helvetype.History, width int) string {
 	var b strings.Builder
+	if f := h.FailedDeploy; f != nil {
+		first, _, _ := strings.Cut(strings.TrimSpace(f.Error), "\n")
+		text := fmt.Sprintf("the last deploy, at %s by %s, has failed and made no revision: %s", f.At.Local().Format("2006-01-02 15:04:05"), cmp.Or(f.By, "-"), first)
+		layout.Paragraph(&b, "", "  ", text, width)
+		layout.Paragraph(&b, "next: ", "  ", "helve why "+h.App+" has the whole error", width)
+	}
 	var rows [][]string
 	for _, e := range h.Revisions {
 		var notes []string

@@ -230,8 +230,15 @@ func appTable(b *strings.Builder, name string, app admin.AppDetails, now time.Ti
 	if app.RoutePrefix != nil {
 		route = "   route " + *app.RoutePrefix
 	}
-	fmt.Fprintf(b, "\napplication %s   %s   revision %d, deployed %s ago%s\n", name, app.Status, app.Revision, shown.Ago(now.Sub(at(app.LastDeployedTimeS))), route)
+	runs := fmt.Sprintf("revision %d, deployed", app.Revision)
+	if app.Revision == 0 && app.FailedDeploy != nil {
+		runs = "never deployed, failed"
+	}
+	fmt.Fprintf(b, "\napplication %s   %s   %s %s ago%s\n", name, app.Status, runs, shown.Ago(now.Sub(at(app.LastDeployedTimeS))), route)
 	message(b, "  ", "  ", app.Message, width)
+	if app.FailedDeploy != nil {
+		layout.Paragraph(b, "  next: ", "    ", "helve why "+name+" has the whole error; correct the code or the file, and deploy it again", width)
+	}
 	if app.Rollout != nil {
 		rolloutText(b, app.Rollout, now, width)
 	}
@@ -248,6 +255,9 @@ func appTable(b *strings.Builder, name string, app admin.AppDetails, now time.Ti
 			replicas += fmt.Sprintf(" (%d stopping)", d.Stopping)
 		}
 		rows = append(rows, []string{d.Name, string(d.Status), replicas, fmt.Sprint(d.Calls.Queued), fmt.Sprint(d.Calls.Running), fmt.Sprint(d.Calls.Total), fmt.Sprint(d.Calls.Errors)})
+	}
+	if len(rows) == 0 {
+		return
 	}
 	layout.Table(b, "  ", width, []string{"DEPLOYMENT", "STATUS", "REPLICAS", "QUEUED", "RUNNING", "CALLS", "ERRORS"}, rows)
 	for _, d := range inOrder(app) {

@@ -45,7 +45,7 @@ func (o *Operator) Apply(ctx context.Context, by helvetype.Author, r helvetype.A
 	if err := o.current(r.If); err != nil { // before builds that may take minutes
 		return a, err
 	}
-	ap := &apply{o: o, by: by, r: r, file: file, outcomes: map[string]helvetype.Outcome{}}
+	ap := &apply{o: o, by: by, r: r, file: file, outcomes: map[string]helvetype.Outcome{}, notes: true}
 	ap.warnings = slices.Clone(file.Warnings)
 	ap.claim()
 	loaded := ap.load(ctx)
@@ -173,6 +173,7 @@ type apply struct {
 	claims map[string]*claim // by application
 	whole  *claim            // of the source, for a file that says of all applications of the source which there are; nil for others
 	number uint64            // of the claims
+	notes  bool              // the node keeps the failures for its status; not of a plan
 
 	mu       sync.Mutex
 	outcomes map[string]helvetype.Outcome
@@ -193,8 +194,18 @@ func (ap *apply) warn(text string) {
 	ap.warnings = append(ap.warnings, text)
 }
 
-// refuse notes that an application was not taken.
+// refuse notes that an application was not taken. A failure of the deploy itself is in the status from then on. A deploy that another one has overtaken, and one whose client
+// or node has gone, has not failed.
 func (ap *apply) refuse(app string, err error) {
+	e, ok := errors.AsType[*helvetype.OperationError](err)
+	passing := ok && (e.Code == helvetype.CodeAborted || e.Code == helvetype.CodeUnavailable || e.Code == helvetype.CodeFailedPrecondition)
+	if ap.notes && !passing && !errors.Is(err, context.Canceled) {
+		failed := helvetype.FailedDeploy{By: ap.by.Name, Source: ap.source(), Error: err.Error()}
+		if ok {
+			failed.Error = e.Message // without the next step, which the status has itself
+		}
+		ap.o.set.Node.NoteFailedDeploy(app, failed)
+	}
 	ap.mu.Lock()
 	defer ap.mu.Unlock()
 	if ap.refused == nil {

@@ -91,11 +91,22 @@ func (ap *apply) obsolete() (names []string) {
 		if slices.ContainsFunc(ap.file.Applications, func(app config.Application) bool { return app.Name == name }) {
 			continue
 		}
-		if now, _, ok := ap.o.set.Node.Deployed(name, 0); ok && now.Source == ap.source() && !ap.o.claims.since(ap.number, name) {
+		if source, ok := ap.o.sourceOf(name); ok && source == ap.source() && !ap.o.claims.since(ap.number, name) {
 			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// sourceOf is the source that has deployed an application, or has tried to. false: it cannot be told.
+func (o *Operator) sourceOf(app string) (source string, ok bool) {
+	if now, _, ok := o.set.Node.Deployed(app, 0); ok {
+		return now.Source, true
+	}
+	if s := o.set.Node.Status().Applications[app]; s.FailedDeploy != nil && len(s.Deployments) == 0 {
+		return s.FailedDeploy.Source, true
+	}
+	return "", false
 }
 
 // makeRoom deletes the obsolete applications whose routes applications of the file have. For example, a file renames the application of the route /. The old application

@@ -352,7 +352,7 @@ func (o *Operator) History(ctx context.Context, app string) (h helvetype.History
 	if err != nil {
 		return h, err
 	}
-	h.App, h.Revisions = app, []helvetype.RevisionEntry{}
+	h.App, h.Revisions, h.FailedDeploy = app, []helvetype.RevisionEntry{}, o.set.Node.Status().Applications[app].FailedDeploy
 	starting := now.Attempt != nil || o.deploying(app)
 	for i, n := range all {
 		e := helvetype.RevisionEntry{

@@ -101,6 +101,7 @@ type Node struct {
 	state     string // the state directory; "" without
 	connected peers  // drivers
 
+	failed   failedDeploys // that have changed nothing
 	restorer *restore.Restorer
 	operator *control.Operator
 	history  *history.File // nil without
@@ -200,6 +201,7 @@ func findDevices(s Settings) *devices.Set {
 func (n *Node) Status() helvetype.Status {
 	s := n.Controller.Status()
 	n.addLost(s.Applications)
+	n.addFailed(s.Applications)
 	s.References = n.results.Status()
 	if n.HTTP() != "" {
 		state := helvetype.ProxyHealthy
@@ -344,5 +346,6 @@ func (n *Node) UseState(dir string, grace time.Duration) (err error) {
 	}
 	n.history = file
 	n.events.Resume(before, file.Add)
+	n.failed.resume(before)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/restore"
 )
 
@@ -52,6 +53,11 @@ func (n *Node) Delete(ctx context.Context, app string) error {
 	if n.lost(app) != nil {
 		return n.restorer.Delete(ctx, app)
 	}
+	_, alone := n.failedAlone(app)
+	n.forgetFailed(app)
+	if alone {
+		return nil
+	}
 	return n.Controller.Delete(ctx, app)
 }
 
@@ -61,6 +67,14 @@ func (n *Node) BeginDelete(ctx context.Context, app, source string) (end func(co
 	if n.lost(app) != nil {
 		return func(context.Context) error { return nil }, n.restorer.Delete(ctx, app)
 	}
+	if f, alone := n.failedAlone(app); alone {
+		if source != "" && f.Source != source {
+			return nil, deploy.ErrChanged
+		}
+		n.forgetFailed(app)
+		return func(context.Context) error { return nil }, nil
+	}
+	n.forgetFailed(app)
 	return n.Controller.BeginDelete(ctx, app, source)
 }
 
@@ -68,6 +82,9 @@ func (n *Node) BeginDelete(ctx context.Context, app, source string) (end func(co
 func (n *Node) Missing(app string) error {
 	if why := n.lost(app); why != nil {
 		return fmt.Errorf("application %q cannot be restored: %w", app, why)
+	}
+	if _, alone := n.failedAlone(app); alone {
+		return fmt.Errorf("application %q has never run: its deploy has failed", app)
 	}
 	return n.Controller.Missing(app)
 }

@@ -99,10 +99,16 @@ func Revision(app string, r helvetype.RevisionEntry, events Events) helvetype.Ex
 
 func application(of helvetype.Object, a helvetype.ApplicationStatus) (sentence, next string) {
 	sentence = fmt.Sprintf("application %s is %s", of.App, a.Status)
+	if a.Message != "" && a.FailedDeploy != nil && strings.Contains(a.Message, a.FailedDeploy.Error) {
+		return sentence + failed(a), afterFailed
+	}
 	if a.Message != "" {
 		sentence += ": " + a.Message
 	} else if a.Status == helvetype.ApplicationRunning {
 		sentence += fmt.Sprintf(": each of its %s has its replicas", count(len(a.Deployments), "deployment"))
+	}
+	if a.FailedDeploy != nil {
+		return sentence + failed(a), afterFailed
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Deployments)) {
 		if d := a.Deployments[name]; d.Next != "" && next == "" {
@@ -113,6 +119,23 @@ func application(of helvetype.Object, a helvetype.ApplicationStatus) (sentence, 
 		next = fmt.Sprintf("the rollout of revision %d is paused: helve resume %s goes on with it; helve rollback %s, or another deploy, ends it", r.To, of.App, of.App)
 	}
 	return sentence, next
+}
+
+// afterFailed is the next step after a deploy that has changed nothing.
+const afterFailed = "correct the code or the file, and deploy it again"
+
+// failed is the part of a sentence about the last deploy of an application, which has changed nothing.
+func failed(a helvetype.ApplicationStatus) string {
+	f := a.FailedDeploy
+	text := fmt.Sprintf(": the last deploy, of source %s at %s", f.Source, stamp(f.At))
+	if f.By != "" {
+		text += " by " + f.By
+	}
+	text += ", has failed"
+	if len(a.Deployments) > 0 {
+		text += ", and the application serves on as it was"
+	}
+	return text + ": " + strings.TrimSpace(f.Error)
 }
 
 func deployment(of helvetype.Object, d helvetype.DeploymentStatus) string {

@@ -334,7 +334,7 @@ func TestApplyPartly(t *testing.T) {
 	}
 
 	// A name that changes, with the route: the old application makes room.
-	same(t, p.applied("applications: [{name: young, import_path: 'shop:app', route_prefix: /old}]"), map[string]string{"old": "deleted 0", "good": "deleted 0", "young": "created 1"})
+	same(t, p.applied("applications: [{name: young, import_path: 'shop:app', route_prefix: /old}]"), map[string]string{"old": "deleted 0", "good": "deleted 0", "bad": "deleted 0", "young": "created 1"})
 	if got := p.get("/old"); !strings.HasPrefix(got, "3 ") {
 		t.Errorf("the renamed application answers %q", got)
 	}

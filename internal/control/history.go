@@ -98,8 +98,11 @@ func (o *Operator) plan(ctx context.Context, def deploy.App) (p helvetype.Applic
 		return p, def, err
 	}
 	p = plan.Of(in)
-	if of.Unchanged {
+	switch {
+	case of.Unchanged:
 		p.Change = plan.Unchanged
+	case of.Running && p.Change == plan.Unchanged && !deploy.SamePlaces(&of.Now, &of.Next):
+		p.Change = plan.Changed // a revision in other directories, whose replicas go on
 	}
 	return p, of.Next, nil
 }

@@ -60,7 +60,7 @@ func (c *Controller) unchangedLocked(there *fleet.Application, def *deploy.App) 
 		return false
 	}
 	now := &there.Current.Def
-	if !deploy.SameOptions(now, def) {
+	if !deploy.SameOptions(now, def) || !deploy.SamePlaces(now, def) {
 		return false
 	}
 	for _, s := range def.Graph.Deployments { // a user config that was set in place since is replaced by a deploy

@@ -294,15 +294,39 @@ func (a *App) Identity(own host.Program) string {
 }
 
 // pythonCode identifies the code of a Python deployment and the process that runs it. The code of two deploys is equal when both come from one import path whose
-// module files have the same bytes, or when both set the same version. Pickles of two deploys are never compared: they differ from run to run.
+// module files have the same bytes, or when both set the same version. The directories of the program's own modules are no part of it: a file that is applied again from another
+// checkout restarts nothing. Directories of installed packages are. Pickles of two deploys are never compared: they differ from run to run.
 func (a *App) pythonCode(name, version string) (c Code) {
 	py := a.Python
 	identify := func(code string, more ...any) string {
-		b, err := json.Marshal(append([]any{code, py.Interpreter, some(py.SysPath), some(py.Last), py.Dir, clone(py.Env), py.Code[name], some(a.archives[name])}, more...))
+		b, err := json.Marshal(append([]any{code, py.Interpreter, some(packages(py.SysPath)), some(packages(py.Last)), clone(py.Env), py.Code[name], some(a.archives[name])}, more...))
 		if code == "" || err != nil {
 			return ""
 		}
 		return "python " + string(b)
 	}
-	return Code{Compared: identify(cmp.Or(version, a.CodeVersions[name])), Kept: identify(py.Digest, some(py.Packed))}
+	return Code{Compared: identify(cmp.Or(version, a.CodeVersions[name])), Kept: identify(py.Digest, some(py.SysPath), some(py.Last), py.Dir, some(py.Packed))}
+}
+
+// packages are the entries of sys.path that have installed packages.
+func packages(path []string) []string {
+	return slices.DeleteFunc(slices.Clone(path), func(entry string) bool {
+		parts := strings.Split(entry, "/")
+		return !slices.Contains(parts, "site-packages") && !slices.Contains(parts, "dist-packages")
+	})
+}
+
+// SamePlaces says that the replicas of an application that runs may start where they start now, for a deploy of the same code: the directories are the same, or the node has
+// copies of those that now has. Otherwise the deploy needs a revision of its own, whose new replicas start in the other directory, because the operator may
+// remove the first one.
+func SamePlaces(now, next *App) bool {
+	packed := func(path string) bool {
+		return slices.ContainsFunc(now.Python.Packed, func(p host.Packed) bool { return p.Path == path })
+	}
+	for _, path := range append(slices.Clone(now.Python.SysPath), now.Python.Dir) {
+		if path != "" && path != next.Python.Dir && !slices.Contains(next.Python.SysPath, path) && !packed(path) {
+			return false
+		}
+	}
+	return true
 }

@@ -1,6 +1,8 @@
 package files_test
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -16,7 +18,7 @@ func failing(app string) string {
 	return "applications:\n- name: " + app + "\n  import_path: bad:app\n  route_prefix: /" + app + "\n"
 }
 
-// reasons are those of the events of an application.
+// reasons lists the events of an application by their reasons.
 func (p *place) reasons(app string) (all []string) {
 	for _, ev := range p.node.Events().History(helvetype.Object{Kind: helvetype.KindApplication, App: app}) {
 		all = append(all, ev.Reason)
@@ -57,7 +59,7 @@ func TestFailedDeployIsInTheStatus(t *testing.T) {
 	t.Run("of an application that runs", func(t *testing.T) {
 		t.Parallel()
 		p := newPlace(t)
-		p.write("good.py", "from helve import serve\n\n\n@serve.deployment\ndef app(request):\n    return 'good'\n\n\napp = app.bind()\n")
+		p.write("good.py", "from helve import serve\n\n\n@serve.deployment\ndef shop(request):\n    return 'good'\n\n\napp = shop.bind()\n")
 		p.write("bad.py", raising)
 		good := strings.Replace(failing("shop"), "bad:app", "good:app", 1)
 		if _, err := p.apply(good); err != nil {
@@ -73,8 +75,11 @@ func TestFailedDeployIsInTheStatus(t *testing.T) {
 		if h, err := p.History(t.Context(), "shop"); err != nil || h.FailedDeploy == nil || len(h.Revisions) != 1 || h.Revisions[0].State != "running" {
 			t.Errorf("the history is %+v, %v", h, err)
 		}
-		if _, err := p.apply(good); err != nil { // which changes nothing
+		if _, err := p.apply(good); err != nil { // the deploy changes nothing
 			t.Fatal(err)
+		}
+		if h, err := p.History(t.Context(), "shop"); err != nil || len(h.Revisions) != 1 {
+			t.Errorf("the history is %+v, %v", h, err)
 		}
 		if s := p.node.Status().Applications["shop"]; s.Status != helvetype.ApplicationRunning || s.FailedDeploy != nil {
 			t.Errorf("after a deploy that is well the status is %+v", s)
@@ -107,4 +112,37 @@ func TestFailedDeployIsInTheStatus(t *testing.T) {
 			t.Errorf("the status is %+v", all)
 		}
 	})
+}
+
+func TestSameFileFromAnotherDirectory(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	const module = "import os\n\nfrom helve import serve\n\nHERE = os.path.dirname(__file__)\n\n\n@serve.deployment\ndef shop(request):\n    return f'{os.getpid()} {HERE}'\n\n\napp = shop.bind()\n"
+	p.write("good.py", module)
+	config := strings.Replace(failing("shop"), "bad:app", "good:app", 1)
+	if _, err := p.apply(config); err != nil {
+		t.Fatal(err)
+	}
+	before := p.get("/shop")
+	other := t.TempDir()
+	if err := os.WriteFile(filepath.Join(other, "good.py"), []byte(module), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := func(r *helvetype.ApplyRequest) { r.Dir = other }
+	a, err := p.apply(config, elsewhere)
+	if err != nil || a.Applications["shop"].Error != "" {
+		t.Fatalf("%v, %+v", err, a)
+	}
+	if after := p.get("/shop"); after != before {
+		t.Errorf("the replica %q has become %q by a file with the same code", before, after)
+	}
+	if err := os.WriteFile(filepath.Join(other, "good.py"), []byte(module+"# changed\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.apply(config, elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	if after := p.get("/shop"); after == before {
+		t.Errorf("a replica of the code before answers: %q", after)
+	}
 }

@@ -3,7 +3,7 @@ application if the versions are equal.
 
 A class has a version if its module is one of the program's own files: not __main__ and not a notebook, whose code is nowhere but in the
 program. The version is made of the files, of the arguments of bind(), and of the plain values that the code refers to. Pickles are not
-compared, because they differ from run to run. For example, a class of models.py that is bound to a path and a number has a version;
+compared, because they differ from run to run. Nor are directories: the same files in another place have the same version. For example, a class of models.py that is bound to a path and a number has a version;
 bound to an open file, it has none, and each serve.run starts new replicas.
 """
 
@@ -42,7 +42,7 @@ def version(target: Any, made: Optional[tuple], args: tuple, kwargs: dict, bound
         module = _module(target)
         if made is None or source(target) != made:
             return ""
-        parts = [target.__qualname__, _files(module), _plain([args, kwargs], bound), list(_state(target, bound))]
+        parts = [target.__qualname__, _files(module), _plain([args, kwargs], bound), _placeless(list(_state(target, bound)), module)]
     except _NoVersion:
         return ""
     import hashlib
@@ -61,6 +61,24 @@ def _module(target: Any) -> str:
     if found is not target and getattr(found, "func_or_class", None) is not target:
         raise _NoVersion
     return name
+
+
+def _placeless(state: list, module: str) -> str:
+    """The text of values without the directory from which the module was imported. For example, models.py in /srv/a has the constant HERE =
+    os.path.dirname(__file__): the same file in /srv/b is the same code.
+    """
+    root = _root(module)
+    return repr(state) if not root else re.sub(re.escape(repr(root)[1:-1]) + r"(?=[/'\"]|$)", "{directory}", repr(state))
+
+
+def _root(name: str) -> str:
+    """The entry of sys.path from which a module was imported; "" for others."""
+    root = getattr(sys.modules.get(name), "__file__", None)
+    if not isinstance(root, str):
+        return ""
+    for _ in range(name.count(".") + 1 + os.path.basename(root).startswith("__init__.")):
+        root = os.path.dirname(root)
+    return root
 
 
 # ---- values
@@ -168,22 +186,17 @@ def imported_from(path: str) -> bool:
     """Whether the program has imported a module from an entry of sys.path, beside its main program, which travels with its classes. For example,
     the modules of an interpreter below /srv/python are not imported from the entry /srv.
     """
-    for name, module in list(sys.modules.items()):
-        root = getattr(module, "__file__", None)
-        if not isinstance(root, str) or name in ("__main__", "__mp_main__"):
-            continue
-        for _ in range(name.count(".") + 1 + os.path.basename(root).startswith("__init__.")):
-            root = os.path.dirname(root)
-        if root == path:
-            return True
-    return False
+    return any(_root(name) == path for name in list(sys.modules) if name not in ("__main__", "__mp_main__"))
 
 
 def _files(module: str) -> list:
-    """The digests of a module's files: its own or all of its package, and the files of the program's modules that they import."""
+    """The digests of a module's files: its own or all of its package, and the files of the program's modules that they import. A file has the name of its package in
+    front, and not its directory: a program that was copied to another place is the same code.
+    """
     import hashlib
 
     files: dict = {}
+    read: set = set()
     seen: set = set()
     todo, path = [module], _own_path()
     while todo:
@@ -192,15 +205,16 @@ def _files(module: str) -> list:
             continue
         seen.add(name)
         for file, package in _found(name, path):
-            if str(file) in files:
+            if str(file) in read:
                 continue
+            read.add(str(file))
             if len(files) >= MOST_FILES:
                 raise _NoVersion
             try:
                 text = file.read_bytes()
             except OSError:
                 raise _NoVersion from None
-            files[str(file)] = hashlib.sha256(text).hexdigest()
+            files[f"{package}/{file.name}"] = hashlib.sha256(text).hexdigest()
             todo += _imports(text.decode("utf-8", "replace"), package)
     if not files:
         raise _NoVersion

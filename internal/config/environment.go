@@ -9,11 +9,11 @@ import (
 
 // elsewhere are fields of Ray's runtime_env that nodes do not have, with their alternatives.
 var elsewhere = map[string]string{ //nolint:gochecknoglobals // a constant
-	"conda":                     "use pip, or give the interpreter of the conda environment with helve start --python",
+	"conda":                     "use pip, or give the interpreter of the conda environment with helve deploy --python",
 	"container":                 "start the node inside of the container",
 	"image_uri":                 "start the node inside of the container",
 	"java_jars":                 "nodes run no Java",
-	"py_executable":             "workers have the interpreter of the node, or of helve start --python",
+	"py_executable":             "workers have the interpreter of helve deploy --python, or of the variable HELVE_PYTHON of the node",
 	"worker_process_setup_hook": "do it in the deployment's constructor",
 	"nsight":                    "start the program under the profiler",
 	"_nsight":                   "start the program under the profiler",

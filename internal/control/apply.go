@@ -46,6 +46,7 @@ func (o *Operator) Apply(ctx context.Context, by helvetype.Author, r helvetype.A
 		return a, err
 	}
 	ap := &apply{o: o, by: by, r: r, file: file, outcomes: map[string]helvetype.Outcome{}, notes: true}
+	defer ap.unpin()
 	ap.warnings = slices.Clone(file.Warnings)
 	ap.claim()
 	loaded := ap.load(ctx)
@@ -179,6 +180,33 @@ type apply struct {
 	outcomes map[string]helvetype.Outcome
 	refused  map[string]error // applications that were not taken, with the reasons
 	warnings []string
+	pins     []func() // let the packed files of applications that were built be collected
+	over     bool     // nothing is pinned any more
+}
+
+// pin keeps the packed files of an application that was built until the request has ended. No record names them before the other applications are built too, which may take longer
+// than a blob stays by itself. For example, the first of twelve applications is packed at once, and the last one is built half an hour later.
+func (ap *apply) pin(a *deploy.App) {
+	var digests []string
+	for _, p := range a.Python.Packed {
+		digests = append(digests, p.Digest)
+	}
+	ap.mu.Lock()
+	defer ap.mu.Unlock()
+	if !ap.over && len(digests) > 0 { // else another request has taken the application over
+		ap.pins = append(ap.pins, ap.o.set.Target.Pin(digests))
+	}
+}
+
+// unpin is the end of the request. Applications that were deployed have records by now.
+func (ap *apply) unpin() {
+	ap.mu.Lock()
+	defer ap.mu.Unlock()
+	ap.over = true
+	for _, unpin := range ap.pins {
+		unpin()
+	}
+	ap.pins = nil
 }
 
 func (ap *apply) source() string {

@@ -39,6 +39,7 @@ func (o *Operator) Plan(ctx context.Context, r helvetype.ApplyRequest) (p helvet
 	for _, app := range file.Applications {
 		ap.claims[app.Name] = &claim{lost: make(chan struct{})} // nothing is taken over
 	}
+	defer ap.unpin()
 	p.Applications = []helvetype.ApplicationPlan{}
 	for _, one := range ap.load(ctx) {
 		of, _, err := o.plan(ctx, one.app)

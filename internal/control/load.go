@@ -131,7 +131,18 @@ func (ap *apply) complete(of config.Application, a *deploy.App) error {
 	a.Replace, a.Attempts, a.KeepFailed = true, true, true
 	a.Author, a.Message, a.Source, a.From = ap.by, ap.r.Message, ap.source(), ap.from()
 	a.Submitted = of.Submitted
+	if now, _, ok := ap.o.set.Node.Deployed(of.Name, 0); ok && now.Source != ap.source() {
+		ap.warn(fmt.Sprintf("application %q: was deployed by %s, and belongs to source %s with this deploy", of.Name, writer(now.Source), ap.source()))
+	}
 	return nil
+}
+
+// writer names the source of an application for people.
+func writer(source string) string {
+	if source == "" {
+		return "a program"
+	}
+	return "source " + source
 }
 
 // from says where the file came from.
@@ -432,6 +443,7 @@ func (ap *apply) pythonApplication(ctx context.Context, of config.Application, b
 	if err != nil {
 		return a, refusal(err)
 	}
+	ap.pin(&a)
 	for _, l := range left {
 		if !slices.Contains(b.App.Own, l.Path) || slices.Contains(b.Imported, l.Path) {
 			ap.warn(fmt.Sprintf("application %q: the node keeps no copy of %s: %s. The application runs from there, so do not remove or change it; a rollback does not bring its files back", of.Name, l.Path, l.Why))

@@ -145,4 +145,8 @@ func TestSameFileFromAnotherDirectory(t *testing.T) {
 	if after := p.get("/shop"); after == before {
 		t.Errorf("a replica of the code before answers: %q", after)
 	}
+	a, err = p.apply(config, elsewhere, func(r *helvetype.ApplyRequest) { r.Source = "other" })
+	if warnings := strings.Join(a.Warnings, "\n"); err != nil || !strings.Contains(warnings, "was deployed by source default") {
+		t.Errorf("another source takes it over with the warnings %q, %v", warnings, err)
+	}
 }

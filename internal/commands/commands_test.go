@@ -110,6 +110,14 @@ func (o *fakeOperator) Resume(_ context.Context, _ helvetype.Author, app string)
 	return o.did("resume %s", app)
 }
 
+func (o *fakeOperator) Requests(context.Context, helvetype.RequestQuery) (helvetype.RequestList, error) {
+	return helvetype.RequestList{}, o.did("requests")
+}
+
+func (o *fakeOperator) Request(_ context.Context, id string) (helvetype.RequestTrace, error) {
+	return helvetype.RequestTrace{}, o.did("request %s", id)
+}
+
 func (o *fakeOperator) Patch(_ context.Context, _ helvetype.Author, app string, options json.RawMessage, _ uint64) (helvetype.Outcome, error) {
 	return helvetype.Outcome{Change: "changed", Revision: 5}, o.did("patch %s %s", app, options)
 }

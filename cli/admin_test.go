@@ -18,6 +18,7 @@ import (
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -97,7 +98,7 @@ func TestCommandsFindTheNode(t *testing.T) {
 	if status != 0 || !strings.Contains(stdout, "deployment greeting/Greeter  UPDATING -> HEALTHY  config_update_completed (because of #") || strings.Count(stdout, "\n") != 1 {
 		t.Errorf("%d, %s", status, stdout)
 	}
-	var in admin.Instance
+	var in details.Instance
 	status, stdout, _ = output(t, "status", "-o", "json")
 	if err := json.Unmarshal([]byte(stdout), &in); err != nil || status != 0 || in.Applications["greeting"].Status != helvetype.ApplicationRunning {
 		t.Errorf("%d, %v: %s", status, err, stdout)
@@ -188,7 +189,7 @@ func TestStatusWithoutTasksAndActors(t *testing.T) {
 		if status != 0 || strings.Contains(stdout, "_hidden.tasks") != want {
 			t.Errorf("%s: %d, %s%s", args, status, stdout, stderr)
 		}
-		var in admin.Instance
+		var in details.Instance
 		if err := json.Unmarshal([]byte(stdout), &in); strings.Contains(args, "json") && (err != nil || len(in.Applications) != n || in.ProxyLocation == "") {
 			t.Errorf("%s: %v: %s", args, err, stdout)
 		}

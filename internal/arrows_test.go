@@ -22,7 +22,7 @@ var layers = [][]string{
 	{"internal/admin", "internal/control", "internal/metrics"},
 	{"internal/controller"},
 	{"internal/fleet"},
-	{"internal/takeover", "internal/restore", "internal/inventory"},
+	{"internal/takeover", "internal/restore", "internal/inventory", "internal/details"},
 	{"internal/deploy", "internal/snapshot", "internal/journal", "internal/health"},
 	{"internal/inprocess"},
 	{"internal/host", "internal/session", "internal/records", "internal/port"},
@@ -101,7 +101,8 @@ var only = map[string][]string{
 	"internal/jsonbody":     {},
 	"internal/shown":        {"internal/logs", "github.com/goccy/go-yaml"},
 	"internal/lending":      {"internal/protocol", "internal/serving", "internal/telemetry", "internal/wire"},
-	"internal/admin":        {"internal/audit", "internal/controller", "internal/deploy", "internal/jsonbody", "internal/kernel", "internal/listen", "internal/secret", "internal/sse", "internal/telemetry", "internal/token"},
+	"internal/details":      {"internal/deploy", "internal/secret"},
+	"internal/admin":        {"internal/audit", "internal/controller", "internal/deploy", "internal/details", "internal/jsonbody", "internal/kernel", "internal/listen", "internal/secret", "internal/sse", "internal/telemetry", "internal/token"},
 	"internal/metrics":      {"internal/states", "internal/telemetry", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/common/expfmt"},
 }
 

@@ -22,6 +22,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
@@ -179,7 +180,7 @@ func TestApplicationsHaveTheReferencesShape(t *testing.T) {
 					t.Errorf("%s has the fields %s, and the clients of the reference refuse all but %s", name, fields, object.fields)
 				}
 			}
-			var whole Instance
+			var whole details.Instance
 			if err := client(t, address).Get(t.Context(), "/api/v1/instance", nil, &whole); err != nil {
 				t.Fatal(err)
 			}
@@ -189,7 +190,7 @@ func TestApplicationsHaveTheReferencesShape(t *testing.T) {
 			}
 		})
 	}
-	var none Instance
+	var none details.Instance
 	if err := client(t, socket).Get(t.Context(), "/api/serve/applications/", url.Values{"api_type": {"declarative"}}, &none); err != nil || len(none.Applications) > 0 {
 		t.Errorf("declarative: %v, %v", none.Applications, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/jsonbody"
 )
 
@@ -32,7 +33,7 @@ type RayVersion struct {
 }
 
 func (a *Server) rayVersion(c *ask) {
-	answer(c.w, http.StatusOK, RayVersion{Version: "4", RayVersion: rayReference, RayCommit: "helve-" + a.set.Version, SessionName: nodeID})
+	answer(c.w, http.StatusOK, RayVersion{Version: "4", RayVersion: rayReference, RayCommit: "helve-" + a.set.Version, SessionName: details.NodeID})
 }
 
 // operator is the operator of the node. A node without one answers, and is nil.

@@ -21,6 +21,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/audit"
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/token"
 )
@@ -538,7 +539,7 @@ func TestDetailsOfFiles(t *testing.T) {
 	t.Parallel()
 	o := operate(t)
 	for query, n := range map[string]int{"": 1, "?api_type=declarative": 1, "?api_type=imperative": 0} {
-		var in Instance
+		var in details.Instance
 		w := o.ask(t, "", "GET /api/serve/applications/"+query, "")
 		if err := json.Unmarshal(w.Body.Bytes(), &in); err != nil || len(in.Applications) != n || in.TargetCapacity == nil || *in.TargetCapacity != 50 || in.HTTPOptions.Port == 1 || in.HTTPOptions.RootPath == nil || *in.HTTPOptions.RootPath != "/v1" {
 			t.Errorf("%s: %d applications, %v", query, len(in.Applications), err)

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/details"
 )
 
 // appURL is the path of an application, or of a deployment or a replica of it where these are not "", with a last element.
@@ -26,7 +27,7 @@ func appURL(app, deployment, replica, last string) string {
 }
 
 // Instance asks for the state of the node as the reference has it, with the fields of Helve's own.
-func (c *Client) Instance(ctx context.Context) (in Instance, err error) {
+func (c *Client) Instance(ctx context.Context) (in details.Instance, err error) {
 	return in, c.Get(ctx, "/api/v1/instance", nil, &in)
 }
 

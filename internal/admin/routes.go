@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/details"
 )
 
 // route is one method of one path. The handler, the checks before it, the list of paths and the OpenAPI document come from it.
@@ -90,7 +91,7 @@ var (
 		{name: "message", kind: "string", about: "a note for the history"},
 		{name: "wait", kind: "boolean", about: "answer when all applications run or have failed"},
 	}
-	sources = []param{{name: "api_type", kind: "string", words: []string{imperative, declarative}, about: "applications that programs have deployed, or that files have; without it all"}}
+	sources = []param{{name: "api_type", kind: "string", words: []string{details.Imperative, details.Declarative}, about: "applications that programs have deployed, or that files have; without it all"}}
 	streams = media{"application/json", "application/jsonl", "text/event-stream"}
 	texts   = media{"text/plain", "application/openmetrics-text"}
 	files   = document{"application/json", "application/yaml"}
@@ -107,7 +108,7 @@ func routes() []route {
 
 		{method: get, path: "/api/ray/version", operation: "ray_version", role: read, answer: RayVersion{}, serve: (*Server).rayVersion, about: "The version of Ray whose clients the node serves"},
 		{
-			method: get, path: "/api/serve/applications/", operation: "get_serve_instance_details", role: read, answer: Instance{}, serve: (*Server).applications,
+			method: get, path: "/api/serve/applications/", operation: "get_serve_instance_details", role: read, answer: details.Instance{}, serve: (*Server).applications,
 			query: sources,
 			about: "The state of the node and of all applications: the reference's ServeInstanceDetails",
 		},
@@ -122,7 +123,7 @@ func routes() []route {
 		},
 
 		{
-			method: get, path: "/api/v1/instance", operation: "instance", role: read, answer: Instance{}, serve: (*Server).wholeInstance, query: sources,
+			method: get, path: "/api/v1/instance", operation: "instance", role: read, answer: details.Instance{}, serve: (*Server).wholeInstance, query: sources,
 			about: "The reference's details, with those that Helve has beside: calls, restarts, revisions, exits, waits",
 		},
 		{method: get, path: "/api/v1/status", operation: "status", role: read, answer: helvetype.Status{}, serve: (*Server).status, about: "The state of the node and of all applications, as helvetype.Status"},
@@ -132,7 +133,7 @@ func routes() []route {
 			about: "What an apply would do, without doing it. It loads the code of the file, so it needs the role of a deploy",
 		},
 		{method: get, path: "/api/v1/applications", operation: "applications", role: read, answer: Applications{}, serve: (*Server).list, about: "All applications"},
-		{method: get, path: appPath, operation: "application", role: read, answer: AppDetails{}, serve: (*Server).one, about: "One application"},
+		{method: get, path: appPath, operation: "application", role: read, answer: details.AppDetails{}, serve: (*Server).one, about: "One application"},
 		{
 			method: put, path: appPath, operation: "apply_application", role: deploy, changes: true, body: element, answer: helvetype.ApplyAnswer{}, serve: (*Server).putOne,
 			query: applyParams, about: "Deploy one application: the body is its element of the list applications of a file. Others stay as they are",

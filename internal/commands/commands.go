@@ -18,6 +18,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/attach"
+	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/shown"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
@@ -128,7 +129,7 @@ func (r *reader) known(ctx context.Context, node *admin.Client, app, deployment 
 	if app == "" && deployment == "" {
 		return nil
 	}
-	var in admin.Instance
+	var in details.Instance
 	if err := node.Get(ctx, applicationsPath, nil, &in); err != nil {
 		return err
 	}

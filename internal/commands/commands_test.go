@@ -19,6 +19,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/layout"
 	"github.com/helve-serve/helve/internal/shown"
 	"github.com/helve-serve/helve/internal/telemetry"
@@ -491,11 +492,11 @@ func TestCompletion(t *testing.T) { //nolint:paralleltest // the standard output
 func TestProgress(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1000, 0)
-	in := admin.Instance{Applications: map[string]admin.AppDetails{
+	in := details.Instance{Applications: map[string]details.AppDetails{
 		"shop": {Status: helvetype.ApplicationDeploying, Revision: 4, Rollout: &helvetype.Rollout{
 			From: 3, To: 4, State: "waiting", Step: 1, Steps: 2, StartedAt: now.Add(-time.Minute), New: helvetype.CallWindow{Calls: 10, Failures: 1}, Message: "the next step begins in 5 s",
-		}, Deployments: map[string]admin.DeploymentDetails{"Ranker": {
-			Name: "Ranker", Status: helvetype.DeploymentUpdating, TargetNumReplicas: 2, Replicas: []admin.ReplicaDetails{
+		}, Deployments: map[string]details.DeploymentDetails{"Ranker": {
+			Name: "Ranker", Status: helvetype.DeploymentUpdating, TargetNumReplicas: 2, Replicas: []details.ReplicaDetails{
 				{ReplicaID: "Ranker#001", State: helvetype.ReplicaRunning, NotReady: &helvetype.Condition{Since: now, Reason: "cold"}},
 				{ReplicaID: "Ranker#002", State: helvetype.ReplicaStarting, Waits: &helvetype.Wait{For: "its constructor", Since: now.Add(-12 * time.Second)}},
 			},
@@ -508,7 +509,7 @@ func TestProgress(t *testing.T) {
 		t.Errorf("%s, want %s", got, want)
 	}
 	for i := range 50 {
-		in.Applications[fmt.Sprint("app", i)] = admin.AppDetails{Status: helvetype.ApplicationDeploying}
+		in.Applications[fmt.Sprint("app", i)] = details.AppDetails{Status: helvetype.ApplicationDeploying}
 	}
 	if got := progressText(in, now, 80); strings.Count(got, "\n") != 20 || !strings.Contains(got, "more lines") {
 		t.Error(got)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/shown"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/spf13/cobra"
@@ -192,9 +193,9 @@ func serveConfig(s Settings) *cobra.Command {
 }
 
 // visible is the state of the node without tasks and actors, of one application if name is not "".
-func visible(ctx context.Context, node *admin.Client, name string) (admin.Instance, error) {
+func visible(ctx context.Context, node *admin.Client, name string) (details.Instance, error) {
 	in, err := node.Instance(ctx)
-	maps.DeleteFunc(in.Applications, func(app string, _ admin.AppDetails) bool {
+	maps.DeleteFunc(in.Applications, func(app string, _ details.AppDetails) bool {
 		return strings.HasPrefix(app, spec.HiddenApps) || name != "" && app != name
 	})
 	return in, err
@@ -222,7 +223,7 @@ type deploymentState struct {
 }
 
 // serveStateOf makes the reference's status of the details.
-func serveStateOf(in admin.Instance) serveState {
+func serveStateOf(in details.Instance) serveState {
 	s := serveState{Proxies: map[string]string{}, Applications: map[string]appState{}, TargetCapacity: in.TargetCapacity}
 	for id, p := range in.Proxies {
 		s.Proxies[id] = p.Status

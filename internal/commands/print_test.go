@@ -11,7 +11,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/details"
 )
 
 // evil is a text of user code that clears the screen, names the window, and turns the direction of the text.
@@ -71,8 +71,8 @@ func TestTextsOfUserCode(t *testing.T) {
 	})
 	t.Run("the progress of a deploy", func(t *testing.T) {
 		t.Parallel()
-		in := admin.Instance{Applications: map[string]admin.AppDetails{"shop": {Deployments: map[string]admin.DeploymentDetails{"D": {
-			Name: "D", Replicas: []admin.ReplicaDetails{{ReplicaID: "D#001", LastExit: &helvetype.Exit{Replica: "D#000", Reason: evil}}},
+		in := details.Instance{Applications: map[string]details.AppDetails{"shop": {Deployments: map[string]details.DeploymentDetails{"D": {
+			Name: "D", Replicas: []details.ReplicaDetails{{ReplicaID: "D#001", LastExit: &helvetype.Exit{Replica: "D#000", Reason: evil}}},
 		}}}}}
 		text := progressText(in, time.Now(), 200)
 		if obeyed(text) != 0 || !strings.Contains(text, "end") {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/shown"
 )
 
@@ -87,7 +88,7 @@ func (p *progress) draw(text string) {
 }
 
 // progressText has the applications that are not as they should be, with each replica that waits. It has at most twenty lines, so that it fits a terminal.
-func progressText(in admin.Instance, now time.Time, width int) string {
+func progressText(in details.Instance, now time.Time, width int) string {
 	const most = 20
 	var lines []string
 	for _, name := range slices.Sorted(maps.Keys(in.Applications)) {

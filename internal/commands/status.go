@@ -17,6 +17,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/keeper"
 	"github.com/helve-serve/helve/internal/layout"
 	"github.com/helve-serve/helve/internal/shown"
@@ -69,7 +70,7 @@ func (r *reader) status(ctx context.Context, node *admin.Client, app string, out
 	if err != nil {
 		return err
 	}
-	var in admin.Instance
+	var in details.Instance
 	if err := json.Unmarshal(raw, &in); err != nil {
 		return err
 	}
@@ -198,7 +199,7 @@ func keeperVersion(ctx context.Context, about admin.About) string {
 }
 
 // statusTable is the status for people. ofKeeper is the version of the node's keeper, "" for none; curl is a command line that reads the admin interface.
-func statusTable(about admin.About, ofKeeper string, in admin.Instance, curl string, now time.Time, width int) string {
+func statusTable(about admin.About, ofKeeper string, in details.Instance, curl string, now time.Time, width int) string {
 	var b strings.Builder
 	node := fmt.Sprintf("helve %s, pid %d, since %s", about.Version, about.PID, shown.Ago(now.Sub(about.StartedAt)))
 	if about.HTTP != "" {
@@ -225,7 +226,7 @@ func statusTable(about admin.About, ofKeeper string, in admin.Instance, curl str
 }
 
 // appTable writes the status of one application for people.
-func appTable(b *strings.Builder, name string, app admin.AppDetails, now time.Time, width int) {
+func appTable(b *strings.Builder, name string, app details.AppDetails, now time.Time, width int) {
 	route := ""
 	if app.RoutePrefix != nil {
 		route = "   route " + *app.RoutePrefix
@@ -275,12 +276,12 @@ func appTable(b *strings.Builder, name string, app admin.AppDetails, now time.Ti
 }
 
 // inOrder are the deployments with the ingress first.
-func inOrder(app admin.AppDetails) []admin.DeploymentDetails {
+func inOrder(app details.AppDetails) []details.DeploymentDetails {
 	ingress := ""
 	if t := app.DeploymentTopology; t != nil && t.IngressDeployment != nil {
 		ingress = *t.IngressDeployment
 	}
-	return slices.SortedFunc(maps.Values(app.Deployments), func(a, b admin.DeploymentDetails) int {
+	return slices.SortedFunc(maps.Values(app.Deployments), func(a, b details.DeploymentDetails) int {
 		if (a.Name == ingress) != (b.Name == ingress) {
 			if a.Name == ingress {
 				return -1
@@ -308,7 +309,7 @@ func message(b *strings.Builder, begin, indent, text string, width int) {
 	}
 }
 
-func pidOf(r admin.ReplicaDetails) string {
+func pidOf(r details.ReplicaDetails) string {
 	switch {
 	case r.InNode:
 		return "(node)"
@@ -319,7 +320,7 @@ func pidOf(r admin.ReplicaDetails) string {
 }
 
 // note is the last column of a replica: its trouble, the wait of its start, its drain, or the end of the replica before it.
-func note(r admin.ReplicaDetails, now time.Time) string {
+func note(r details.ReplicaDetails, now time.Time) string {
 	switch {
 	case r.Unresponsive != nil:
 		return "does not answer since " + shown.Ago(now.Sub(r.Unresponsive.Since))

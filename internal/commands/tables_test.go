@@ -9,6 +9,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/details"
 )
 
 // TestStatusTable: the table of an application whose start waits and whose replicas have trouble.
@@ -17,16 +18,16 @@ func TestStatusTable(t *testing.T) {
 	now := time.Unix(10000, 0)
 	pid, route, ingress := 7, "/", "Front"
 	ago := func(d time.Duration) float64 { return float64(now.Add(-d).UnixMilli()) / 1000 }
-	in := admin.Instance{Applications: map[string]admin.AppDetails{"app": {
+	in := details.Instance{Applications: map[string]details.AppDetails{"app": {
 		Status: "UNHEALTHY", Message: "deployment D: killed", Revision: 3, LastDeployedTimeS: ago(90 * time.Second), RoutePrefix: &route,
-		DeploymentTopology: &admin.Topology{IngressDeployment: &ingress},
-		Deployments: map[string]admin.DeploymentDetails{
-			"D": {Name: "D", Status: "UNHEALTHY", Message: "killed\nits last line", TargetNumReplicas: 3, Calls: helvetype.Calls{Queued: 4, Running: 1, Total: 10, Errors: 2}, Replicas: []admin.ReplicaDetails{
+		DeploymentTopology: &details.Topology{IngressDeployment: &ingress},
+		Deployments: map[string]details.DeploymentDetails{
+			"D": {Name: "D", Status: "UNHEALTHY", Message: "killed\nits last line", TargetNumReplicas: 3, Calls: helvetype.Calls{Queued: 4, Running: 1, Total: 10, Errors: 2}, Replicas: []details.ReplicaDetails{
 				{ReplicaID: "D#001", State: "RUNNING", PID: &pid, StartTimeS: ago(3 * time.Hour), Unresponsive: &helvetype.Unresponsive{Since: now.Add(-time.Minute)}},
 				{ReplicaID: "D#002", State: "STARTING", PID: &pid, StartTimeS: ago(time.Second), Waits: &helvetype.Wait{For: "its constructor", Since: now.Add(-time.Second)}},
 				{ReplicaID: "D#003", State: "RUNNING", PID: &pid, StartTimeS: ago(72 * time.Hour), Restarts: 2, LastExit: &helvetype.Exit{Replica: "D#000", Reason: "exit status 3\nmore"}},
 			}},
-			"Front": {Name: "Front", Status: "HEALTHY", TargetNumReplicas: 1, Replicas: []admin.ReplicaDetails{{ReplicaID: "Front#004", State: "RUNNING", PID: &pid, InNode: true, StartTimeS: ago(0)}}},
+			"Front": {Name: "Front", Status: "HEALTHY", TargetNumReplicas: 1, Replicas: []details.ReplicaDetails{{ReplicaID: "Front#004", State: "RUNNING", PID: &pid, InNode: true, StartTimeS: ago(0)}}},
 		},
 	}}}
 	want := `node: helve 1.2.0, pid 42, since 2m0s, http://h:1, durable: its state is in
@@ -51,7 +52,7 @@ application app   UNHEALTHY   revision 3, deployed 1m30s ago   route /
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	got = statusTable(admin.About{Version: "1.2.0"}, "1.2.0", admin.Instance{}, "curl", time.Time{}, 80)
+	got = statusTable(admin.About{Version: "1.2.0"}, "1.2.0", details.Instance{}, "curl", time.Time{}, 80)
 	if !strings.Contains(got, "no application runs") || strings.Contains(got, "keeper") {
 		t.Error(got)
 	}

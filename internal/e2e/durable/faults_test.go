@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
@@ -413,8 +413,8 @@ func (e *episode) settle() {
 }
 
 // putBack says whether a deploy of the application was given up, for example because its driver was killed: the revision before it serves, if there was one.
-func putBack(a admin.AppDetails) bool {
-	return a.Status == helvetype.ApplicationDeployFailed && !slices.ContainsFunc(slices.Collect(maps.Values(a.Deployments)), func(d admin.DeploymentDetails) bool {
+func putBack(a details.AppDetails) bool {
+	return a.Status == helvetype.ApplicationDeployFailed && !slices.ContainsFunc(slices.Collect(maps.Values(a.Deployments)), func(d details.DeploymentDetails) bool {
 		return d.Status == helvetype.DeploymentUpdating || d.Stopping > 0
 	})
 }

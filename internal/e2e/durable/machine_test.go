@@ -16,6 +16,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 	"github.com/helve-serve/helve/internal/kernel"
 )
@@ -116,7 +117,7 @@ func (m *machine) node() int {
 }
 
 // application is the present status of an application; ok is false if there is none, or if no node answers.
-func (m *machine) application(name string) (a admin.AppDetails, ok bool) {
+func (m *machine) application(name string) (a details.AppDetails, ok bool) {
 	all, err := m.applications()
 	if err != nil {
 		return a, false
@@ -125,10 +126,10 @@ func (m *machine) application(name string) (a admin.AppDetails, ok bool) {
 	return a, ok
 }
 
-func (m *machine) applications() (map[string]admin.AppDetails, error) {
+func (m *machine) applications() (map[string]details.AppDetails, error) {
 	ctx, cancel := context.WithTimeout(m.t.Context(), 5*time.Second)
 	defer cancel()
-	var all admin.Instance
+	var all details.Instance
 	err := m.admin.Get(ctx, "/api/v1/instance", nil, &all)
 	return all.Applications, err
 }

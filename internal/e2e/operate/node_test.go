@@ -22,6 +22,7 @@ import (
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 	"github.com/helve-serve/helve/internal/kernel"
 )
@@ -133,10 +134,10 @@ func form(app, version string) helve.Build {
 }
 
 // application is the status of an application; ok is false if there is none, and known is false if no node answers.
-func (n *node) application(name string) (a admin.AppDetails, ok, known bool) {
+func (n *node) application(name string) (a details.AppDetails, ok, known bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	var all admin.Instance
+	var all details.Instance
 	if err := n.admin.Get(ctx, "/api/v1/instance", nil, &all); err != nil {
 		return a, false, false
 	}
@@ -146,12 +147,12 @@ func (n *node) application(name string) (a admin.AppDetails, ok, known bool) {
 
 // settled says that the application runs, all replicas of its deployment take calls, and none stops. DEPLOY_FAILED is the state of an application whose last
 // deploy failed, and whose revision before runs.
-func settled(a admin.AppDetails) bool {
+func settled(a details.AppDetails) bool {
 	d := a.Deployments["Page"]
 	if a.Status != helvetype.ApplicationRunning && a.Status != helvetype.ApplicationDeployFailed || len(d.Replicas) == 0 || len(d.Replicas) != d.TargetNumReplicas {
 		return false
 	}
-	return !slices.ContainsFunc(d.Replicas, func(r admin.ReplicaDetails) bool { return r.State != helvetype.ReplicaRunning })
+	return !slices.ContainsFunc(d.Replicas, func(r details.ReplicaDetails) bool { return r.State != helvetype.ReplicaRunning })
 }
 
 // events sends the events of an application from now on to a channel, which is closed when the node ends or the context does. It returns once the
@@ -200,7 +201,7 @@ func await(ok func() bool) bool {
 // report is the state of the node, for a test that fails.
 func (n *node) report() string {
 	var b strings.Builder
-	var all admin.Instance
+	var all details.Instance
 	err := n.admin.Get(context.Background(), "/api/v1/instance", nil, &all)
 	fmt.Fprintf(&b, "error %v\n", err)
 	for name, a := range all.Applications {

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/token"
 )
 
@@ -39,7 +39,7 @@ func testNoUpdateLost(t *testing.T, binary string) {
 		if err != nil {
 			return false, err
 		}
-		var all admin.Instance
+		var all details.Instance
 		err = json.NewDecoder(r.Body).Decode(&all)
 		r.Body.Close()
 		if err != nil {

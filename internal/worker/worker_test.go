@@ -48,10 +48,10 @@ func TestMain(m *testing.M) {
 	case "hang":
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println("hanging")
-		select {}
+		<-time.After(time.Hour) // without cgo, select {} of the only goroutine is a deadlock, which ends the process
 	case "wait":
 		fmt.Println("waiting")
-		select {}
+		<-time.After(time.Hour)
 	case "grandchild": // leaves a child behind that holds the output open
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), "WORKER_TEST=wait")

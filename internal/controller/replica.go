@@ -248,7 +248,9 @@ func (c *Controller) startFailed(r *fleet.Replica, err error) {
 		event = states.Lost
 	}
 	c.forgetLocked(r, event, states.Facts{Error: err.Error()}, fleet.ExitInputs(exit))
-	if r.Of == d.Now {
+	if r.Of == d.Now && event == states.Stopped {
+		r.LeavePlaceLocked(exit) // another deployment has failed, for example: its error is none of this one's
+	} else if r.Of == d.Now {
 		r.LeavePlaceLocked(exit)
 		d.Failures.StartFailed(r.Order, time.Now())
 		d.NoteFailureLocked(r, err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/restore"
 	"github.com/helve-serve/helve/internal/snapshot"
 	"github.com/helve-serve/helve/internal/states"
@@ -149,6 +150,158 @@ func TestRestoreGoesOn(t *testing.T) {
 		third.wantStatus(t, "it is healed", helvetype.ApplicationRunning, 1, 1)
 		if m := third.status().Message; m != "" {
 			t.Errorf("message %q", m)
+		}
+	})
+}
+
+// TestRestoreOfAFailedDeploy: an application whose first deploy has failed is in the status of the next node, with its reason, and is not started there. The next deploy
+// starts it, under another number; if that fails too, the newest failure stays.
+func TestRestoreOfAFailedDeploy(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var made atomic.Int64
+		var good atomic.Bool
+		app := func(string) (deploy.App, error) {
+			def := appOf(map[string]int{"A": 1, "B": 1}, func() error {
+				made.Add(1)
+				if good.Load() {
+					return nil
+				}
+				return errors.New("no licence")
+			})
+			def.Attempts, def.KeepFailed = true, true
+			def.Classes["A"].Construct = func(context.Context) (any, error) { return nothing{}, nil }
+			return def, nil
+		}
+		d := newDurable(app)
+		def, _ := app("app")
+		n := d.node()
+		for number := 1; number <= 2; number++ {
+			if err := n.Deploy(t.Context(), def); err == nil || !strings.Contains(err.Error(), "no licence") {
+				t.Fatalf("%v", err)
+			}
+			before := n.status()
+			n.kill()
+			time.Sleep(time.Hour) // fake time
+			attempts := made.Load()
+			n = d.restored(t)
+			n.wantStatus(t, "restored", helvetype.ApplicationDeployFailed, number, 0)
+			if made.Load() != attempts {
+				t.Error("it was started again")
+			}
+			now := n.status()
+			if !strings.Contains(now.Message, "no licence") || now.DeployedAt.Sub(before.DeployedAt).Abs() > time.Second {
+				t.Errorf("%q, deployed at %s, want %q at %s", now.Message, now.DeployedAt, before.Message, before.DeployedAt)
+			}
+			for name, of := range before.Deployments {
+				if got := now.Deployments[name]; got.Status != of.Status || !strings.Contains(of.Message, got.Message) {
+					t.Errorf("%s: %s %q, want %s %q", name, got.Status, got.Message, of.Status, of.Message)
+				}
+			}
+			if ready, there := n.Readiness()["app"]; ready || !there {
+				t.Errorf("ready: %v, asked: %v", ready, there)
+			}
+			if a := record(t, d.store, store.AppKey("app")); len(a.Outcomes) != number || a.Outcomes[uint64(number)].State != store.Failed || a.Before != 0 {
+				t.Errorf("%+v", a)
+			}
+		}
+		good.Store(true)
+		n.deploy(t, def)
+		n.wantStatus(t, "deployed", helvetype.ApplicationRunning, 3, 1)
+		n.kill()
+		n = d.restored(t)
+		defer func() { n.kill() }()
+		n.wantStatus(t, "restored", helvetype.ApplicationRunning, 3, 1)
+		if err := n.testNode.Delete(t.Context(), "app"); err != nil {
+			t.Error(err)
+		}
+		good.Store(false)
+		if err := n.Deploy(t.Context(), def); err == nil {
+			t.Error("it has started")
+		}
+		if err := n.testNode.Delete(t.Context(), "app"); err != nil {
+			t.Error(err)
+		}
+		for _, prefix := range []string{"apps/", "revisions/", "scale/"} {
+			wantKeys(t, d.store, prefix)
+		}
+		n.kill()
+		n = d.restored(t)
+		if all := n.Status().Applications; len(all) > 0 {
+			t.Errorf("a deleted application is there: %+v", all)
+		}
+	})
+}
+
+// TestDeployGoesOnAfterAnEnd: a durable node that ends in order, in the middle of a deploy, leaves the deploy to the next node.
+func TestDeployGoesOnAfterAnEnd(t *testing.T) {
+	t.Parallel()
+	for name, update := range map[string]bool{"first": false, "update": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var slow atomic.Bool
+				release := make(chan struct{})
+				app := func(n int) deploy.App {
+					def := appOf(map[string]int{"A": n}, func() error {
+						if slow.Load() {
+							<-release
+						}
+						return nil
+					})
+					def.Attempts, def.KeepFailed = true, true
+					return def
+				}
+				numbers := 1
+				d := newDurable(func(string) (deploy.App, error) { return app(numbers), nil })
+				first, want := d.node(), 1
+				if update {
+					first.deploy(t, app(1))
+					want = 2
+				}
+				slow.Store(true)
+				numbers = 2
+				over := make(chan error, 1)
+				go func() { over <- first.Deploy(context.Background(), app(2)) }()
+				synctest.Wait()
+				closed := make(chan struct{})
+				go func() {
+					first.Close(context.Background()) //nolint:errcheck // nothing calls
+					close(closed)
+				}()
+				synctest.Wait()
+				close(release)
+				<-closed
+				if err := <-over; !errors.Is(err, fleet.ErrNodeEnds) {
+					t.Errorf("the deploy has ended with %v", err)
+				}
+				second := d.restored(t)
+				defer second.kill()
+				second.wantStatus(t, "in the next node", helvetype.ApplicationRunning, want, 2)
+			})
+		})
+	}
+}
+
+// TestFailedFirstDeploysArePruned: an application that fails to start again and again has as many revisions in the store as one that runs.
+func TestFailedFirstDeploysArePruned(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := store.NewMemory()
+		n := newTestNode(Settings{Store: s})
+		n.closeAfter(t)
+		def := appOf(map[string]int{"A": 1}, func() error { return errors.New("no licence") })
+		def.KeepFailed = true
+		for range 12 {
+			if err := n.Deploy(t.Context(), def); err == nil {
+				t.Fatal("it has started")
+			}
+		}
+		if got := keys(t, s, "revisions/app/"); len(got) != 10 || got[9] != "revisions/app/0000000012" {
+			t.Error(got)
+		}
+		if a := record(t, s, store.AppKey("app")); len(a.Outcomes) != 10 {
+			t.Errorf("%+v", a)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/deploy"
@@ -24,7 +25,7 @@ func (c *Controller) ForgetFormer(wanted func(app string) bool) {
 // Resume makes a revision the target whose records w a node before this one has written. It does nothing if another deploy, or a delete, has changed the records since. The
 // start of a def that is Restored is never given up, and Resume does not wait for it. For another def Resume is as Deploy is: the node before had begun to deploy it.
 func (c *Controller) Resume(ctx context.Context, def deploy.App, w *records.Deploy) error {
-	r, err := c.resume(ctx, def, w)
+	r, err := c.resume(ctx, def, w, nil)
 	switch {
 	case r == nil:
 		return err
@@ -45,7 +46,28 @@ func (c *Controller) Resume(ctx context.Context, def deploy.App, w *records.Depl
 	return nil
 }
 
-func (c *Controller) resume(ctx context.Context, def deploy.App, w *records.Deploy) (*fleet.Revision, error) {
+// ShowFailed puts an application into the status whose first deploy has failed in a node before this one, with the reason o: DEPLOY_FAILED, without any replica. It is not
+// started again, because a deploy has told its operator that it does not run; the next deploy starts it. It does nothing if another deploy, or a delete, has changed the
+// records w since.
+func (c *Controller) ShowFailed(ctx context.Context, def deploy.App, w *records.Deploy, o store.Outcome) error {
+	def.Restored, def.KeepFailed = false, true
+	r, err := c.resume(ctx, def, w, func(r *fleet.Revision) {
+		if d := r.App.Deployments[o.Deployment]; d != nil {
+			d.GaveUp, d.Message, d.LastErr = true, o.Reason, errors.New(o.Reason)
+		}
+		r.App.Since = def.At
+		c.failLocked(r, errors.New(o.Reason))
+		r.App.Concluding = nil
+		close(r.Concluded)
+	})
+	if r != nil {
+		c.keep(ctx, r.App)
+	}
+	return err
+}
+
+// resume makes a revision the target. then is called before anything of it can start; nil for nothing.
+func (c *Controller) resume(ctx context.Context, def deploy.App, w *records.Deploy, then func(*fleet.Revision)) (*fleet.Revision, error) {
 	if err := c.records.Lock(ctx); err != nil {
 		return nil, err
 	}
@@ -62,7 +84,11 @@ func (c *Controller) resume(ctx context.Context, def deploy.App, w *records.Depl
 	}
 	c.Scales.Hold(name)
 	defer c.WrittenLocked()
-	return c.addLocked(def, def.Identity(c.set.Program), c.Apps[name], w), nil
+	r := c.addLocked(def, def.Identity(c.set.Program), c.Apps[name], w)
+	if then != nil {
+		then(r)
+	}
+	return r, nil
 }
 
 // AwaitTakenOver waits until each replica of the node before is in service again, or lost, or ctx ends.

@@ -30,7 +30,7 @@ func (c *Controller) Compare(ctx context.Context, def deploy.App) (of deploy.Com
 	of.Next, of.Devices = def, c.workers.Devices().Len()
 	c.Mu.Lock()
 	defer c.Mu.Unlock()
-	if a := c.Apps[def.Graph.App]; a != nil && !a.EndingLocked() {
+	if a := c.Apps[def.Graph.App]; a != nil && !a.EndingLocked() && a.Failure == nil { // of an application that has failed to start nothing runs
 		of.Running, of.Now, of.Same = true, a.Current.Def, c.sameCodeLocked(a, &def)
 		of.Unchanged = c.unchangedLocked(a, &def)
 	}

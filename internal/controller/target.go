@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 
 	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/records"
@@ -9,14 +10,23 @@ import (
 
 // conclude ends a deploy in the store, once its revision runs or has failed. A revision that runs lets old records go; the records of a revision that has failed are put
 // back, as far as no other writer has changed them since. For example, a deploy sets scale/hello/D from 2 to 3 and fails: 2 is put back, unless Scale has set 5 meanwhile.
+// The records of a first deploy that has failed stay, for the status and the history of the next node. A deploy that the end of a durable node has cut off is not ended.
 func (c *Controller) conclude(ctx context.Context, r *fleet.Revision, runs bool) error {
 	ctx, cancel := records.Bounded(ctx)
 	defer cancel()
 	err := c.records.Lock(ctx)
 	if err == nil {
-		if runs {
+		c.Mu.Lock()
+		unended := errors.Is(r.Failure, fleet.ErrNodeEnds)
+		c.Mu.Unlock()
+		switch {
+		case runs:
 			err = c.records.End(ctx, r.Def.Graph, r.Wrote)
-		} else {
+		case unended: // its record says so to the next node
+		case r.First && r.Def.KeepFailed:
+			r.NoteFailure()
+			err = c.records.KeepFailed(ctx, r.App.Name, r.Wrote)
+		default:
 			r.NoteFailure()
 			err = c.undo(ctx, r.App.Name, r.Wrote)
 		}

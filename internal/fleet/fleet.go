@@ -131,10 +131,15 @@ func (f *Fleet) UnroutableLocked(there *Application, g spec.Graph) error {
 	return nil
 }
 
-// LeaveLocked ends the start of an application that is to be deleted.
+// ErrNodeEnds is the failure of a deploy that a durable node does not end, because the node itself ends. The next node goes on with the deploy.
+var ErrNodeEnds = errors.New(states.EndOfNode)
+
+// LeaveLocked ends the start of an application that is to be deleted, or whose node ends.
 func (a *Application) LeaveLocked() {
 	if a.Own == helvetype.ApplicationDeploying && a.Failure == nil { // it will not settle any more, and Deploy waits for that
-		a.Current.Failure = fmt.Errorf("application %s was deleted before it was ready", a.Name)
+		if a.Current.Failure = fmt.Errorf("application %s was deleted before it was ready", a.Name); a.End != "" {
+			a.Current.Failure = fmt.Errorf("application %s was not ready yet: %w", a.Name, ErrNodeEnds)
+		}
 		close(a.Current.Settled)
 	}
 	a.Own = helvetype.ApplicationDeleting

@@ -151,9 +151,16 @@ func (f *Fleet) FormerLocked(there *Application, name, identity string) (was rec
 func (r *Revision) NoteFailure() {
 	r.App.fleet.Mu.Lock()
 	defer r.App.fleet.Mu.Unlock()
-	if r.Failure != nil {
-		r.Wrote.Fail(r.Failure.Error(), errors.Is(r.Failure, deploy.ErrSuperseded))
+	if r.Failure == nil {
+		return
 	}
+	deployment := ""
+	for _, d := range r.App.SortedLocked() {
+		if d.GaveUp && deployment == "" {
+			deployment = d.Name
+		}
+	}
+	r.Wrote.Fail(deployment, r.Failure.Error(), errors.Is(r.Failure, deploy.ErrSuperseded))
 }
 
 // LogStale says in the log that the records of an application are not up to date; nil is no error.

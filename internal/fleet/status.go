@@ -178,8 +178,11 @@ func (f *Fleet) Absent(app, name string) error {
 	return fmt.Errorf("no deployment %q in application %q; it has %s", name, app, strings.Join(slices.Sorted(maps.Keys(a.Deployments)), ", "))
 }
 
-// slowLocked says what the oldest start of a deployment waits for, if that has taken long.
+// slowLocked says what the oldest start of a deployment waits for, if that has taken long, or why there is none.
 func (d *Deployment) slowLocked() string {
+	if d.App.Failure != nil {
+		return "the application failed to start: no replica starts until it is deployed again"
+	}
 	var oldest *Replica
 	for _, r := range d.Replicas {
 		if r.State == helvetype.ReplicaStarting && r.Wait != nil && (oldest == nil || r.Wait.Since.Before(oldest.Wait.Since)) {

@@ -1,7 +1,9 @@
 package records
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -22,9 +24,10 @@ func (all outcomes) with(number int, o store.Outcome) outcomes {
 	return next
 }
 
-// Fail says why the deploy has failed, for the record that [Target.PutBack] writes. superseded says that another deploy has taken its place.
-func (w *Deploy) Fail(reason string, superseded bool) {
-	w.failed = store.Outcome{State: store.Failed, Reason: reason}
+// Fail says why the deploy has failed, for the record that [Target.PutBack] or [Target.KeepFailed] writes. deployment is the one that was given up; "" for none. superseded
+// says that another deploy has taken its place.
+func (w *Deploy) Fail(deployment, reason string, superseded bool) {
+	w.failed = store.Outcome{State: store.Failed, Reason: reason, Deployment: deployment}
 	if superseded {
 		w.failed.State = store.Superseded
 	}
@@ -41,6 +44,58 @@ func (w *Deploy) failure() store.Outcome {
 		o.Reason = o.Reason[:most] + " ..."
 	}
 	return o
+}
+
+// firstFailed says that the application has never run: its first deploy has failed, and its record stays for people ([Target.KeepFailed]).
+func firstFailed(a store.App) (o store.Outcome, failed bool) {
+	o = a.Outcomes[a.Revision]
+	return o, a.Attempt == nil && (o.State == store.Failed || o.State == store.Superseded)
+}
+
+// Failed says that the deploy was the first of its application and has failed, and why. Such an application is not to be started.
+func (w *Deploy) Failed() (o store.Outcome, failed bool) {
+	if w.unended {
+		return o, false
+	}
+	return firstFailed(w.before.Record)
+}
+
+// KeepFailed notes in the store that the first deploy of an application has failed. Its records stay, so that its status and history say so also after a restart of the
+// node. It does nothing if the records are of another deploy by now, or gone. The oldest revisions go, as they do when a deploy ends well: for example, a program deploys an
+// application that cannot start once a minute, and 10 revisions of it are kept.
+func (t *Target) KeepFailed(ctx context.Context, app string, w *Deploy) error {
+	record := store.App{Revision: uint64(w.Number), Outcomes: w.outcomes.with(w.Number, w.failure())}
+	revisions, _, err := t.Store.List(ctx, store.Revisions(app).String())
+	if err != nil {
+		return err
+	}
+	writes := w.oldest(app, revisions, record.Outcomes)
+	op, err := t.appRecord(ctx, app, record)
+	if err != nil {
+		return err
+	}
+	modified, err := t.commitDeletes(ctx, append([]write{{op, store.Condition{Key: op.Key, Modified: w.Modified}}}, writes...))
+	if _, other := errors.AsType[*store.ConflictError](err); other {
+		return nil
+	}
+	if m := modified[op.Key]; m != 0 {
+		w.wrote(w.Modified, m)
+		w.outcomes = record.Outcomes
+	}
+	return err
+}
+
+// oldest deletes the revisions of an application that are more than it keeps, and takes their outcomes out. The revision of the deploy and the one that ran before stay.
+func (w *Deploy) oldest(app string, revisions []store.KV, outcomes map[uint64]store.Outcome) (writes []write) {
+	for _, kv := range revisions[:max(len(revisions)-cmp.Or(w.keep, revisionsKept), 0)] {
+		if kv.Key != store.RevisionKey(app, uint64(w.Number)).String() && kv.Key != store.RevisionKey(app, uint64(w.from)).String() {
+			writes = append(writes, write{Op: store.Delete(kv.Key)})
+			if key, err := store.ParseKey(kv.Key); err == nil {
+				delete(outcomes, key.Revision)
+			}
+		}
+	}
+	return writes
 }
 
 // Numbered is a revision of an application in the store.

@@ -3,7 +3,6 @@
 package records
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -264,10 +263,11 @@ func (t *Target) tryWriteDeploy(ctx context.Context, r store.Revision, f Former)
 			return nil, err
 		}
 	}
+	_, failed := firstFailed(before.Record)
 	switch {
 	case f.Running:
 		before.Record.Attempt = nil // the revision before runs, whatever its deploy has left
-	case before.Modified == 0: // revisions may be left of a delete that the node was killed in: their numbers are taken
+	case before.Modified == 0 || failed: // nothing ran before; revisions may be left of a delete that the node was killed in: their numbers are taken
 		numbers, err := t.Revisions(ctx, name)
 		if err != nil {
 			return nil, err
@@ -470,6 +470,9 @@ func (t *Target) revisionRecord(ctx context.Context, r store.Revision, number in
 func (t *Target) PutBack(ctx context.Context, app string, w *Deploy) (written map[string]Scale, err error) {
 	record := w.before.Record
 	record.Outcomes = w.outcomes.with(w.Number, w.failure())
+	if was, ok := w.before.Record.Outcomes[record.Revision]; ok { // an automatic rollback that has failed, too: the revision that it would have taken back runs on
+		record.Outcomes[record.Revision] = was
+	}
 	op, err := t.appRecord(ctx, app, record)
 	if err != nil {
 		return nil, err
@@ -520,15 +523,7 @@ func (t *Target) End(ctx context.Context, g spec.Graph, w *Deploy) error {
 	}
 	record := store.App{Revision: uint64(w.Number), Before: uint64(w.from), Overrides: w.overrides, Outcomes: w.outcomes.with(w.Number, store.Outcome{State: store.Ran, At: time.Now().UTC()})}
 	record.Watch, record.Restarting = w.Watch, w.Restarting
-	var writes []write
-	for _, kv := range revisions[:max(len(revisions)-cmp.Or(w.keep, revisionsKept), 0)] {
-		if kv.Key != store.RevisionKey(app, uint64(w.Number)).String() && kv.Key != store.RevisionKey(app, uint64(w.from)).String() {
-			writes = append(writes, write{Op: store.Delete(kv.Key)})
-			if key, err := store.ParseKey(kv.Key); err == nil {
-				delete(record.Outcomes, key.Revision)
-			}
-		}
-	}
+	writes := w.oldest(app, revisions, record.Outcomes)
 	op, err := t.appRecord(ctx, app, record)
 	if err != nil {
 		return err

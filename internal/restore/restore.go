@@ -35,6 +35,8 @@ type Applications interface {
 	// wait for it. For another def Resume is as Deploy is.
 	Resume(ctx context.Context, def deploy.App, w *records.Deploy) error
 	Deploy(ctx context.Context, def deploy.App) error
+	// ShowFailed puts an application into the status whose first deploy has failed, and starts nothing.
+	ShowFailed(ctx context.Context, def deploy.App, w *records.Deploy, o store.Outcome) error
 	// ForgetFormer drops the applications of the node before that are not wanted.
 	ForgetFormer(wanted func(app string) bool)
 	// Deployed is the application as it is deployed now, and, if this process keeps its code, as a revision has it.
@@ -215,6 +217,9 @@ func (r *Restorer) try(ctx context.Context, s records.Stored, tried func()) erro
 	if own == changed && err == nil { // another revision: the executable of the node has been replaced
 		def.Added = tried
 		return r.To.Deploy(ctx, def)
+	}
+	if o, failed := s.Deploy.Failed(); failed && err == nil {
+		return r.To.ShowFailed(ctx, def, s.Deploy, o)
 	}
 	if !s.Deploy.Unended() {
 		if err != nil {

@@ -62,7 +62,9 @@ type Watch struct {
 type Outcome struct {
 	State  OutcomeState `json:"state"`
 	Reason string       `json:"reason,omitempty"` // why it failed, or which revision came before it ran
-	At     time.Time    `json:"at,omitzero"`
+	// Deployment is the one that was given up, of a first deploy that has failed; "" if none was.
+	Deployment string    `json:"deployment,omitempty"`
+	At         time.Time `json:"at,omitzero"`
 }
 
 // OutcomeState is what became of a revision.

@@ -11,7 +11,7 @@ func TestClaims(t *testing.T) {
 	t.Run("all at once", func(t *testing.T) {
 		t.Parallel()
 		for range 100 {
-			var c claims
+			var c Claims
 			var both [2]map[string]*claim
 			var wg sync.WaitGroup
 			for i, keys := range [][]string{{"a", "b", "c"}, {"c", "b", "a"}} {
@@ -28,7 +28,7 @@ func TestClaims(t *testing.T) {
 	})
 	t.Run("since", func(t *testing.T) {
 		t.Parallel()
-		var c claims
+		var c Claims
 		first, number := c.take("ann", "a", sourceClaim("s"))
 		if c.since(number, "a") || c.since(number, "b") || first["a"].taken() {
 			t.Error("a claim is no newer one")

@@ -50,6 +50,7 @@ type Node interface {
 type Driver struct {
 	node   Node
 	owners *Owners
+	claims *Claims
 	table  protocol.Table
 
 	// Name is the name of the driver in records, for people. It is set before the first request.
@@ -65,9 +66,9 @@ func (d *Driver) note(operation, object, detail string, err error) {
 	}
 }
 
-// NewDriver makes the operations of a driver of a node. All drivers of the node have the same owners.
-func NewDriver(n Node, o *Owners) *Driver {
-	d := &Driver{node: n, owners: o, Name: "driver"}
+// NewDriver makes the operations of a driver of a node. All drivers of the node have the same owners and claims.
+func NewDriver(n Node, o *Owners, c *Claims) *Driver {
+	d := &Driver{node: n, owners: o, claims: c, Name: "driver"}
 	d.table = protocol.NewTable("drivers", protocol.On(d.deploy), protocol.On(d.deployBuild), protocol.On(d.delete), protocol.On(d.scale),
 		protocol.On(d.rollback), protocol.On(d.configure), protocol.On(d.http))
 	return d
@@ -85,6 +86,7 @@ func (d *Driver) Control(ctx context.Context, op string, body json.RawMessage) (
 
 func (d *Driver) delete(ctx context.Context, r protocol.Delete) (protocol.Done, error) {
 	d.owners.forget(r.Name)
+	d.claims.drop(r.Name, d.Name) // a build of it that is under way is given up
 	err := d.node.Delete(ctx, r.Name)
 	d.note(r.Op(), r.Name, "", err)
 	return protocol.Done{}, err
@@ -125,13 +127,28 @@ func seconds(s *float64) time.Duration {
 	return time.Duration(min(max(*s, -1), spec.MaxDuration.Seconds()) * float64(time.Second))
 }
 
+// claim takes an application over from the requests that build it: the deploy that was asked for last wins. Applications of tasks and actors have programs only.
+func (d *Driver) claim(app, by string) *claim {
+	if strings.HasPrefix(app, spec.HiddenApps) {
+		return nil
+	}
+	all, _ := d.claims.take(by, app)
+	return all[app]
+}
+
 func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (done protocol.Deployed, err error) {
+	c := d.claim(r.App.Name, d.author(r.App.Author).Name)
 	app, err := pythonApplication(ctx, d.node, r.App)
 	if err != nil {
 		return done, call.NewError(helvetype.ReasonBadInput, err.Error())
 	}
 	if done.Left, err = keep(ctx, d.node, &app, r.App.Own); err != nil {
 		return done, err
+	}
+	if c.taken() { // while its directories were packed
+		err := c.error(app.Graph.App)
+		d.note(r.Op(), app.Graph.App, "", err)
+		return done, call.NewError(helvetype.ReasonDeploymentUnavailable, err.Error())
 	}
 	app.Author = d.author(r.App.Author)
 	var unchanged atomic.Bool
@@ -158,6 +175,7 @@ func (d *Driver) deployBuild(ctx context.Context, r protocol.DeployBuild) (proto
 		return protocol.Address{}, call.NewError(helvetype.ReasonBadInput, err.Error())
 	}
 	app.Retry, app.Replace, app.Author = true, true, d.author("")
+	d.claim(app.Graph.App, app.Author.Name)
 	at, err := d.deployed(d.wait(ctx, func() error { return d.node.Deploy(ctx, app) }))
 	d.note(r.Op(), app.Graph.App, r.Path, err)
 	return at, err

@@ -25,7 +25,9 @@ type node struct {
 	asked  string
 	loaded int
 	got    deploy.App
-	keeps  map[string]error // by path, of a durable node; nil for one that is not
+	keeps  map[string]error // by path, of a durable node; nil if the node is not durable
+	// keeping is called for each path; nil for nothing.
+	keeping func()
 	// unstored is the error of NoteUnstored, with the application.
 	unstored string
 }
@@ -78,6 +80,9 @@ func (n *node) LoadPart(_ context.Context, path, app string, _ build.Command) (*
 func (n *node) Durable() bool { return n.keeps != nil }
 
 func (n *node) Keep(_ context.Context, path string) (string, error) {
+	if n.keeping != nil {
+		n.keeping()
+	}
 	err, ok := n.keeps[path]
 	if !ok {
 		err = fmt.Errorf("%s: %w", path, fs.ErrNotExist)
@@ -123,7 +128,7 @@ func TestDriver(t *testing.T) {
 			t.Parallel()
 			n := &node{}
 			op, _, _ := strings.Cut(op, " ")
-			reply, err := control.NewDriver(n, new(control.Owners)).Control(t.Context(), op, json.RawMessage(x.body))
+			reply, err := control.NewDriver(n, new(control.Owners), new(control.Claims)).Control(t.Context(), op, json.RawMessage(x.body))
 			if n.asked != x.asked || !cmp.Equal(reply, x.reply) || !errors.Is(err, x.err) {
 				t.Errorf("%q: %+v, %v; want %q: %+v, %v", n.asked, reply, err, x.asked, x.reply, x.err)
 			}
@@ -165,7 +170,7 @@ func TestDriverIsGone(t *testing.T) {
 			ctx, gone := context.WithCancel(t.Context())
 			replied := make(chan error)
 			go func() {
-				_, err := control.NewDriver(n, new(control.Owners)).Control(ctx, op, json.RawMessage(body))
+				_, err := control.NewDriver(n, new(control.Owners), new(control.Claims)).Control(ctx, op, json.RawMessage(body))
 				replied <- err
 			}()
 			<-n.begun

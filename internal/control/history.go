@@ -200,6 +200,10 @@ func (o *Operator) Rollback(ctx context.Context, by helvetype.Author, app string
 		return r, err
 	}
 	def.Message = cmp.Or(message, def.Message)
+	if err := o.current(by.Seen); err != nil { // a rollback that is refused takes nothing over
+		return r, err
+	}
+	o.claims.take(by.Name, app) // a build of it that is under way was asked for before
 	return o.change(ctx, by, def, by.Seen)
 }
 

@@ -23,7 +23,7 @@ const kept = `{"app":{"name":"shop","ingress":"D","sys_path":["/srv/shop","/usr/
 func TestKeep(t *testing.T) {
 	t.Parallel()
 	deploy := func(n *node) (protocol.Deployed, error) {
-		reply, err := control.NewDriver(n, new(control.Owners)).Control(t.Context(), "deploy", json.RawMessage(kept))
+		reply, err := control.NewDriver(n, new(control.Owners), new(control.Claims)).Control(t.Context(), "deploy", json.RawMessage(kept))
 		done, _ := reply.(protocol.Deployed)
 		return done, err
 	}
@@ -73,4 +73,26 @@ func TestKeep(t *testing.T) {
 			t.Errorf("%+v, %v", done, err)
 		}
 	})
+}
+
+// TestLastDeployOfDrivers: an application belongs to the program that has asked last, and the deploy of the other program fails with its name.
+func TestLastDeployOfDrivers(t *testing.T) {
+	t.Parallel()
+	owners, claims := new(control.Owners), new(control.Claims)
+	var second error
+	late := &node{keeps: map[string]error{"/srv/data": nil, "/srv/mine": nil, "/srv/shop": nil}}
+	n := &node{keeps: late.keeps}
+	n.keeping = func() {
+		n.keeping = nil
+		d := control.NewDriver(late, owners, claims)
+		d.Name = "process 7"
+		_, second = d.Control(t.Context(), "deploy", json.RawMessage(kept))
+	}
+	_, first := control.NewDriver(n, owners, claims).Control(t.Context(), "deploy", json.RawMessage(kept))
+	if first == nil || !strings.Contains(first.Error(), "another deploy, of process 7, has come before this one was ready") || n.asked != "" {
+		t.Errorf("the first: %v, asked %q", first, n.asked)
+	}
+	if second != nil || late.asked != "deploy shop" {
+		t.Errorf("the second: %v, asked %q", second, late.asked)
+	}
 }

@@ -62,6 +62,8 @@ type Settings struct {
 	Target *records.Target
 	// Restorer deploys older revisions again.
 	Restorer *restore.Restorer
+	// Claims are those that the drivers of the node have too; nil without drivers.
+	Claims *Claims
 	// Events are the events of the node.
 	Events why.Events
 	// Trace has the requests that are kept; nil for none.
@@ -84,7 +86,7 @@ type Operator struct {
 	turns    sync.RWMutex // see turn
 	patching sync.Mutex   // held from the look at the overrides of an application until the store has other ones
 	setting  sync.Mutex   // held while settings are read, changed and written
-	claims   claims       // applications that requests build or deploy
+	claims   *Claims      // applications that requests build or deploy
 	cache    func() (*pyenv.Cache, error)
 }
 
@@ -99,7 +101,10 @@ func NewOperator(s Settings) *Operator {
 	if s.Trace == nil {
 		s.Trace = trace.New()
 	}
-	o := &Operator{set: s}
+	if s.Claims == nil {
+		s.Claims = new(Claims)
+	}
+	o := &Operator{set: s, claims: s.Claims}
 	o.cache = sync.OnceValues(func() (*pyenv.Cache, error) {
 		dir, err := pyenv.CacheDir(func(name string) string { return worker.Variable(s.Program.Env, name) })
 		if err != nil {

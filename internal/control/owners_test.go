@@ -19,7 +19,7 @@ func TestOwners(t *testing.T) {
 		t.Helper()
 		d.Control(t.Context(), op, json.RawMessage(body)) //nolint:errcheck // a delete is an error of this node
 	}
-	first, second := control.NewDriver(n, owners), control.NewDriver(n, owners)
+	first, second := control.NewDriver(n, owners, new(control.Claims)), control.NewDriver(n, owners, new(control.Claims))
 	tasks := `{"app":{"name":"tasks","ingress":"D","deployments":[{"name":"D","class":"m:D"}],"ends_with_driver":true}}`
 	actor := `{"app":{"name":"actor","ingress":"D","deployments":[{"name":"D","class":"m:D"}],"ends_with_driver":true}}`
 	request(first, "deploy", tasks)
@@ -32,7 +32,7 @@ func TestOwners(t *testing.T) {
 	if got := second.End(); !cmp.Equal(got, []string{"tasks"}) {
 		t.Errorf("the second has gone: %q", got)
 	}
-	third := control.NewDriver(n, owners)
+	third := control.NewDriver(n, owners, new(control.Claims))
 	request(third, "deploy", actor)
 	request(second, "delete", `{"name":"actor"}`)
 	if got := third.End(); len(got) > 0 {
@@ -60,7 +60,7 @@ func (n *deletions) Delete(_ context.Context, app string) error {
 func TestOwnerIsGoneEarly(t *testing.T) {
 	t.Parallel()
 	n := &deletions{}
-	d := control.NewDriver(n, new(control.Owners))
+	d := control.NewDriver(n, new(control.Owners), new(control.Claims))
 	ctx, cancel := context.WithCancel(t.Context())
 	n.gone = func() {
 		cancel()

@@ -25,7 +25,7 @@ const openingsMax = 64
 
 // ServeDriver serves the driver on nc until it goes away. The node is the driver's own child: the caller closes it then.
 func (n *Node) ServeDriver(nc net.Conn, token wire.Token) error {
-	return n.serveDriver(nc, token, control.NewDriver(n, &n.owners), func() error { return nil }, func() {})
+	return n.serveDriver(nc, token, control.NewDriver(n, &n.owners, &n.claims), func() error { return nil }, func() {})
 }
 
 // serveDriver serves a driver. check runs before the opening; opened is called when the opening has ended.
@@ -170,7 +170,7 @@ func (n *Node) acceptDrivers(l net.Listener, p *worker.Private, token wire.Token
 		}
 		opened := half.add(nc)
 		n.wg.Go(func() {
-			driver := control.NewDriver(n, &n.owners)
+			driver := control.NewDriver(n, &n.owners, &n.claims)
 			err := n.serveDriver(nc, token, driver, p.Check, opened)
 			n.log.Debug("a driver has ended", "error", err)
 			n.endWith(driver)

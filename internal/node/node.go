@@ -124,6 +124,7 @@ type Node struct {
 	drivers  *worker.Listener // nil: no driver can attach
 	drains   bool             // a drain has begun
 	owners   control.Owners
+	claims   control.Claims
 	next     *successor   // of a node that hands over (handover.go); nil for others
 	former   *http.Server // for requests that the node before passes on; nil without
 	closing  bool

@@ -20,20 +20,24 @@ type Request struct {
 	TraceID string `json:"trace_id"`
 	// Kind is http for an HTTP request, else the kind of its first call: call, stream or broadcast.
 	Kind string `json:"kind"`
-	// App, Deployment and Method are where it went, as far as the node knows.
-	App        string `json:"app"`
+	// App is the application that it went to.
+	App string `json:"app"`
+	// Deployment is the deployment that it went to; empty if it came to none.
 	Deployment string `json:"deployment,omitempty"`
-	Method     string `json:"method,omitempty"`
+	// Method is the method of the deployment; empty if it came to none.
+	Method string `json:"method,omitempty"`
 	// Route is the prefix of the route of an HTTP request.
 	Route string `json:"route,omitempty"`
 	// Status is the status of the answer to an HTTP request.
 	Status int `json:"status,omitempty"`
-	// Reason and Message are of the failure; empty for none.
-	Reason  string `json:"reason,omitempty"`
+	// Reason is the reason of the failure; empty for none.
+	Reason string `json:"reason,omitempty"`
+	// Message is the text of the failure; empty for none.
 	Message string `json:"message,omitempty"`
-	// Started is when the request came, and Milliseconds how long it took.
-	Started      time.Time `json:"started"`
-	Milliseconds float64   `json:"duration_ms"`
+	// Started is when the request came.
+	Started time.Time `json:"started"`
+	// Milliseconds is how long the request took.
+	Milliseconds float64 `json:"duration_ms"`
 	// Kept says why the node keeps the request: failed, slow or sampled. It is empty for a request that is not kept, or has not ended: then only the newest
 	// records of it are there.
 	Kept string `json:"kept,omitempty"`
@@ -43,10 +47,10 @@ type Request struct {
 type RequestList struct {
 	// Requests has the newest request first.
 	Requests []Request `json:"requests"`
-	// DroppedFailed and DroppedSlow count the failed and the slow requests since the start of the node that were not kept, because there were too many in
-	// a short time.
+	// DroppedFailed counts the failed requests since the start of the node that were not kept, because there were too many in a short time.
 	DroppedFailed uint64 `json:"dropped_failed,omitempty"`
-	DroppedSlow   uint64 `json:"dropped_slow,omitempty"`
+	// DroppedSlow counts the slow requests that were not kept for the same reason.
+	DroppedSlow uint64 `json:"dropped_slow,omitempty"`
 }
 
 // RequestQuery chooses requests that a node keeps. Empty fields choose all.
@@ -75,28 +79,35 @@ type RequestTrace struct {
 
 // Span is one piece of work in a request.
 type Span struct {
-	// ID and Parent are in hex. Parent is empty for none, and may be of a span that is not in the list. A wait has the id of its call.
-	ID     string `json:"id"`
+	// ID is in hex. A wait has the id of its call.
+	ID string `json:"id"`
+	// Parent is the span in which this one lies, in hex. It is empty for none, and may be of a span that is not in the list.
 	Parent string `json:"parent,omitempty"`
 	// Kind is http, call, stream, broadcast, wait (for a slot), batch, or span (of user code).
 	Kind string `json:"kind"`
 	// Name is the name of a span of user code, or of the function of a batch.
-	Name       string `json:"name,omitempty"`
-	App        string `json:"app,omitempty"`
+	Name string `json:"name,omitempty"`
+	// App is the application of the call.
+	App string `json:"app,omitempty"`
+	// Deployment is the deployment of the call.
 	Deployment string `json:"deployment,omitempty"`
-	Method     string `json:"method,omitempty"`
-	Replica    string `json:"replica,omitempty"`
+	// Method is the method of the call.
+	Method string `json:"method,omitempty"`
+	// Replica is the replica that ran the call; empty if none has.
+	Replica string `json:"replica,omitempty"`
 	// Origin is the queue of a wait.
 	Origin string `json:"origin,omitempty"`
-	// Started is when the work began, and Milliseconds how long it took.
-	Started      time.Time `json:"started"`
-	Milliseconds float64   `json:"duration_ms"`
+	// Started is when the work began.
+	Started time.Time `json:"started"`
+	// Milliseconds is how long the work took.
+	Milliseconds float64 `json:"duration_ms"`
 	// Attempt is how often the call was sent before, and lost.
 	Attempt int `json:"attempt,omitempty"`
 	// RunsAgain says that this attempt was lost, and the call has run again.
 	RunsAgain bool `json:"runs_again,omitempty"`
-	// Reason and Message are of the failure; empty for none.
-	Reason  string `json:"reason,omitempty"`
+	// Reason is the reason of the failure; empty for none.
+	Reason string `json:"reason,omitempty"`
+	// Message is the text of the failure; empty for none.
 	Message string `json:"message,omitempty"`
 	// Attributes are the values that user code has noted.
 	Attributes map[string]any `json:"attributes,omitempty"`

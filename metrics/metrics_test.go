@@ -14,21 +14,38 @@ import (
 	"github.com/helve-serve/helve/metrics"
 )
 
-type echo struct{}
+type echo struct {
+	said *helve.CounterMetric
+	size *helve.HistogramMetric
+}
 
-func (echo) Say(_ context.Context, text string) (string, error) { return text, nil }
+func newEcho(ctx context.Context) (echo, error) {
+	return echo{helve.Counter(ctx, "said", "Texts.", "length"), helve.Histogram(ctx, "size", "Bytes of a text.", []float64{1, 10})}, nil
+}
+
+func (e echo) Say(_ context.Context, text string) (string, error) {
+	length := "short"
+	if len(text) > 10 {
+		length = "long"
+	}
+	e.said.Add(1, length)
+	e.size.Observe(float64(len(text)))
+	return text, nil
+}
 
 func build(name string) helve.Build {
 	return func() (*helve.App, error) {
 		app := helve.NewApp(name)
 		app.RoutePrefix("/" + name)
-		h := helve.Deploy(app, "Echo", func(context.Context) (echo, error) { return echo{}, nil }, helve.Options{})
+		h := helve.Deploy(app, "Echo", newEcho, helve.Options{})
 		app.Ingress(helve.MethodOf(h, echo.Say))
 		return app, nil
 	}
 }
 
-func TestMain(m *testing.M) { helvetest.Main(m) }
+func buildCounted() (*helve.App, error) { return build("counted")() }
+
+func TestMain(m *testing.M) { helvetest.Main(m, buildCounted) }
 
 // program is the program of docs/metrics.md.
 func program(ctx context.Context) (*helve.System, error) {
@@ -88,5 +105,43 @@ func TestRootLinksNoPrometheus(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "github.com/helve-serve/helve").Output()
 	if err != nil || strings.Contains(string(out), "prometheus") || !strings.Contains(string(out), "helve/internal/admin") {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestMetricsOfGo: metrics that the code of a replica defines are at the same place, for replicas in this process and in a worker.
+func TestMetricsOfGo(t *testing.T) {
+	t.Parallel()
+	for _, isolation := range []helve.Isolation{helve.InNode, helve.Process} {
+		sys, err := helve.Config{Isolation: isolation}.Run(t.Context(), buildCounted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		url, _, err := sys.Serve("127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			r, err := http.Post(url+"/counted", "text/plain", strings.NewReader("hello"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Body.Close()
+		}
+		if err := sys.Delete(t.Context(), "counted"); err != nil { // the last report comes with the end
+			t.Error(err)
+		}
+		w := httptest.NewRecorder()
+		metrics.Handler(sys).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		for _, want := range []string{
+			`ray_said_total{application="counted",deployment="Echo",length="short",replica="`,
+			`ray_size_bucket{application="counted",deployment="Echo",replica="`,
+		} {
+			if !strings.Contains(w.Body.String(), want) {
+				t.Errorf("%v: no %s", isolation, want)
+			}
+		}
+		if err := sys.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
 	}
 }

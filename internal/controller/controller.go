@@ -56,6 +56,8 @@ type Settings struct {
 	Trace *trace.Recorder
 	// Events take the transitions of applications, deployments and replicas.
 	Events *telemetry.Events
+	// Metrics gets the metrics that code in this process defines; nil: they are not kept.
+	Metrics *telemetry.UserMetrics
 	// Store has the records of the target and of this node, and Blobs the values that are too large for records. nil: they are in memory.
 	Store store.Store
 	Blobs store.Blobs

@@ -20,7 +20,7 @@ import (
 // newFormLocked makes a deployment of the revision, with the host of its kind.
 func (c *Controller) newFormLocked(r *fleet.Revision, s spec.Deployment) *fleet.DeploymentRevision {
 	definition, placed := r.Def.Place(s, r.App.Hosts, deploy.Settings{
-		Node: c.set.Node, Codec: c.set.Codec, Program: c.set.Program, Drains: &c.drains, Strict: c.set.Strict, OutOfLine: c.set.OutOfLine, Host: c.set.Host,
+		Node: c.set.Node, Codec: c.set.Codec, Program: c.set.Program, Drains: &c.drains, Metrics: c.set.Metrics, Strict: c.set.Strict, OutOfLine: c.set.OutOfLine, Host: c.set.Host,
 	})
 	if placed.GoKey != "" {
 		r.GoKeys = append(r.GoKeys, placed.GoKey)

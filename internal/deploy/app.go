@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"github.com/helve-serve/helve/internal/telemetry"
 	"maps"
 	"os"
 	"slices"
@@ -159,8 +160,9 @@ type Settings struct {
 	Node    string // its id
 	Codec   *codec.Codec
 	Program host.Program // of the Go workers of this executable
-	// Drains, Strict and OutOfLine are for replicas in this process: see [inprocess.Host].
+	// Drains, Metrics, Strict and OutOfLine are for replicas in this process: see [inprocess.Host].
 	Drains    *instance.Drains
+	Metrics   *telemetry.UserMetrics
 	Strict    call.Codec
 	OutOfLine bool
 	// Host replaces the host of a deployment, for tests; nil, or a nil result, for the one of its kind.
@@ -215,7 +217,7 @@ func (a *App) Place(s spec.Deployment, hosts *host.App, set Settings) (*host.Dep
 		}
 		return d, Placement{Host: g, Code: Code{Compared: code}, GoKey: key}
 	}
-	return d, Placement{Host: &inprocess.Host{Deployment: d, Node: set.Node, Codec: set.Codec, Drains: set.Drains, Secrets: hosts.Secrets(), Trace: hosts.Trace(), Strict: set.Strict, OutOfLine: set.OutOfLine}, Code: Code{version, keptClass(d.Class)}}
+	return d, Placement{Host: &inprocess.Host{Deployment: d, Node: set.Node, Codec: set.Codec, Drains: set.Drains, Metrics: set.Metrics, Secrets: hosts.Secrets(), Trace: hosts.Trace(), Strict: set.Strict, OutOfLine: set.OutOfLine}, Code: Code{version, keptClass(d.Class)}}
 }
 
 // keptClass identifies a class of this process, for as long as the class is there; "" for none.

@@ -114,6 +114,7 @@ func (g *Guest) stopReplica(ctx context.Context, req protocol.StopReplica) (done
 	g.withdrawSlots(h.session.Load())
 	ctx, cancel := context.WithTimeout(ctx, req.TimeoutS.Duration())
 	defer cancel()
+	defer h.instance.Scope.Metrics.Flush()
 	return done, h.instance.Close(ctx)
 }
 

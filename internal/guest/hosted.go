@@ -52,6 +52,17 @@ func (g *Guest) host(l *link, r *instance.Instance, config json.RawMessage) {
 	g.replicas[r.ID] = h
 	g.mu.Unlock()
 	r.Scope.WatchModels(h.setModels)
+	r.Scope.Metrics.ReportTo(h.reportMetrics)
+}
+
+// metricsTime bounds the report of metrics: without an answer the changes are in the report to the next node.
+const metricsTime = 5 * time.Second
+
+// reportMetrics sends the metrics that the code of the replica has defined to the node of today.
+func (h *hosted) reportMetrics(number uint64, metrics []byte) {
+	ctx, cancel := context.WithTimeout(context.Background(), metricsTime)
+	defer cancel()
+	protocol.Ask(ctx, h.guest.peer.Load(), protocol.Metrics{Number: number, Metrics: metrics}) //nolint:errcheck // see above
 }
 
 // setConfig notes which user config the replica has.
@@ -124,6 +135,7 @@ func (g *Guest) reconnect(l *link) (*link, error) {
 				if len(models) > 0 {
 					h.setModels(models)
 				}
+				h.instance.Scope.Metrics.ReportTo(h.reportMetrics)
 			}
 			return next, nil
 		}

@@ -23,9 +23,10 @@ type Host struct {
 	Deployment *host.Deployment
 	Node       string // id of the node
 	Codec      *codec.Codec
-	Drains     *instance.Drains // of the replicas in this process; nil for none
-	Secrets    *secret.Resolver // may be nil
-	Trace      *trace.Recorder  // takes records of calls; may be nil
+	Drains     *instance.Drains       // of the replicas in this process; nil for none
+	Metrics    *telemetry.UserMetrics // gets the metrics that the code of replicas defines; nil: they are not kept
+	Secrets    *secret.Resolver       // may be nil
+	Trace      *trace.Recorder        // takes records of calls; may be nil
 	// Strict is the codec that every call passes through, although it need not; None for none.
 	Strict call.Codec
 	// OutOfLine says that no method runs on its caller's goroutine.
@@ -85,6 +86,12 @@ func (h *Host) Start(ctx context.Context, l host.Launch) (host.Replica, error) {
 	case !h.OutOfLine:
 		r.callable = i
 	}
+	if h.Metrics != nil {
+		r.metrics = h.Metrics.Source()
+		i.Scope.Metrics.ReportTo(func(number uint64, metrics []byte) {
+			r.metrics.Report(number, metrics) //nolint:errcheck // the report is well formed
+		})
+	}
 	i.Scope.WatchModels(func(ids []string) {
 		r.SetModels(ids)
 		l.Models(r, ids)
@@ -101,6 +108,7 @@ type localReplica struct {
 	transport transport.Transport
 	drains    *instance.Drains
 	secrets   *secret.Resolver
+	metrics   *telemetry.UserSource // nil for none
 }
 
 func (r *localReplica) Instance() *instance.Instance   { return r.callable }
@@ -125,6 +133,12 @@ func (r *localReplica) Ending() host.Ending        { return host.Ending{} }
 
 func (r *localReplica) Stop(ctx context.Context) error {
 	defer r.drains.Forget(r.ID())
+	defer func() {
+		if r.metrics != nil {
+			r.instance.Scope.Metrics.Flush()
+			r.metrics.Close()
+		}
+	}()
 	return r.instance.Close(ctx)
 }
 

@@ -122,8 +122,9 @@ func (i *Instance) Sibling(calls *telemetry.Calls) *Instance {
 // the replica has.
 type Scope struct {
 	App, Deployment, Replica string
-	Home                     any    // as in [Class]
-	Arguments                []byte // as in [Class]
+	Home                     any                // as in [Class]
+	Arguments                []byte             // as in [Class]
+	Metrics                  *telemetry.Program // that the code defines
 
 	mu      sync.Mutex
 	closers []func(context.Context) error
@@ -176,7 +177,7 @@ func Start(ctx context.Context, class *Class, id string, config json.RawMessage,
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
 	r := New(id, class)
-	r.configuring, r.Scope = make(chan struct{}, 1), &Scope{App: class.App, Deployment: class.Deployment, Replica: id, Home: class.Home, Arguments: class.Arguments}
+	r.configuring, r.Scope = make(chan struct{}, 1), &Scope{App: class.App, Deployment: class.Deployment, Replica: id, Home: class.Home, Arguments: class.Arguments, Metrics: telemetry.NewProgram(class.App, class.Deployment, id)}
 	step, err := "constructor", r.construct(ctx)
 	if err == nil && config != nil {
 		step, err = "Reconfigure", r.Reconfigure(ctx, config)

@@ -114,6 +114,19 @@ type userMetric struct {
 // userNumber is a number in JSON, or one of "NaN", "Infinity" and "-Infinity", which JSON does not have.
 type userNumber float64
 
+// MarshalJSON writes a number of JSON, or one of the three texts.
+func (n userNumber) MarshalJSON() ([]byte, error) {
+	switch v := float64(n); {
+	case math.IsNaN(v):
+		return []byte(`"NaN"`), nil
+	case math.IsInf(v, 1):
+		return []byte(`"Infinity"`), nil
+	case math.IsInf(v, -1):
+		return []byte(`"-Infinity"`), nil
+	}
+	return json.Marshal(float64(n))
+}
+
 func (n *userNumber) UnmarshalJSON(b []byte) error {
 	switch string(b) {
 	case `"NaN"`:

@@ -118,6 +118,9 @@ type DeploymentPlan struct {
 	Reason string `json:"reason,omitempty"`
 	// Options are the options that change.
 	Options []ValueChange `json:"options,omitempty"`
+	// Overrides are the options for which an override holds (helve set): Before is the value of the file, else of the code, else the default, and After the override. They
+	// stay over the change.
+	Overrides []ValueChange `json:"overrides,omitempty"`
 	// Replicas is the number of replicas that run now.
 	Replicas int `json:"replicas"`
 	// Wanted is the number of the target now.

@@ -216,6 +216,9 @@ func statusTable(about admin.About, ofKeeper string, in details.Instance, curl s
 	}
 	layout.Paragraph(&b, "node: ", "  ", node, width)
 	fmt.Fprintf(&b, "admin: %s\n", curl)
+	if c := in.TargetCapacity; c != nil && *c != 100 {
+		layout.Paragraph(&b, "target capacity: ", "  ", fmt.Sprintf("%g %% of all numbers of replicas", *c), width)
+	}
 	if len(in.Applications) == 0 {
 		b.WriteString("no application runs\n")
 	}
@@ -236,7 +239,8 @@ func appTable(b *strings.Builder, name string, app details.AppDetails, now time.
 		runs = "never deployed, failed"
 	}
 	fmt.Fprintf(b, "\napplication %s   %s   %s %s ago%s\n", name, app.Status, runs, shown.Ago(now.Sub(at(app.LastDeployedTimeS))), route)
-	message(b, "  ", "  ", app.Message, width)
+	told := tracebacks{}
+	message(b, "  ", "  ", told.once(app.Message), width)
 	if app.FailedDeploy != nil {
 		layout.Paragraph(b, "  next: ", "    ", "helve why "+name+" has the whole error; correct the code or the file, and deploy it again", width)
 	}
@@ -262,7 +266,7 @@ func appTable(b *strings.Builder, name string, app details.AppDetails, now time.
 	}
 	layout.Table(b, "  ", width, []string{"DEPLOYMENT", "STATUS", "REPLICAS", "QUEUED", "RUNNING", "CALLS", "ERRORS"}, rows)
 	for _, d := range inOrder(app) {
-		message(b, "  "+d.Name+": ", "    ", d.Message, width)
+		message(b, "  "+d.Name+": ", "    ", told.once(d.Message), width)
 	}
 	rows = nil
 	for _, d := range inOrder(app) {
@@ -290,6 +294,23 @@ func inOrder(app details.AppDetails) []details.DeploymentDetails {
 		}
 		return strings.Compare(a.Name, b.Name)
 	})
+}
+
+// tracebacks are those that a text has already.
+type tracebacks map[string]bool
+
+// once is a message without its traceback if the text has that already. For example, an application fails because its deployment Ranker does, and both messages have the
+// traceback of the constructor.
+func (all tracebacks) once(text string) string {
+	i := strings.Index(text, "Traceback (most recent call last):")
+	if i < 0 {
+		return text
+	}
+	if trace := strings.TrimSpace(text[i:]); !all[trace] {
+		all[trace] = true
+		return text
+	}
+	return strings.TrimSpace(text[:i])
 }
 
 // message writes the first lines of a message: the first line after begin, the others after indent.

@@ -53,8 +53,26 @@ application app   UNHEALTHY   revision 3, deployed 1m30s ago   route /
 		t.Error(diff)
 	}
 	got = statusTable(admin.About{Version: "1.2.0"}, "1.2.0", details.Instance{}, "curl", time.Time{}, 80)
-	if !strings.Contains(got, "no application runs") || strings.Contains(got, "keeper") {
+	if !strings.Contains(got, "no application runs") || strings.Contains(got, "keeper") || strings.Contains(got, "capacity") {
 		t.Error(got)
+	}
+}
+
+// TestStatusSaysOnce: the traceback of a deployment is there once, and another one is there too. A target capacity is said where it is not 100 %.
+func TestStatusSaysOnce(t *testing.T) {
+	t.Parallel()
+	trace := func(of string) string { return "\nTraceback (most recent call last):\n  File \"m.py\", line 4\n" + of }
+	capacity := 37.5
+	got := statusTable(admin.About{}, "", details.Instance{TargetCapacity: &capacity, Applications: map[string]details.AppDetails{"app": {
+		Status: "DEPLOY_FAILED", Message: "no licence" + trace("E: no licence"),
+		Deployments: map[string]details.DeploymentDetails{
+			"A": {Name: "A", Message: "three times: no licence" + trace("E: no licence") + "\n"}, "B": {Name: "B", Message: "no port" + trace("E: no port")},
+		},
+	}}}, "curl", time.Time{}, 80)
+	for text, want := range map[string]int{"E: no licence": 1, "E: no port": 1, "Traceback": 2, "A: three times: no licence\n": 1, "target capacity: 37.5 % of all": 1} {
+		if n := strings.Count(got, text); n != want {
+			t.Errorf("%q is there %d times, want %d:\n%s", text, n, want, got)
+		}
 	}
 }
 

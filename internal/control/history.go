@@ -121,7 +121,13 @@ func (o *Operator) planDelete(ctx context.Context, app string) (p helvetype.Appl
 	return plan.Of(in), nil
 }
 
-func version(a *deploy.App) *plan.Version { return &plan.Version{Graph: a.Graph, Options: a.Options()} }
+func version(a *deploy.App) *plan.Version {
+	v := &plan.Version{Graph: a.Graph, Options: a.Options(), Below: map[string]spec.Options{}}
+	for _, d := range a.Graph.Deployments {
+		v.Below[d.Name] = a.Layers.Below(d)
+	}
+	return v
+}
 
 // observe completes the input of a plan with the numbers of replicas, and with the GPUs that other applications ask for.
 func (o *Operator) observe(ctx context.Context, in *plan.Input) error {

@@ -416,7 +416,7 @@ func (c *Controller) Close(ctx, draining context.Context) error {
 	c.Shut = true
 	apps := slices.Collect(maps.Values(c.Apps))
 	for _, a := range apps {
-		if c.records.Durable && a.Failure == nil && a.Own != helvetype.ApplicationDeleting && !strings.HasPrefix(a.Name, spec.HiddenApps) {
+		if c.records.Durable && (a.Failure == nil || a.Current.Def.KeepFailed) && a.Own != helvetype.ApplicationDeleting && !strings.HasPrefix(a.Name, spec.HiddenApps) {
 			a.End = states.EndOfNode
 		}
 	}

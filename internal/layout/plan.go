@@ -22,7 +22,7 @@ func Plan(p helvetype.Plan, width int) string {
 		fmt.Fprintf(&b, "%s application %s: %s\n", sign(app.Change), app.Name, app.Change)
 		values(&b, "    ", app.Fields, width)
 		for _, d := range app.Deployments {
-			if app.Change != "unchanged" || d.ScaledBy != "" && d.Submitted != d.Next {
+			if app.Change != "unchanged" || d.ScaledBy != "" && d.Submitted != d.Next || len(d.Overrides) > 0 {
 				deploymentPlan(&b, d, width)
 			}
 		}
@@ -88,6 +88,9 @@ func deploymentPlan(b *strings.Builder, d helvetype.DeploymentPlan, width int) {
 		Paragraph(b, "      ", "        ", fmt.Sprintf("scaled by %s, and stays so: the file has %d", d.ScaledBy, d.Submitted), width)
 	}
 	values(b, "      ", d.Options, width)
+	for _, o := range d.Overrides {
+		Paragraph(b, "      ", "        ", fmt.Sprintf("%s stays %s, by helve set: without that it would be %s", o.Path, Value(o.After, ""), Value(o.Before, o.BeforeFrom)), width)
+	}
 }
 
 // updates says what a change does to the replicas that run.

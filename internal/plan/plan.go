@@ -30,6 +30,8 @@ const (
 type Version struct {
 	Graph   spec.Graph
 	Options spec.Application
+	// Below are the options of deployments under their overrides; nil for no overrides.
+	Below map[string]spec.Options
 }
 
 // Scale is the number of replicas that a deployment should have now, and its author.
@@ -105,6 +107,9 @@ func Of(in Input) helvetype.ApplicationPlan {
 			d.Submitted, d.Next = is.Options.Effective().StartReplicas(), in.next(is, before)
 			in.compare(&d, was, is, there, rebuilt)
 			in.fit(&d, is.Options.Effective(), needed)
+			if below, ok := in.After.Below[name]; ok {
+				d.Overrides = values(spec.Changes(below.Effective(), is.Options.Effective()))
+			}
 		}
 		moves = moves || d.Change != Unchanged
 		p.Deployments = append(p.Deployments, d)

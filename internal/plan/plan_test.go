@@ -182,3 +182,28 @@ func TestPlanProperties(t *testing.T) {
 		}
 	}
 }
+
+// TestPlanOfOverrides: the options for which an override holds are named with the value under it, also where nothing changes.
+func TestPlanOfOverrides(t *testing.T) {
+	t.Parallel()
+	v := version(t, "{}", map[string]string{"A": `{"max_ongoing_requests": 5}`, "B": "{}"})
+	v.Below = map[string]spec.Options{}
+	for i, d := range v.Graph.Deployments {
+		v.Below[d.Name] = d.Options
+		if d.Name == "A" {
+			o, err := d.Options.Merge([]byte(`{"max_ongoing_requests": 20}`), spec.FromOverride)
+			if err != nil {
+				t.Fatal(err)
+			}
+			v.Graph.Deployments[i].Options = o
+		}
+	}
+	p := plan.Of(plan.Input{App: "shop", Before: v, After: v, Same: map[string]bool{"A": true, "B": true}, Scales: map[string]plan.Scale{"A": {Replicas: 1}, "B": {Replicas: 1}}})
+	if p.Change != plan.Unchanged || len(p.Deployments) != 2 || len(p.Deployments[1].Overrides) != 0 {
+		t.Fatalf("%+v", p)
+	}
+	o := p.Deployments[0].Overrides
+	if len(o) != 1 || o[0].Path != "max_ongoing_requests" || string(o[0].Before) != "5" || string(o[0].After) != "20" || o[0].BeforeFrom != "file" || o[0].AfterFrom != "override" {
+		t.Errorf("%+v", o)
+	}
+}

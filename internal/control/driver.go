@@ -18,6 +18,7 @@ import (
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/listen"
+	"github.com/helve-serve/helve/internal/pack"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/spec"
@@ -32,7 +33,7 @@ type Node interface {
 	LoadBuild(ctx context.Context, path, app string, c build.Command) (deploy.App, error)
 	// Durable says that applications outlive the node, and Keep packs a directory or file of a program for that.
 	Durable() bool
-	Keep(ctx context.Context, path string) (digest string, err error)
+	Keep(ctx context.Context, path string) (kept pack.Packed, err error)
 	// NoteUnstored records that the store has refused a change of an application.
 	NoteUnstored(app string, err error)
 	Delete(ctx context.Context, name string) error

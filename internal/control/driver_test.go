@@ -15,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/control"
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/pack"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/spec"
@@ -79,18 +80,18 @@ func (n *node) LoadPart(_ context.Context, path, app string, _ build.Command) (*
 
 func (n *node) Durable() bool { return n.keeps != nil }
 
-func (n *node) Keep(_ context.Context, path string) (string, error) {
+func (n *node) Keep(_ context.Context, path string) (kept pack.Packed, err error) {
 	if n.keeping != nil {
 		n.keeping()
 	}
-	err, ok := n.keeps[path]
-	if !ok {
+	err, there := n.keeps[path]
+	if !there {
 		err = fmt.Errorf("%s: %w", path, fs.ErrNotExist)
 	}
 	if err != nil {
-		return "", err
+		return kept, err
 	}
-	return "digest of " + path, nil
+	return pack.Packed{Path: path, Digest: "digest of " + path}, nil
 }
 
 func (n *node) NoteUnstored(app string, err error) { n.unstored = app + ": " + err.Error() }

@@ -91,7 +91,7 @@ func (o *Operator) plan(ctx context.Context, def deploy.App) (p helvetype.Applic
 	if err != nil {
 		return p, def, err
 	}
-	in := plan.Input{App: def.Graph.App, After: version(&of.Next), Same: of.Same, Rollback: def.RollbackOf != 0, GPUs: float64(of.Devices)}
+	in := plan.Input{App: def.Graph.App, After: version(&of.Next), Same: of.Same, SameFiles: of.SameFiles, Rollback: def.RollbackOf != 0, GPUs: float64(of.Devices)}
 	if of.Running {
 		in.Before = version(&of.Now)
 	}
@@ -406,7 +406,7 @@ func changesOf(before, after store.Revision) []string {
 	for _, d := range after.Graph.Deployments {
 		same[d.Name] = sameCode(before, after, d)
 	}
-	return plan.Lines(versionOf(before), versionOf(after), same)
+	return plan.Lines(versionOf(before), versionOf(after), same, deploy.SameFilesOf(before, after))
 }
 
 func versionOf(r store.Revision) plan.Version {

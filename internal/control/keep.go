@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/helve-serve/helve/internal/deploy"
-	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/pack"
 	"github.com/helve-serve/helve/internal/protocol"
 )
@@ -32,12 +31,12 @@ func keep(ctx context.Context, n Node, app *deploy.App, own []string) (left []pr
 		if path == "" || strings.Contains(path, "://") { // the second is a mistake, which the deploy finds
 			continue
 		}
-		digest, err := n.Keep(ctx, path)
+		kept, err := n.Keep(ctx, path)
 		_, large := errors.AsType[*pack.TooLargeError](err)
 		_, unsuitable := errors.AsType[*pack.UnsuitableError](err)
 		switch {
 		case err == nil:
-			app.Python.Packed = append(app.Python.Packed, host.Packed{Path: path, Digest: digest})
+			app.Python.Packed = append(app.Python.Packed, kept)
 		case large || unsuitable || errors.Is(err, fs.ErrPermission):
 			left = append(left, protocol.Left{Path: path, Why: err.Error()})
 		case !errors.Is(err, fs.ErrNotExist): // an entry of sys.path need not be there

@@ -32,6 +32,7 @@ func (c *Controller) Compare(ctx context.Context, def deploy.App) (of deploy.Com
 	defer c.Mu.Unlock()
 	if a := c.Apps[def.Graph.App]; a != nil && !a.EndingLocked() && a.Failure == nil { // of an application that has failed to start nothing runs
 		of.Running, of.Now, of.Same = true, a.Current.Def, c.sameCodeLocked(a, &def)
+		of.SameFiles = deploy.SameFiles(&of.Now, &of.Next)
 		of.Unchanged = c.unchangedLocked(a, &def)
 	}
 	return of, nil

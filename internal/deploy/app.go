@@ -310,6 +310,39 @@ func (a *App) pythonCode(name, version string) (c Code) {
 	return Code{Compared: identify(cmp.Or(version, a.CodeVersions[name])), Kept: identify(py.Digest, some(py.SysPath), some(py.Last), py.Dir, some(py.Packed))}
 }
 
+// SameFiles names the Python deployments whose working_dir has the same files in two applications, under another path perhaps. For example, an operator copies /srv/v1 to
+// /srv/v2 and changes the path in the file: the replicas run from the node's copy, and go on.
+func SameFiles(now, next *App) map[string]bool {
+	return sameFiles(now.Graph, next.Graph, now.packed, next.packed)
+}
+
+// SameFilesOf is [SameFiles] of two records.
+func SameFilesOf(now, next store.Revision) map[string]bool {
+	in := func(r store.Revision) func(path string) host.Packed {
+		var a App
+		if r.Python != nil {
+			for _, p := range r.Python.Packed {
+				a.Python.Packed = append(a.Python.Packed, host.Packed(p))
+			}
+		}
+		return a.packed
+	}
+	return sameFiles(now.Graph, next.Graph, in(now), in(next))
+}
+
+func sameFiles(now, next spec.Graph, before, after func(path string) host.Packed) map[string]bool {
+	same := map[string]bool{}
+	for _, is := range next.Deployments {
+		was := slices.IndexFunc(now.Deployments, func(d spec.Deployment) bool { return d.Name == is.Name && d.Language == is.Language })
+		if was < 0 || is.Language != "python" {
+			continue
+		}
+		b, a := before(now.Deployments[was].Options.Dir), after(is.Options.Dir)
+		same[is.Name] = b.Content != "" && b.Content == a.Content || b.Digest != "" && b.Digest == a.Digest
+	}
+	return same
+}
+
 // packages are the entries of sys.path that have installed packages.
 func packages(path []string) []string {
 	return slices.DeleteFunc(slices.Clone(path), func(entry string) bool {

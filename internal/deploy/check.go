@@ -53,7 +53,7 @@ func (def *App) Check(own host.Program) error {
 		if _, err := exec.LookPath(def.Python.Interpreter); err != nil {
 			errs = append(errs, fmt.Errorf("no Python interpreter: %w", err))
 		}
-		if dir := def.Python.Dir; dir != "" && def.packed(dir) == "" {
+		if dir := def.Python.Dir; dir != "" && def.packed(dir).Digest == "" {
 			if err := isDir(dir); err != nil {
 				errs = append(errs, fmt.Errorf("the directory of the Python workers: %w", err))
 			}

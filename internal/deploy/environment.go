@@ -66,7 +66,7 @@ func Resources(d *host.Deployment) map[string]float64 {
 // directories that are not there. A path that is packed is in the node's hands, and may be gone.
 func (def *App) checkEnvironment(d spec.Deployment) (errs []error) {
 	o := d.Options
-	if o.Dir != "" && def.packed(o.Dir) == "" {
+	if o.Dir != "" && def.packed(o.Dir).Digest == "" {
 		check := isDir
 		if d.Language == "python" {
 			check = func(path string) error { return checkPlace(path, false) }
@@ -76,7 +76,7 @@ func (def *App) checkEnvironment(d spec.Deployment) (errs []error) {
 		}
 	}
 	for _, m := range o.PyModules {
-		if def.packed(m) != "" {
+		if def.packed(m).Digest != "" {
 			continue
 		}
 		if err := checkPlace(m, true); err != nil {
@@ -110,7 +110,7 @@ func (a *App) readArchives() (errs []error) {
 			if d.Language != "python" || !pyenv.IsArchive(path) {
 				continue
 			}
-			digest := a.packed(path)
+			digest := a.packed(path).Digest
 			if digest == "" {
 				var err error
 				if digest, err = pyenv.FileDigest(path); err != nil {
@@ -123,12 +123,12 @@ func (a *App) readArchives() (errs []error) {
 	return errs
 }
 
-// packed is the digest of a path of the program that is packed; "" for another path.
-func (a *App) packed(path string) string {
+// packed is a path of the program that is packed, without a digest for another path.
+func (a *App) packed(path string) host.Packed {
 	for _, p := range a.Python.Packed {
 		if p.Path == path {
-			return p.Digest
+			return p
 		}
 	}
-	return ""
+	return host.Packed{}
 }

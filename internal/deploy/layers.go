@@ -308,6 +308,8 @@ type Comparison struct {
 	Running bool // there is one now
 	// Same says which deployments have the code of the deployments that run.
 	Same map[string]bool
+	// SameFiles says which deployments have the same files in their working_dir, as [SameFiles] does.
+	SameFiles map[string]bool
 	// Unchanged says that a deploy would make no revision.
 	Unchanged bool
 	Devices   int // GPUs of the machine

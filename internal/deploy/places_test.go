@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/spec"
 )
 
 func TestPythonCodeHasNoDirectories(t *testing.T) {
@@ -21,6 +22,30 @@ func TestPythonCodeHasNoDirectories(t *testing.T) {
 	}
 	if b := made(host.Python{Interpreter: "/opt/python3", SysPath: []string{"/srv/a", "/opt/venv/lib/python3.11/site-packages"}, Dir: "/srv/a"}); a == b {
 		t.Error("another interpreter is the same code")
+	}
+}
+
+func TestSameFiles(t *testing.T) {
+	t.Parallel()
+	in := func(dir, digest, content string) *App {
+		return &App{
+			Graph:  spec.Graph{Deployments: []spec.Deployment{{Name: "D", Language: "python", Options: spec.Options{Dir: dir}}}},
+			Python: host.Python{Packed: []host.Packed{{Path: dir, Digest: digest, Content: content}}},
+		}
+	}
+	for _, c := range []struct {
+		now, next *App
+		same      bool
+	}{
+		{in("/srv/v1", "3f1c", "aa"), in("/srv/v2", "77b0", "aa"), true},
+		{in("/srv/v1", "3f1c", "aa"), in("/srv/v2", "77b0", "bb"), false},
+		{in("/a/shop", "3f1c", ""), in("/b/shop", "3f1c", "aa"), true}, // of a record that has no digest of its content
+		{in("/srv/v1", "3f1c", ""), in("/srv/v2", "77b0", ""), false},
+		{in("/srv/v1", "", ""), in("/srv/v2", "", ""), false}, // packed nowhere
+	} {
+		if got := SameFiles(c.now, c.next)["D"]; got != c.same {
+			t.Errorf("%+v and %+v: %t", c.now.Python.Packed, c.next.Python.Packed, got)
+		}
 	}
 }
 

@@ -57,7 +57,7 @@ func (a *App) Record(ctx context.Context, own host.Program, blobs store.Blobs) (
 	if py := a.Python; py.Interpreter != "" {
 		r.Python = &store.Program{Path: py.Interpreter, Dir: py.Dir, Env: clone(py.Env), SysPath: py.SysPath, Last: py.Last}
 		for _, p := range py.Packed {
-			r.Python.Packed = append(r.Python.Packed, store.Packed{Path: p.Path, Digest: p.Digest})
+			r.Python.Packed = append(r.Python.Packed, store.Packed(p))
 		}
 		if py.File != "" { // of an older revision, which may be deleted meanwhile
 			r.Python.Pickle, _, err = blobs.PutFile(ctx, py.File, false)
@@ -149,7 +149,7 @@ func Load(r store.Revision, g spec.Graph, blobs store.Blobs) (a App, err error) 
 	if py := r.Python; py != nil {
 		a.Python = host.Python{Interpreter: py.Path, Dir: py.Dir, Env: clone(py.Env), SysPath: py.SysPath, Last: py.Last}
 		for _, p := range py.Packed {
-			a.Python.Packed = append(a.Python.Packed, host.Packed{Path: p.Path, Digest: p.Digest})
+			a.Python.Packed = append(a.Python.Packed, host.Packed(p))
 		}
 		if err := usePickle(&a.Python, py.Pickle, blobs); err != nil {
 			return a, err

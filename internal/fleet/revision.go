@@ -172,7 +172,8 @@ func (a *Application) EndFormerLocked() {
 func (d *Deployment) ContinueLocked(e *DeploymentRevision) {
 	last := d.Now
 	e.Config.Current = d.NewConfigLocked(e.Config.Current.Value)
-	if last == nil || e.Revision.Def.Changes != last.Revision.Number && !e.Code.Same(last.Code, e.Revision.Def.RollbackOf != 0) || spec.MostUpdate(spec.Changes(last.Definition.Options, e.Definition.Options)) >= spec.NewReplicas {
+	if last == nil || e.Revision.Def.Changes != last.Revision.Number && !e.Code.Same(last.Code, e.Revision.Def.RollbackOf != 0) ||
+		spec.MostUpdate(spec.ChangesOver(last.Definition.Options, e.Definition.Options, deploy.SameFiles(&last.Revision.Def, &e.Revision.Def)[e.Definition.Name])) >= spec.NewReplicas {
 		return
 	}
 	if last.Config.Current.Value != nil && e.Config.Current.Value == nil { // a replica cannot be told that it has none any more

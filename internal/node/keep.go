@@ -11,21 +11,24 @@ import (
 func (n *Node) Durable() bool { return n.set.durable() }
 
 // Keep packs a directory or file of a program into the blobs of the node, and gives its digest.
-func (n *Node) Keep(ctx context.Context, path string) (digest string, err error) {
+func (n *Node) Keep(ctx context.Context, path string) (kept pack.Packed, err error) {
 	tree, err := pack.Scan(path, pack.Default())
 	if err != nil {
-		return "", err
+		return kept, err
 	}
+	kept.Path = path
 	r, w := io.Pipe()
 	packed := make(chan struct{})
 	go func() {
 		defer close(packed)
-		w.CloseWithError(tree.Write(w)) //nolint:errcheck // it gives none
+		content, err := tree.Write(w)
+		kept.Content = content
+		w.CloseWithError(err) //nolint:errcheck // it gives none
 	}()
-	digest, _, err = n.set.Blobs.Put(ctx, r)
+	kept.Digest, _, err = n.set.Blobs.Put(ctx, r)
 	r.CloseWithError(err) //nolint:errcheck // it gives none
 	<-packed
-	return digest, err
+	return kept, err
 }
 
 // blob reads the packed files of a durable node; nil for another node.

@@ -36,11 +36,11 @@ func TestKeep(t *testing.T) {
 	}
 	blobs := store.NewMemoryBlobs()
 	n := &Node{set: Settings{Durable: true, Blobs: blobs}}
-	digest, err := n.Keep(t.Context(), dir)
+	kept, err := n.Keep(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	at, err := pack.NewTrees(filepath.Join(t.TempDir(), "code"), blobs.Open).Directory(digest)
+	at, err := pack.NewTrees(filepath.Join(t.TempDir(), "code"), blobs.Open).Directory(kept.Digest)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ package pack
 
 import (
 	"archive/tar"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -198,19 +200,21 @@ func readable(path string) bool {
 	return err == nil
 }
 
-// Write writes the packed file. Two trees with the same names, contents and rights to execute give the same bytes: there are no times and no owners in
+// Write writes the packed file, and gives the [Packed.Content]. Two trees with the same names, contents and rights to execute give the same bytes: there are no times and no owners in
 // it. A file that grows meanwhile, such as a log, is packed with the size that it had; a file that gets shorter is an error.
-func (t *Tree) Write(w io.Writer) error {
-	out := tar.NewWriter(w)
+func (t *Tree) Write(w io.Writer) (content string, err error) {
+	out, sum := tar.NewWriter(w), sha256.New()
 	for _, e := range t.entries {
-		if err := e.write(out); err != nil {
-			return fmt.Errorf("%s cannot be packed: %w", t.root, err)
+		fmt.Fprintf(sum, "%q %t %t %d\n", strings.TrimPrefix(e.name, t.entries[0].name), e.dir, e.exec, e.size) //nolint:errcheck // it gives none
+		if err := e.write(out, sum); err != nil {
+			return "", fmt.Errorf("%s cannot be packed: %w", t.root, err)
 		}
 	}
-	return out.Close()
+	return hex.EncodeToString(sum.Sum(nil)), out.Close()
 }
 
-func (e entry) write(out *tar.Writer) error {
+// write writes an entry, and the bytes of a file to sum too.
+func (e entry) write(out *tar.Writer, sum io.Writer) error {
 	if e.dir {
 		return out.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: e.name + "/", Mode: 0o755})
 	}
@@ -226,7 +230,7 @@ func (e entry) write(out *tar.Writer) error {
 	if err := out.WriteHeader(&h); err != nil {
 		return err
 	}
-	if _, err := io.CopyN(out, f, e.size); errors.Is(err, io.EOF) {
+	if _, err := io.CopyN(io.MultiWriter(out, sum), f, e.size); errors.Is(err, io.EOF) {
 		return &UnsuitableError{fmt.Sprintf("%s has become shorter while it was read", e.path)}
 	} else if err != nil {
 		return err

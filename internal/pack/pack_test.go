@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -62,7 +63,7 @@ func packed(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := tree.Write(&b); err != nil {
+	if _, err := tree.Write(&b); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -224,6 +225,36 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestContent: the digest of the content has neither the name nor the place of a directory in it.
+func TestContent(t *testing.T) {
+	t.Parallel()
+	content := func(name string, files map[string]string) string {
+		dir := filepath.Join(t.TempDir(), name)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		put(t, dir, files)
+		tree, err := Scan(dir, Default())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := tree.Write(io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	v1 := content("v1", map[string]string{"a.py": "1", "b.py": "22"})
+	if v2 := content("v2", map[string]string{"a.py": "1", "b.py": "22"}); v2 != v1 {
+		t.Errorf("the same files are %s and %s", v1, v2)
+	}
+	for _, files := range []map[string]string{{"a.py": "1", "b.py": "23"}, {"a.py": "12", "b.py": "2"}, {"a.py": "1", "c.py": "22"}} {
+		if other := content("v1", files); other == v1 {
+			t.Errorf("%v are the same files", files)
+		}
+	}
+}
+
 // TestChange: a file that gets shorter between scan and write is an error, and a file that grows is packed with its old size.
 func TestChange(t *testing.T) {
 	t.Parallel()
@@ -236,11 +267,11 @@ func TestChange(t *testing.T) {
 	}
 	put(t, dir, map[string]string{"log": "1234567"})
 	var b bytes.Buffer
-	if err := tree.Write(&b); err != nil || !bytes.Equal(b.Bytes(), want) {
+	if _, err := tree.Write(&b); err != nil || !bytes.Equal(b.Bytes(), want) {
 		t.Errorf("a file that grows: %v", err)
 	}
 	put(t, dir, map[string]string{"log": "123"})
-	if err := tree.Write(&b); err == nil || !strings.Contains(err.Error(), "shorter") {
+	if _, err := tree.Write(&b); err == nil || !strings.Contains(err.Error(), "shorter") {
 		t.Errorf("a file that gets shorter: %v", err)
 	}
 }
@@ -330,7 +361,7 @@ func FuzzUnpack(f *testing.F) {
 		}
 		var once bytes.Buffer
 		if err == nil {
-			err = tree.Write(&once)
+			_, err = tree.Write(&once)
 		}
 		if err == nil {
 			err = Unpack(&once, again, Limits{limits.Files + 1, limits.Bytes, limits.Depth + 1})

@@ -177,7 +177,11 @@ func readEnvironments() []byte {
 }
 
 // Packed is a directory or file of a program as it was when the program was deployed.
-type Packed struct{ Path, Digest string }
+type Packed struct {
+	Path, Digest string
+	// Content is the digest of the files without the name of the directory: that of /srv/v1 is the one of /srv/v2 if both have the same files. "" if it is not known.
+	Content string
+}
 
 // Places unpacks the packed paths of a program, and gives the function from a path to the one in its place. Another path stays as it is. For example, /srv/shop
 // is packed as 3f1c...: its place is code/3f1c.../shop.

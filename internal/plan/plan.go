@@ -48,6 +48,8 @@ type Input struct {
 	Before, After *Version
 	// Same says which deployments have the same code before and after.
 	Same map[string]bool
+	// SameFiles says which deployments have the same files in their working_dir before and after.
+	SameFiles map[string]bool
 	// Scales are the numbers of replicas that are wanted now, and Running the replicas that run, by deployment.
 	Scales  map[string]Scale
 	Running map[string]int
@@ -138,7 +140,7 @@ func (in Input) compare(d *helvetype.DeploymentPlan, was, is spec.Deployment, th
 		return
 	}
 	before, after := was.Options.Effective(), is.Options.Effective()
-	changes := spec.Changes(before, after)
+	changes := spec.ChangesOver(before, after, in.SameFiles[d.Name])
 	most := spec.MostUpdate(changes)
 	d.Options = values(changes)
 	switch {
@@ -212,9 +214,10 @@ func values(changes []spec.Change) []helvetype.ValueChange {
 	return all
 }
 
-// Lines say in a line for each deployment how a revision differs from the one before, for the history. same says which deployments have the same code.
-func Lines(before, after Version, same map[string]bool) []string {
-	in := Input{Before: &before, After: &after, Same: same}
+// Lines say in a line for each deployment how a revision differs from the one before, for the history. same says which deployments have the same code, and files which have the
+// same files in their working_dir.
+func Lines(before, after Version, same, files map[string]bool) []string {
+	in := Input{Before: &before, After: &after, Same: same, SameFiles: files}
 	var all []string
 	p := Of(in)
 	for _, f := range p.Fields {

@@ -207,3 +207,19 @@ func TestPlanOfOverrides(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 }
+
+// A working_dir under another path needs no new replicas if it has the same files.
+func TestPlanOfAnotherWorkingDir(t *testing.T) {
+	t.Parallel()
+	at := func(dir string) *plan.Version {
+		return version(t, "{}", map[string]string{"A": `{"runtime_env":{"working_dir":"` + dir + `"}}`})
+	}
+	in := plan.Input{App: "shop", Before: at("/srv/v1"), After: at("/srv/v2"), Same: map[string]bool{"A": true}}
+	if d := plan.Of(in).Deployments[0]; d.Update != "new replicas" {
+		t.Errorf("with other files: %s", line(d))
+	}
+	in.SameFiles = map[string]bool{"A": true}
+	if d := plan.Of(in).Deployments[0]; d.Update != "nothing" || d.Change != plan.Changed {
+		t.Errorf("with the same files: %s", line(d))
+	}
+}

@@ -440,6 +440,17 @@ func Changes(before, after Effective) []Change {
 	return optionTable.changes((*Options)(&before), (*Options)(&after), before.Sources, after.Sources)
 }
 
+// ChangesOver are those of [Changes]. sameFiles says that the working_dir has the same files before and after: another path alone asks for no new replicas then.
+func ChangesOver(before, after Effective, sameFiles bool) []Change {
+	all := Changes(before, after)
+	for i := range all {
+		if sameFiles && all[i].Option == "runtime_env.working_dir" {
+			all[i].Update = Lightweight
+		}
+	}
+	return all
+}
+
 // GeneratedFiles are the files of the repository that come from the table, by their paths from its root.
 func GeneratedFiles() map[string]string {
 	return map[string]string{

@@ -143,8 +143,9 @@ type Program struct {
 
 // Packed is a directory of modules as it was when the application was deployed.
 type Packed struct {
-	Path   string `json:"path"`
-	Digest string `json:"digest"` // of the blob
+	Path    string `json:"path"`
+	Digest  string `json:"digest"`            // of the blob
+	Content string `json:"content,omitempty"` // digest of the files without the name of the directory
 }
 
 // Part is a build that has some deployments of an application.

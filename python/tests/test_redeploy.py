@@ -269,3 +269,15 @@ def test_code_without_versions():
         assert version(serve.deployment(target)) == ""
     unknown = type("Gone", (), {"__module__": "__main__", "__qualname__": "Gone"})
     assert version(serve.deployment(unknown)) == ""
+
+
+def test_version_of_a_deployment_whose_name_is_that_of_its_application(tmp_path, monkeypatch):
+    (tmp_path / "redeploy_bound.py").write_text(
+        "from helve import serve\n\n@serve.deployment\ndef app(request):\n    return 1\n\napp = app.bind()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    app = importlib.import_module("redeploy_bound").app
+    try:
+        assert _code.version(app._bound._target, app._bound._source, (), {}, lambda value: None) != ""
+    finally:
+        del sys.modules["redeploy_bound"]

@@ -186,3 +186,55 @@ func TestDurableFile(t *testing.T) {
 		t.Errorf("an empty file is %+v", of)
 	}
 }
+
+// TestSameFilesUnderAnotherPath deploys a working_dir, and then a copy of it under another path.
+func TestSameFilesUnderAnotherPath(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	const module = "import os\n\nfrom helve import serve\n\n\n@serve.deployment\ndef word(request):\n    return f'{os.getpid()}'\n\n\napp = word.bind()\n"
+	config := func(dir string) string {
+		return "applications:\n- name: default\n  import_path: one:app\n  runtime_env: {working_dir: " + dir + "}\n"
+	}
+	for _, dir := range []string{"v1", "v2", "v3"} {
+		if err := os.Mkdir(filepath.Join(s.dir, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		s.write(dir+"/one.py", module)
+	}
+	s.write("v3/data.txt", "another file")
+	s.write("serve.yaml", config("v1"))
+	s.deploy()
+	pid := s.get("/")
+	s.write("serve.yaml", config("v2"))
+	if p := s.command("plan", "serve.yaml"); strings.Contains(p, "new replicas") {
+		t.Errorf("the plan is %s", p)
+	}
+	s.deploy()
+	if after := s.get("/"); after != pid {
+		t.Errorf("the replica %s has become %s by the same files", pid, after)
+	}
+	s.write("serve.yaml", config("v3"))
+	s.deploy()
+	if after := s.get("/"); after == pid {
+		t.Error("a replica answers that does not have the new file")
+	}
+}
+
+// get is the body of the answer to a request.
+func (s *service) get(path string) string {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://"+s.http+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	b, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		s.t.Fatalf("%s %s, %v", answer.Status, b, err)
+	}
+	return string(b)
+}

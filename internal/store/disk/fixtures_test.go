@@ -29,7 +29,7 @@ func fixtures(t testing.TB) (ops []store.Op, records []any) {
 	graph := spec.Graph{App: "hello", Ingress: &spec.IngressSpec{Deployment: "D"}, Deployments: []spec.Deployment{{Name: "D", Language: "go"}}}
 	program := store.Program{
 		Path: "/srv/hello", Digest: code, Args: []string{"run"}, Dir: "/srv", Env: map[string]string{"A": "1"}, SysPath: []string{"/srv"}, Last: []string{"/opt"},
-		Pickle: code, Packed: []store.Packed{{Path: "/srv", Digest: code}},
+		Pickle: code, Packed: []store.Packed{{Path: "/srv", Digest: code, Content: code}},
 	}
 	capacity := 50.0
 	app := store.App{

@@ -51,13 +51,14 @@ def version(target: Any, made: Optional[tuple], args: tuple, kwargs: dict, bound
 
 
 def _module(target: Any) -> str:
-    """The name of a module in which the target is found by its name, bare or as a deployment."""
+    """The name of a module in which the target is found by its name: bare, as a deployment or as a bound one."""
     name, path = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
     if not isinstance(name, str) or not isinstance(path, str) or name == "__main__" or name not in sys.modules:
         raise _NoVersion
     found: Any = sys.modules[name]
     for part in path.split("."):
         found = getattr(found, part, None)
+    found = getattr(found, "_bound", found)  # of app = app.bind(), which takes the place of the deployment
     if found is not target and getattr(found, "func_or_class", None) is not target:
         raise _NoVersion
     return name

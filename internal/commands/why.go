@@ -1,70 +1,89 @@
 package commands
 
 import (
+	"net/url"
 	"os"
-	"strings"
+	"regexp"
 
 	"github.com/spf13/cobra"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/answer"
 	"github.com/helve-serve/helve/internal/layout"
 )
+
+// drawnID is the form of the ids of requests that nodes draw.
+var drawnID = regexp.MustCompile(`^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$`)
 
 func whyCommand(s Settings) *cobra.Command {
 	r := newReader(s)
 	var revision int
+	var id string
+	var failed, slow bool
 	c := &cobra.Command{
-		Use: "why APP[/DEPLOYMENT[/REPLICA]]", Short: "Say why an application, deployment or replica is as it is",
+		Use: "why [APP[/DEPLOYMENT[/REPLICA]] | REQUEST-ID]", Short: "Say why an application, deployment, replica or request is as it is",
 		Long: "Say why an application, a deployment or a replica is as it is, what will be tried next and when, and the events that have led there. With --revision\n" +
-			"it says what has become of a revision of an application.",
+			"it says what has become of a revision of an application. With the id of a request it says why that has failed, or what took its time, with its\n" +
+			"calls; the id is in the header X-Request-ID of the answer and in logs. Without an argument, or with --failed or --slow, it lists the requests that\n" +
+			"the node keeps.",
 		ValidArgsFunction: r.complete(upReplica),
 		RunE: func(c *cobra.Command, args []string) error {
-			of, err := upReplica.one(c, args, false)
-			if err != nil {
-				return err
+			if len(args) == 1 && id == "" && drawnID.MatchString(args[0]) {
+				id, args = args[0], nil
 			}
-			if revision < 0 || revision > 0 && of.deployment != "" {
+			list := len(args) == 0 && id == "" || failed || slow
+			of, err := upReplica.one(c, args, list || id != "")
+			switch {
+			case err != nil:
+				return err
+			case failed && slow || id != "" && (list || len(args) > 0) || list && of.deployment != "":
+				return usage("why takes one of these: an object, a request, --failed or --slow with an application or without")
+			case revision < 0 || revision > 0 && (of.app == "" || of.deployment != "" || list):
 				return usage("--revision: must be a number from 1, of an application")
 			}
 			node, err := r.dial(c.Context())
 			if err != nil {
 				return err
 			}
+			if list {
+				query := url.Values{"app": {of.app}, "kept": {""}}
+				for kept, chosen := range map[string]bool{helvetype.KeptFailed: failed, helvetype.KeptSlow: slow} {
+					if chosen {
+						query.Set("kept", kept)
+					}
+				}
+				for name := range query {
+					if query.Get(name) == "" {
+						query.Del(name)
+					}
+				}
+				var l helvetype.RequestList
+				if err := node.Get(c.Context(), "/api/v1/requests", query, &l); err != nil {
+					return err
+				}
+				return r.print(os.Stdout, l, func() string { return answer.Requests(l, layout.Width(os.Stdout)) })
+			}
+			if id != "" {
+				var t helvetype.RequestTrace
+				if err := node.Get(c.Context(), "/api/v1/requests/"+url.PathEscape(id), nil, &t); err != nil {
+					return err
+				}
+				return r.print(os.Stdout, t, func() string { return answer.Request(t, layout.Width(os.Stdout)) })
+			}
 			e, err := node.Explain(c.Context(), of.app, of.deployment, of.replica, revision)
 			if err != nil {
 				return err
 			}
-			return r.print(os.Stdout, e, func() string { return whyText(e, layout.Width(os.Stdout)) })
+			return r.print(os.Stdout, e, func() string { return answer.Explanation(e, layout.Width(os.Stdout)) })
 		},
 	}
 	r.flags(c)
 	c.Flags().IntVar(&revision, "revision", 0, "explain the outcome of this revision")
-	NoVariable(c, "revision")
+	c.Flags().StringVar(&id, "request", "", "explain the request of this id, for an id that a client has chosen")
+	c.Flags().BoolVar(&failed, "failed", false, "list the requests that have failed")
+	c.Flags().BoolVar(&slow, "slow", false, "list the requests that were slow")
+	for _, flag := range []string{"revision", "request", "failed", "slow"} {
+		NoVariable(c, flag)
+	}
 	return c
-}
-
-// whyText is an explanation for people.
-func whyText(e helvetype.Explanation, width int) string {
-	var b strings.Builder
-	layout.Paragraph(&b, "", "  ", e.Sentence, width)
-	if e.Next != "" {
-		layout.Paragraph(&b, "next: ", "  ", e.Next, width)
-	}
-	var rows [][]string
-	for _, event := range e.Timeline {
-		change := event.Reason
-		if event.From != event.To && event.To != "" {
-			change += " (" + event.To + ")"
-		}
-		if event.Message != "" {
-			first, _, _ := strings.Cut(strings.TrimSpace(event.Message), "\n")
-			change += ": " + first
-		}
-		rows = append(rows, []string{event.Time.Local().Format("15:04:05.000"), event.Object.String(), change})
-	}
-	if len(rows) > 0 {
-		b.WriteString("\n")
-		layout.Table(&b, "", width, []string{"TIME", "OBJECT", "EVENT"}, rows)
-	}
-	return b.String()
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/why"
 )
 
 // Requests lists the requests that the node keeps: those that have failed, were slow, or are sampled. They are there for some minutes, and gone with the node.
@@ -19,7 +20,7 @@ func (o *Operator) Requests(_ context.Context, q helvetype.RequestQuery) (helvet
 	return list, nil
 }
 
-// Request has one request with what took time in it. Of a request that is not kept it has what the node knows still: of a request that has ended well and
+// Request has one request with what took time in it, and why it did. Of a request that is not kept it has what the node knows still: of a request that has ended well and
 // quickly, nothing.
 func (o *Operator) Request(_ context.Context, id string) (helvetype.RequestTrace, error) {
 	k, kept, ok := o.set.Trace.Find(call.ParseID(id))
@@ -27,8 +28,10 @@ func (o *Operator) Request(_ context.Context, id string) (helvetype.RequestTrace
 		return helvetype.RequestTrace{}, &helvetype.OperationError{
 			Code:    helvetype.CodeNotFound,
 			Message: fmt.Sprintf("the node knows nothing of a request %q: it keeps requests that have failed, were slow or are sampled, for some minutes", id),
-			Next:    "helve logs --text " + id + " may have lines of it, and helve calls lists the requests that run",
+			Next:    "helve why --failed and helve why --slow list the requests that are kept, and helve calls those that run",
 		}
 	}
-	return k.View(kept), nil
+	v := k.View(kept)
+	v.Sentence, v.Next = why.Request(&v, o.set.Node.Status(), o.set.Events)
+	return v, nil
 }

@@ -1,0 +1,158 @@
+// Package answer writes the answers to the question why as text for people: an explanation with its events, a request with its calls, a list of requests.
+package answer
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/layout"
+	"github.com/helve-serve/helve/internal/why"
+)
+
+const clock = "15:04:05.000"
+
+func sentence(b *strings.Builder, text, next string, width int) {
+	layout.Paragraph(b, "", "  ", text, width)
+	if next != "" {
+		layout.Paragraph(b, "next: ", "  ", next, width)
+	}
+}
+
+// Explanation is the answer about an application, a deployment, a replica or a revision.
+func Explanation(e helvetype.Explanation, width int) string {
+	var b strings.Builder
+	sentence(&b, e.Sentence, e.Next, width)
+	var rows [][]string
+	for _, event := range e.Timeline {
+		change := event.Reason
+		if event.From != event.To && event.To != "" {
+			change += " (" + event.To + ")"
+		}
+		if event.Message != "" {
+			change += ": " + firstLine(event.Message)
+		}
+		rows = append(rows, []string{event.Time.Local().Format(clock), event.Object.String(), change})
+	}
+	if len(rows) > 0 {
+		b.WriteString("\n")
+		layout.Table(&b, "", width, []string{"TIME", "OBJECT", "EVENT"}, rows)
+	}
+	return b.String()
+}
+
+// Request is the answer about a request, with a line for each span: when it began after the begin of the request, how long it took, and what it is. Spans inside
+// of another one are indented.
+func Request(r helvetype.RequestTrace, width int) string {
+	var b strings.Builder
+	sentence(&b, r.Sentence, r.Next, width)
+	steps := why.Steps(&r)
+	if len(steps) == 0 {
+		return b.String()
+	}
+	fmt.Fprintf(&b, "\nbegin %s, trace %s\n\n%10s %10s   WORK\n", r.Started.Local().Format("2006-01-02 "+clock), r.TraceID, "AFTER", "TOOK")
+	for _, s := range steps {
+		at := strings.Repeat(" ", 2*min(s.Depth, maxDepth))
+		begin := fmt.Sprintf("%7.1f ms %7.1f ms   %s", max(s.After, 0), s.Milliseconds, at)
+		layout.Paragraph(&b, begin, strings.Repeat(" ", len(begin)+2), work(r, s), width)
+	}
+	if r.Missed > 0 {
+		fmt.Fprintf(&b, "%d more have found no room\n", r.Missed)
+	}
+	return b.String()
+}
+
+// maxDepth is the largest depth that is indented: a line has 80 columns.
+const maxDepth = 12
+
+// work is a span in words.
+func work(r helvetype.RequestTrace, s why.Step) string {
+	text := s.Kind + " " + place(s.App, s.Deployment, s.Method)
+	switch s.Kind {
+	case "http":
+		text = fmt.Sprintf("http %s of %s", cmp.Or(r.Route, "request"), s.App)
+		if r.Status != 0 {
+			text += ": " + strconv.Itoa(r.Status)
+		}
+	case "wait":
+		text = "wait for a slot of " + place(s.App, s.Deployment, "")
+		if s.Origin != "" {
+			text += ", queue " + s.Origin
+		}
+	case "span", "batch":
+		text = fmt.Sprintf("%s %q of %s", s.Kind, s.Name, place(s.App, s.Deployment, ""))
+	}
+	if s.Replica != "" && s.Kind != "wait" {
+		text += " on " + s.Replica
+	}
+	if s.Attempt > 0 {
+		text += fmt.Sprintf(", attempt %d", s.Attempt+1)
+	}
+	if s.Reason != "" {
+		text += ": " + s.Reason
+		if s.RunsAgain {
+			text += " (it runs again)"
+		}
+		if m := firstLine(s.Message); m != "" {
+			text += ": " + clip(m)
+		}
+	}
+	return text
+}
+
+// Requests is a list of requests, the newest first.
+func Requests(list helvetype.RequestList, width int) string {
+	var b strings.Builder
+	var rows [][]string
+	for _, r := range list.Requests {
+		what := r.Kept + ": " + place(r.App, r.Deployment, r.Method)
+		if r.Reason != "" {
+			what += " " + r.Reason
+			if m := firstLine(r.Message); m != "" {
+				what += ": " + clip(m)
+			}
+		}
+		status := "-"
+		if r.Status != 0 {
+			status = strconv.Itoa(r.Status)
+		}
+		rows = append(rows, []string{r.Started.Local().Format(clock), fmt.Sprintf("%.0f ms", r.Milliseconds), status, r.ID, what})
+	}
+	if len(rows) == 0 {
+		b.WriteString("no such request is kept: the node keeps those that have failed, were slow or are sampled, for some minutes\n")
+	} else {
+		layout.Table(&b, "", width, []string{"TIME", "TOOK", "STATUS", "REQUEST", "WHAT"}, rows)
+	}
+	if n := list.DroppedFailed + list.DroppedSlow; n > 0 {
+		fmt.Fprintf(&b, "%d more that have failed, and %d that were slow, were too many to keep\n", list.DroppedFailed, list.DroppedSlow)
+	}
+	return b.String()
+}
+
+// clipped is how much of a message a line of a table has; -o json has all of it.
+const clipped = 160
+
+func clip(s string) string {
+	if r := []rune(s); len(r) > clipped {
+		return string(r[:clipped]) + "..."
+	}
+	return s
+}
+
+func place(app, deployment, method string) string {
+	text := app
+	if deployment != "" {
+		text += "/" + deployment
+	}
+	if method != "" {
+		text += "." + method
+	}
+	return text
+}
+
+func firstLine(s string) string {
+	first, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return first
+}

@@ -1,0 +1,391 @@
+package why
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+)
+
+// Request says in one sentence why a request has failed, or what took its time, and which command or option comes next.
+//
+// A failure is followed down to the innermost call that has it: for example, an HTTP request with the status 500 is that of Front, which has let the error of its
+// call to Ranker through, so the sentence names Ranker. What took time is the piece of work with the most time of its own, which is its time without the times
+// of the calls inside of it: for example, a call of 900 ms that waits 800 ms for a call of its own has 100 ms.
+func Request(r *helvetype.RequestTrace, s helvetype.Status, events Events) (sentence, next string) {
+	t := treeOf(r)
+	q := question{r, t, s, events}
+	name := fmt.Sprintf("request %s to %s", r.ID, place(r.App, r.Deployment, r.Method))
+	took := ms(r.Milliseconds)
+	if t.root < 0 {
+		if r.Kept == "" {
+			return name + " has not ended, or its end has left nothing: the node has only what is below", "helve calls lists the requests that run"
+		}
+		return fmt.Sprintf("%s took %s", name, took), ""
+	}
+	switch failed := r.Reason != "" || r.Status >= 500; {
+	case failed:
+		what := " has failed"
+		if r.Status != 0 {
+			what = fmt.Sprintf(" has failed with the status %d", r.Status)
+		}
+		cause, next := q.failure()
+		return name + what + " after " + took + ": " + cause + q.lost(), next
+	case r.Kept == "":
+		took += " and is not kept, because it did not fail and was not slow"
+	case r.Kept == helvetype.KeptSampled:
+		took += " and is kept because it is sampled"
+	}
+	cause, next := q.time(t.heaviest())
+	return name + " took " + took + ": " + cause + q.lost(), next
+}
+
+// question has what an answer about a request reads.
+type question struct {
+	r      *helvetype.RequestTrace
+	t      tree
+	s      helvetype.Status
+	events Events
+}
+
+// failure is the cause of a failure.
+func (q *question) failure() (cause, next string) {
+	at := q.t.origin()
+	f := q.t.spans[at]
+	on := place(f.App, f.Deployment, f.Method)
+	message := firstLine(cmp.Or(f.Message, q.r.Message))
+	through := q.through(at)
+	switch helvetype.Reason(cmp.Or(f.Reason, q.r.Reason)) {
+	case helvetype.ReasonBackpressure:
+		if f.Deployment == "" {
+			return "it was rejected: " + message, ""
+		}
+		return fmt.Sprintf("the queue of %s was full, so the call was rejected (max_queued_requests)%s: %s", deploymentOf(f), through, message),
+			fmt.Sprintf("helve scale %s N adds replicas; max_queued_requests is how many calls of one caller may wait", deploymentOf(f))
+	case helvetype.ReasonDeadline, helvetype.ReasonCancelled:
+		return q.cut(at)
+	case helvetype.ReasonReplicaDied, helvetype.ReasonMayHaveRun:
+		cause = fmt.Sprintf("replica %s of %s died while it ran the call%s", cmp.Or(f.Replica, "(unknown)"), deploymentOf(f), through)
+		if end := q.endOf(f); end != "" {
+			return cause + ": " + end, "helve why " + deploymentOf(f) + "/" + f.Replica
+		}
+		return cause + ": " + message, "helve why " + deploymentOf(f)
+	case helvetype.ReasonCycle:
+		return fmt.Sprintf("calls waited for each other in a circle%s: %s", through, message),
+			fmt.Sprintf("raise max_ongoing_requests of %s, or have the method not wait for a call that leads back to it", deploymentOf(f))
+	case helvetype.ReasonDeploymentUnavailable:
+		cause = fmt.Sprintf("%s did not take calls%s: %s", deploymentOf(f), through, message)
+		if d, ok := q.deployment(f); ok && d.Message != "" && !strings.Contains(cause, firstLine(d.Message)) {
+			cause += "; it is " + string(d.Status) + " now: " + firstLine(d.Message)
+		}
+		return cause, "helve why " + deploymentOf(f)
+	case helvetype.ReasonUser:
+		next = "helve logs " + deploymentOf(f)
+		if f.Replica != "" {
+			next += " --replica " + f.Replica
+			on += " of replica " + f.Replica
+		}
+		return fmt.Sprintf("the code of %s has failed%s: %s", on, through, message), next
+	case "":
+		return fmt.Sprintf("the answer of %s has this status%s", on, through), "helve logs " + f.App
+	}
+	return fmt.Sprintf("%s at %s%s: %s", cmp.Or(f.Reason, q.r.Reason), on, through, message), ""
+}
+
+// cut is the cause of the end of a request whose deadline has passed, or whose client has gone away: what took the time until then.
+func (q *question) cut(at int) (cause, next string) {
+	f, main := q.t.spans[at], q.t.heaviest()
+	cause = "its deadline passed"
+	if helvetype.Reason(cmp.Or(f.Reason, q.r.Reason)) == helvetype.ReasonCancelled {
+		cause = "it was cancelled, or its client went away,"
+	}
+	if main != at && f.Deployment != "" && !q.t.under(main, at) && q.t.self[main] > f.Milliseconds {
+		spent, next := q.time(main)
+		return fmt.Sprintf("%s in the call to %s, %s after that had begun; most of the time was spent before: %s", cause, place(f.App, f.Deployment, f.Method), ms(f.Milliseconds), spent), next
+	}
+	spent, next := q.time(main)
+	return cause + ": " + spent, next
+}
+
+// time says that one piece of work took so much of the time of the request, and why.
+func (q *question) time(at int) (cause, next string) {
+	w := q.t.spans[at]
+	of := fmt.Sprintf("%s of %s", ms(q.t.self[at]), ms(q.r.Milliseconds))
+	through := q.through(at)
+	switch w.Kind {
+	case "wait":
+		on := deploymentOf(w)
+		if id, ok := q.cold(w); ok {
+			cause = fmt.Sprintf("the call waited %s for the first replica of %s%s", of, on, through)
+			if id != "" {
+				return cause + ", because " + id + " was in its start", "helve why " + on + "/" + id
+			}
+			if d, ok := q.deployment(w); ok && d.Message != "" {
+				cause += ", which has none: " + firstLine(d.Message)
+			}
+			return cause, "helve why " + on
+		}
+		if w.Replica != "" && w.Origin == "" {
+			return fmt.Sprintf("the call waited %s for a slot of replica %s of %s%s", of, w.Replica, on, through), ""
+		}
+		return fmt.Sprintf("the call waited %s for a slot of %s%s, because all its replicas ran as many calls as max_ongoing_requests allows", of, on, through),
+			fmt.Sprintf("helve scale %s N adds replicas; helve calls %s lists the calls that hold the slots", on, on)
+	case "http":
+		return fmt.Sprintf("%s were spent outside of calls that have left a record: with the client, in calls shorter than a millisecond, or in a call that has not ended", of),
+			"helve calls " + w.App + " lists the calls that still run"
+	case "span", "batch":
+		return fmt.Sprintf("%s were spent in %s %q of %s%s", of, map[string]string{"span": "the part", "batch": "the batch function"}[w.Kind], w.Name, deploymentOf(w), through), ""
+	}
+	on := place(w.App, w.Deployment, w.Method)
+	if w.Replica != "" {
+		next = "helve logs " + deploymentOf(w) + " --replica " + w.Replica
+		on += " of replica " + w.Replica
+	}
+	return fmt.Sprintf("%s ran in %s itself%s", of, on, through), next
+}
+
+// through names the calls that have led to a call, the last one first.
+func (q *question) through(at int) string {
+	var names []string
+	for up := q.t.parent[at]; up >= 0; up = q.t.parent[up] {
+		if s := q.t.spans[up]; s.Kind != "http" && s.Deployment != "" {
+			names = append(names, place("", s.Deployment, s.Method))
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return " (called by " + strings.Join(names, ", and that by ") + ")"
+}
+
+// lost names the first attempt that was lost.
+func (q *question) lost() string {
+	for _, s := range q.t.spans {
+		if s.RunsAgain {
+			return fmt.Sprintf("; an attempt of %s at replica %s was lost after %s and ran again", place(s.App, s.Deployment, s.Method), s.Replica, ms(s.Milliseconds))
+		}
+	}
+	return ""
+}
+
+func (q *question) deployment(s helvetype.Span) (d helvetype.DeploymentStatus, ok bool) {
+	d, ok = q.s.Applications[s.App].Deployments[s.Deployment]
+	return d, ok
+}
+
+// endOf is the message of the end of the replica that ran a call; "" if the events have none.
+func (q *question) endOf(s helvetype.Span) string {
+	for _, e := range slices.Backward(q.events.History(helvetype.Object{Kind: helvetype.KindReplica, App: s.App, Deployment: s.Deployment, Replica: s.Replica})) {
+		if e.To == "" && e.From != "" {
+			return firstLine(cmp.Or(e.Message, e.Reason))
+		}
+	}
+	return ""
+}
+
+// cold says that a deployment had no replica when a wait began, and names the first one that was ready afterwards; "" if none was. Replicas that have gone meanwhile do not count.
+func (q *question) cold(wait helvetype.Span) (replica string, ok bool) {
+	d, known := q.deployment(wait)
+	if !known || len(d.Replicas) == 0 && d.Ready > 0 {
+		return "", false
+	}
+	var first time.Time
+	for _, r := range d.Replicas {
+		if r.State == helvetype.ReplicaStarting || r.State == helvetype.ReplicaRecovering {
+			continue
+		}
+		ready := r.StartedAt
+		for _, e := range q.events.History(helvetype.Object{Kind: helvetype.KindReplica, App: wait.App, Deployment: wait.Deployment, Replica: r.ID}) {
+			if e.To == string(helvetype.ReplicaRunning) {
+				ready = e.Time
+			}
+		}
+		if first.IsZero() || ready.Before(first) {
+			first, replica = ready, r.ID
+		}
+	}
+	if e := d.LastExit; e != nil && e.At.After(wait.Started) { // it had a replica then
+		return "", false
+	}
+	end := wait.Started.Add(time.Duration(wait.Milliseconds * float64(time.Millisecond)))
+	switch {
+	case first.IsZero() || first.After(end):
+		return "", true
+	case first.After(wait.Started):
+		return replica, true
+	}
+	return "", false
+}
+
+// tree has the spans of a request by their parents, which are indexes, -1 for none.
+type tree struct {
+	spans  []helvetype.Span
+	parent []int
+	self   []float64 // milliseconds
+	root   int       // -1 for a request that has not ended
+}
+
+func treeOf(r *helvetype.RequestTrace) tree {
+	t := tree{spans: r.Spans, parent: make([]int, len(r.Spans)), self: make([]float64, len(r.Spans)), root: -1}
+	byID := map[string][]int{}
+	for i, s := range r.Spans {
+		if s.Kind != "wait" {
+			byID[s.ID] = append(byID[s.ID], i)
+		}
+		if t.root < 0 && s.Started.Equal(r.Started) && s.Milliseconds == r.Milliseconds && s.Kind == r.Kind {
+			t.root = i
+		}
+	}
+	if t.root < 0 && r.Kept != "" { // a first call that failed while it waited
+		t.root = slices.IndexFunc(r.Spans, func(s helvetype.Span) bool { return s.Kind == r.Kind && s.Started.Equal(r.Started) })
+	}
+	children := map[int][]int{}
+	for i, s := range r.Spans {
+		t.parent[i] = -1
+		for _, p := range byID[s.Parent] { // of several attempts, the last that had begun
+			if p != i && (t.parent[i] < 0 || !r.Spans[p].Started.After(s.Started)) {
+				t.parent[i] = p
+			}
+		}
+		if t.parent[i] >= 0 {
+			children[t.parent[i]] = append(children[t.parent[i]], i)
+		}
+	}
+	for i := range r.Spans {
+		if t.looped(i) { // ids that a broken program has sent
+			t.parent[i] = -1
+		}
+	}
+	for i, s := range r.Spans {
+		t.self[i] = s.Milliseconds - covered(s, children[i], r.Spans)
+	}
+	return t
+}
+
+// Step is a span of a request with its place in the tree of calls.
+type Step struct {
+	helvetype.Span
+	// Depth is the number of spans around it.
+	Depth int
+	// After is the time from the begin of the request, in milliseconds.
+	After float64
+}
+
+// Steps are the spans of a request as a tree: each stands behind the span that it is inside of, and the spans inside of one stand in the order of their begins.
+func Steps(r *helvetype.RequestTrace) (steps []Step) {
+	t := treeOf(r)
+	var add func(of, depth int)
+	add = func(of, depth int) {
+		for i, s := range t.spans {
+			if t.parent[i] == of {
+				steps = append(steps, Step{s, depth, float64(s.Started.Sub(r.Started)) / float64(time.Millisecond)})
+				add(i, depth+1)
+			}
+		}
+	}
+	add(-1, 0)
+	return steps
+}
+
+func (t *tree) looped(i int) bool {
+	up := t.parent[i]
+	for range t.spans {
+		if up < 0 {
+			return false
+		}
+		up = t.parent[up]
+	}
+	return up >= 0
+}
+
+// covered is how many milliseconds of a span its children take: two that overlap count once.
+func covered(s helvetype.Span, children []int, all []helvetype.Span) (sum float64) {
+	type part struct{ from, to float64 }
+	var parts []part
+	for _, c := range children {
+		from := float64(all[c].Started.Sub(s.Started)) / float64(time.Millisecond)
+		parts = append(parts, part{max(from, 0), min(from+all[c].Milliseconds, s.Milliseconds)})
+	}
+	slices.SortFunc(parts, func(a, b part) int { return cmp.Compare(a.from, b.from) })
+	end := 0.0
+	for _, p := range parts {
+		if p.to > end {
+			sum += p.to - max(p.from, end)
+			end = p.to
+		}
+	}
+	return sum
+}
+
+// heaviest is the span with the most time of its own; of several the first.
+func (t *tree) heaviest() int {
+	best := 0
+	for i := range t.spans {
+		if t.self[i] > t.self[best] {
+			best = i
+		}
+	}
+	return best
+}
+
+// under says that a span is the other, or inside of it.
+func (t *tree) under(i, of int) bool {
+	for ; i >= 0; i = t.parent[i] {
+		if i == of {
+			return true
+		}
+	}
+	return false
+}
+
+// origin is the innermost span with the failure of the request: from the root on, the failed child that ended last.
+func (t *tree) origin() int {
+	at := t.root
+	for {
+		inner, end := -1, time.Time{}
+		for i, s := range t.spans {
+			if t.parent[i] != at || i == at || s.Reason == "" || s.RunsAgain || s.Kind == "batch" {
+				continue
+			}
+			if e := s.Started.Add(time.Duration(s.Milliseconds * float64(time.Millisecond))); inner < 0 || !e.Before(end) {
+				inner, end = i, e
+			}
+		}
+		if inner < 0 {
+			return at
+		}
+		at = inner
+	}
+}
+
+func place(app, deployment, method string) string {
+	name := app
+	if deployment != "" {
+		name = strings.TrimPrefix(app+"/"+deployment, "/")
+	}
+	if method != "" {
+		name += "." + method
+	}
+	return cmp.Or(name, "the node")
+}
+
+func deploymentOf(s helvetype.Span) string { return place(s.App, s.Deployment, "") }
+
+// ms is a number of milliseconds with the digits that matter.
+func ms(n float64) string {
+	switch {
+	case n >= 10000:
+		return fmt.Sprintf("%.1f s", n/1000)
+	case n >= 100:
+		return fmt.Sprintf("%.0f ms", n)
+	}
+	return fmt.Sprintf("%.1f ms", n)
+}
+
+func firstLine(s string) string {
+	first, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return first
+}

@@ -68,10 +68,10 @@ func TestRequest(t *testing.T) {
 		"an attempt was lost": {request(1000, 200, front, again, second),
 			"800 ms of 1000 ms ran in shop/Ranker.run of replica Ranker#2 itself (called by Front.run); an attempt of shop/Ranker.run at replica Ranker#1 was lost after 100 ms and ran again", "helve logs"},
 		"a first replica in its start": {request(20000, 200, long, piece("wait", "b", "a", "Cold", 2, 18000)), "for the first replica of shop/Cold (called by Front.run), because C#1 was in its start", "helve why shop/Cold/C#1"},
-		"no replica": {request(20000, 200, long, piece("wait", "b", "a", "None", 2, 18000)), "for the first replica of shop/None (called by Front.run), which has none: no memory", "helve why shop/None"},
+		"no replica":                   {request(20000, 200, long, piece("wait", "b", "a", "None", 2, 18000)), "for the first replica of shop/None (called by Front.run), which has none: no memory", "helve why shop/None"},
 		"the queue was full": {request(20, 503, fails(ended, helvetype.ReasonBackpressure, "x"), fails(piece("wait", "b", "a", "Ranker", 2, 0), helvetype.ReasonBackpressure, "num_queued_requests=2")),
 			"has failed with the status 503 after 20.0 ms: the queue of shop/Ranker was full, so the call was rejected (max_queued_requests) (called by Front.run): num_queued_requests=2", "helve scale shop/Ranker"},
-		"a replica died": {request(20, 500, fails(ended, helvetype.ReasonReplicaDied, ""), died), "replica R#2 of shop/Ranker died while it ran the call (called by Front.run): killed by SIGKILL", "helve why shop/Ranker/R#2"},
+		"a replica died":          {request(20, 500, fails(ended, helvetype.ReasonReplicaDied, ""), died), "replica R#2 of shop/Ranker died while it ran the call (called by Front.run): killed by SIGKILL", "helve why shop/Ranker/R#2"},
 		"a replica died long ago": {request(20, 500, fails(ended, helvetype.ReasonReplicaDied, "the replica's process ended")), "replica Front#1 of shop/Front died while it ran the call: the replica's process ended", "helve why shop/Front"},
 		"a circle": {request(20, 500, fails(ended, helvetype.ReasonCycle, ""), fails(piece("wait", "b", "a", "Front", 2, 1), helvetype.ReasonCycle, "Front.run -> Front.run")),
 			"calls waited for each other in a circle (called by Front.run): Front.run -> Front.run", "raise max_ongoing_requests of shop/Front"},
@@ -79,9 +79,9 @@ func TestRequest(t *testing.T) {
 			"the code of shop/Ranker.run of replica Ranker#1 has failed (called by Front.run): ValueError: no model", "helve logs shop/Ranker --replica Ranker#1"},
 		"the deployment does not run": {request(20, 503, fails(piece("wait", "a", "r", "Ranker", 1, 19), helvetype.ReasonDeploymentUnavailable, "it has failed to start")),
 			"shop/Ranker did not take calls: it has failed to start; it is UNHEALTHY now: killed by SIGKILL", "helve why shop/Ranker"},
-		"a deadline spent before": {deadline, "its deadline passed in the call to shop/Ranker.run, 30.0 ms after that had begun; most of the time was spent before: 950 ms of 1000 ms ran in shop/Slow.run", "helve logs shop/Slow"},
+		"a deadline spent before":    {deadline, "its deadline passed in the call to shop/Ranker.run, 30.0 ms after that had begun; most of the time was spent before: 950 ms of 1000 ms ran in shop/Slow.run", "helve logs shop/Slow"},
 		"a deadline while it waited": {request(1000, 408, fails(piece("wait", "a", "r", "Ranker", 1, 999), helvetype.ReasonDeadline, "")), "its deadline passed: the call waited 999 ms of 1000 ms for a slot of shop/Ranker", "helve scale"},
-		"a status of the program": {request(20, 502, ended), "has failed with the status 502 after 20.0 ms: the answer of shop has this status", "helve logs shop"},
+		"a status of the program":    {request(20, 502, ended), "has failed with the status 502 after 20.0 ms: the answer of shop has this status", "helve logs shop"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -43,7 +43,7 @@ func Explanation(e helvetype.Explanation, width int) string {
 	return b.String()
 }
 
-// Request is the answer about a request, with a line for each span: when it began after the begin of the request, how long it took, and what it is. Spans inside
+// Request is the answer about a request, with a line for each span: when it began after the begin of the request, how long it took, and its kind with its place. Spans inside
 // of another one are indented.
 func Request(r helvetype.RequestTrace, width int) string {
 	var b strings.Builder

@@ -10,10 +10,10 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 )
 
-// Request says in one sentence why a request has failed, or what took its time, and which command or option comes next.
+// Request says in one sentence why a request has failed, or why it took its time, and which command or option comes next.
 //
 // A failure is followed down to the innermost call that has it: for example, an HTTP request with the status 500 is that of Front, which has let the error of its
-// call to Ranker through, so the sentence names Ranker. What took time is the piece of work with the most time of its own, which is its time without the times
+// call to Ranker through, so the sentence names Ranker. A slow request has a piece of work with the most time of its own, which is its time without the times
 // of the calls inside of it: for example, a call of 900 ms that waits 800 ms for a call of its own has 100 ms.
 func Request(r *helvetype.RequestTrace, s helvetype.Status, events Events) (sentence, next string) {
 	t := treeOf(r)
@@ -43,7 +43,7 @@ func Request(r *helvetype.RequestTrace, s helvetype.Status, events Events) (sent
 	return name + " took " + took + ": " + cause + q.lost(), next
 }
 
-// question has what an answer about a request reads.
+// question has the values that an answer about a request reads.
 type question struct {
 	r      *helvetype.RequestTrace
 	t      tree
@@ -95,7 +95,7 @@ func (q *question) failure() (cause, next string) {
 	return fmt.Sprintf("%s at %s%s: %s", cmp.Or(f.Reason, q.r.Reason), on, through, message), ""
 }
 
-// cut is the cause of the end of a request whose deadline has passed, or whose client has gone away: what took the time until then.
+// cut is the cause of the end of a request whose deadline has passed, or whose client has gone away: the piece of work that took the time until then.
 func (q *question) cut(at int) (cause, next string) {
 	f, main := q.t.spans[at], q.t.heaviest()
 	cause = "its deadline passed"
@@ -186,7 +186,7 @@ func (q *question) endOf(s helvetype.Span) string {
 	return ""
 }
 
-// cold says that a deployment had no replica when a wait began, and names the first one that was ready afterwards; "" if none was. Replicas that have gone meanwhile do not count.
+// cold says that a deployment had no replica when a wait began, and names the first replica that was ready afterwards; "" for none. Replicas that have gone meanwhile do not count.
 func (q *question) cold(wait helvetype.Span) (replica string, ok bool) {
 	d, known := q.deployment(wait)
 	if !known || len(d.Replicas) == 0 && d.Ready > 0 {
@@ -207,7 +207,7 @@ func (q *question) cold(wait helvetype.Span) (replica string, ok bool) {
 			first, replica = ready, r.ID
 		}
 	}
-	if e := d.LastExit; e != nil && e.At.After(wait.Started) { // it had a replica then
+	if e := d.LastExit; e != nil && e.At.After(wait.Started) { // a replica was there then
 		return "", false
 	}
 	end := wait.Started.Add(time.Duration(wait.Milliseconds * float64(time.Millisecond)))
@@ -243,11 +243,20 @@ func treeOf(r *helvetype.RequestTrace) tree {
 		t.root = slices.IndexFunc(r.Spans, func(s helvetype.Span) bool { return s.Kind == r.Kind && s.Started.Equal(r.Started) })
 	}
 	children := map[int][]int{}
+	first := -1 // the call that an HTTP request makes
 	for i, s := range r.Spans {
 		t.parent[i] = -1
 		for _, p := range byID[s.Parent] { // of several attempts, the last that had begun
 			if p != i && (t.parent[i] < 0 || !r.Spans[p].Started.After(s.Started)) {
 				t.parent[i] = p
+			}
+		}
+		if t.root >= 0 && t.parent[i] == t.root && r.Kind == "http" { // a request makes one call: others are of code that hands its context on
+			switch {
+			case first < 0 && s.Kind != "wait":
+				first = i
+			case first >= 0 && s.ID != r.Spans[first].ID:
+				t.parent[i] = first
 			}
 		}
 		if t.parent[i] >= 0 {

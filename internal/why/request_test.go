@@ -1,6 +1,7 @@
 package why
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,6 +66,8 @@ func TestRequest(t *testing.T) {
 		"calls at once count once": {request(1000, 200, front, piece("call", "b", "a", "A", 2, 300), piece("call", "c", "a", "B", 2, 310)),
 			"688 ms of 1000 ms ran in shop/Front.run of replica Front#1 itself", "helve logs shop/Front"},
 		"outside of calls": {request(1000, 200), "1000 ms of 1000 ms were spent outside of calls", "helve calls shop"},
+		"a call whose program hands on the context of the request": {request(1000, 200, front, piece("wait", "b", "r", "Ranker", 2, 3), piece("call", "b", "r", "Ranker", 5, 900)),
+			"900 ms of 1000 ms ran in shop/Ranker.run of replica Ranker#1 itself (called by Front.run)", "helve logs shop/Ranker"},
 		"an attempt was lost": {request(1000, 200, front, again, second),
 			"800 ms of 1000 ms ran in shop/Ranker.run of replica Ranker#2 itself (called by Front.run); an attempt of shop/Ranker.run at replica Ranker#1 was lost after 100 ms and ran again", "helve logs"},
 		"a first replica in its start": {request(20000, 200, long, piece("wait", "b", "a", "Cold", 2, 18000)), "for the first replica of shop/Cold (called by Front.run), because C#1 was in its start", "helve why shop/Cold/C#1"},
@@ -115,12 +118,12 @@ func TestRequestThatRuns(t *testing.T) {
 	if steps := Steps(r); len(steps) != 2 {
 		t.Errorf("%+v", steps)
 	}
-	steps := Steps(request(9, 200, piece("call", "a", "r", "A", 1, 8), piece("wait", "b", "a", "B", 2, 1), piece("call", "c", "r", "C", 3, 1)))
+	steps := Steps(request(9, 200, piece("call", "a", "r", "A", 1, 8), piece("wait", "b", "a", "B", 2, 1), piece("call", "c", "a", "C", 4, 1), piece("span", "d", "", "", 5, 1)))
 	var depths []int
 	for _, s := range steps {
 		depths = append(depths, s.Depth)
 	}
-	if want := []int{0, 1, 2, 1}; len(depths) != 4 || depths[1] != want[1] || depths[2] != want[2] || depths[3] != want[3] || steps[2].After != 2 {
+	if want := []int{0, 1, 2, 2, 0}; !slices.Equal(depths, want) || steps[2].After != 2 {
 		t.Errorf("%v", steps)
 	}
 }

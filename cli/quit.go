@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/admin"
-	"github.com/helve-serve/helve/internal/commands"
+	"github.com/helve-serve/helve/internal/answer"
 )
 
 // dumpTime bounds the time of a dump: the node may be stuck, and its goroutines say then where.
@@ -52,11 +52,11 @@ func dump(node admin.Node, now time.Time) string {
 	const most = 100
 	var b strings.Builder
 	b.WriteString("calls:\n")
-	b.WriteString(commands.CallTable(admin.CallList(node, "", "", most), now))
+	b.WriteString(answer.Calls(admin.CallList(node, "", "", most), now))
 	b.WriteString("\nevents:\n")
 	events, _ := node.Events().Since(node.Events().Last()-min(node.Events().Last(), most), most)
 	for _, e := range events {
-		b.WriteString(commands.EventLine(e) + "\n")
+		b.WriteString(answer.Event(e) + "\n")
 	}
 	b.WriteString("\n")
 	return b.String()

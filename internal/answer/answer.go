@@ -1,4 +1,4 @@
-// Package answer writes the answers to the question why as text for people: an explanation with its events, a request with its calls, a list of requests.
+// Package answer writes answers of a node as text for people: an explanation with its events, a request with its calls, lists of requests, calls and events.
 package answer
 
 import (

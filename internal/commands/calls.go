@@ -1,16 +1,12 @@
 package commands
 
 import (
-	"cmp"
-	"fmt"
 	"net/url"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/layout"
-	"github.com/helve-serve/helve/internal/shown"
+	"github.com/helve-serve/helve/internal/answer"
 	"github.com/spf13/cobra"
 )
 
@@ -46,7 +42,7 @@ func callsCommand(s Settings) *cobra.Command {
 					return err
 				}
 			}
-			return r.print(os.Stdout, list, func() string { return CallTable(list, time.Now()) })
+			return r.print(os.Stdout, list, func() string { return answer.Calls(list, time.Now()) })
 		},
 	}
 	r.flags(c)
@@ -54,27 +50,4 @@ func callsCommand(s Settings) *cobra.Command {
 	c.Flags().StringVar(&deployment, "deployment", "", "only calls to this deployment")
 	r.completeNames(c)
 	return c
-}
-
-// CallTable is a list of calls for people.
-func CallTable(list helvetype.CallList, now time.Time) string {
-	var b strings.Builder
-	var rows [][]string
-	for _, c := range list.Calls {
-		request := c.RequestID
-		if c.WaitsFor != "" {
-			request += ", waits for " + c.WaitsFor
-		}
-		rows = append(rows, []string{shown.Ago(now.Sub(c.Since)), string(c.State), c.App + "/" + c.Deployment + "." + cmp.Or(c.Method, "(default)"), cmp.Or(c.Replica, "-"), cmp.Or(c.Origin, "-"), request})
-	}
-	if len(rows) > 0 {
-		layout.Table(&b, "", layout.PageWidth, []string{"AGE", "STATE", "METHOD", "REPLICA", "ORIGIN", "REQUEST"}, rows)
-	}
-	switch {
-	case list.Unlisted > 0:
-		fmt.Fprintf(&b, "%d more calls wait or run\n", list.Unlisted)
-	case len(list.Calls) == 0:
-		b.WriteString("no call waits or runs\n")
-	}
-	return b.String()
 }

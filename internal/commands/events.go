@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,12 +9,12 @@ import (
 	"net/url"
 	"os"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/answer"
 )
 
 func eventsCommand(s Settings) *cobra.Command {
@@ -106,27 +105,5 @@ func filter(c *cobra.Command, args []string, app, deployment *string) error {
 
 // event writes one event.
 func (r *reader) event(w io.Writer, e helvetype.Event) error {
-	return r.line(w, e, func() string { return EventLine(e) })
-}
-
-// EventLine is an event for people, for example "10:15:02.031  #8  deployment hello/Downstream  HEALTHY -> UNHEALTHY  (because of #7): replica ...".
-func EventLine(e helvetype.Event) string {
-	text := fmt.Sprintf("%s  #%d  %s %s", e.Time.Local().Format("15:04:05.000"), e.ID, e.Object.Kind, e.Object)
-	if e.From != "" || e.To != "" { // else it is a fact, and no change of a state
-		text += fmt.Sprintf("  %s -> %s", cmp.Or(e.From, "(none)"), cmp.Or(e.To, "(gone)"))
-	}
-	if e.Reason != "" {
-		text += "  " + e.Reason
-	}
-	if e.Cause != 0 {
-		text += fmt.Sprintf(" (because of #%d)", e.Cause)
-	}
-	if e.Message != "" {
-		first, rest, more := strings.Cut(strings.TrimSpace(e.Message), "\n")
-		text += ": " + first
-		if more {
-			text += fmt.Sprintf(" (and %d more lines)", strings.Count(rest, "\n")+1)
-		}
-	}
-	return text
+	return r.line(w, e, func() string { return answer.Event(e) })
 }

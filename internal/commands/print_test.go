@@ -11,6 +11,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/answer"
 	"github.com/helve-serve/helve/internal/details"
 )
 
@@ -36,7 +37,7 @@ func TestTextsOfUserCode(t *testing.T) {
 			t.Parallel()
 			var whole, line strings.Builder
 			r := reader{output: output}
-			if err := errors.Join(r.print(&whole, event, func() string { return EventLine(event) + "\n" }), r.event(&line, event)); err != nil {
+			if err := errors.Join(r.print(&whole, event, func() string { return answer.Event(event) + "\n" }), r.event(&line, event)); err != nil {
 				t.Fatal(err)
 			}
 			for _, text := range []string{whole.String(), line.String()} {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/answer"
 	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/shown"
 )
@@ -47,7 +48,7 @@ func (p *progress) show(ctx context.Context, ready chan<- struct{}) {
 		p.node.Lines(ctx, "/events", query, func(line []byte) error { //nolint:errcheck // the request that waits has the error
 			var e helvetype.Event
 			if !p.terminal && json.Unmarshal(line, &e) == nil && e.ID > 0 && e.From != e.To { // a state that stays has another message every few seconds
-				fmt.Fprintln(p.out, shown.Safe(EventLine(e)))
+				fmt.Fprintln(p.out, shown.Safe(answer.Event(e)))
 			}
 			select {
 			case changed <- struct{}{}:

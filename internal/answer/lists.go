@@ -1,0 +1,57 @@
+package answer
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/layout"
+	"github.com/helve-serve/helve/internal/shown"
+)
+
+// Calls is a list of calls for people.
+func Calls(list helvetype.CallList, now time.Time) string {
+	var b strings.Builder
+	var rows [][]string
+	for _, c := range list.Calls {
+		request := c.RequestID
+		if c.WaitsFor != "" {
+			request += ", waits for " + c.WaitsFor
+		}
+		rows = append(rows, []string{shown.Ago(now.Sub(c.Since)), string(c.State), c.App + "/" + c.Deployment + "." + cmp.Or(c.Method, "(default)"), cmp.Or(c.Replica, "-"), cmp.Or(c.Origin, "-"), request})
+	}
+	if len(rows) > 0 {
+		layout.Table(&b, "", layout.PageWidth, []string{"AGE", "STATE", "METHOD", "REPLICA", "ORIGIN", "REQUEST"}, rows)
+	}
+	switch {
+	case list.Unlisted > 0:
+		fmt.Fprintf(&b, "%d more calls wait or run\n", list.Unlisted)
+	case len(list.Calls) == 0:
+		b.WriteString("no call waits or runs\n")
+	}
+	return b.String()
+}
+
+// Event is an event for people, for example "10:15:02.031  #8  deployment hello/Downstream  HEALTHY -> UNHEALTHY  (because of #7): replica ...".
+func Event(e helvetype.Event) string {
+	text := fmt.Sprintf("%s  #%d  %s %s", e.Time.Local().Format("15:04:05.000"), e.ID, e.Object.Kind, e.Object)
+	if e.From != "" || e.To != "" { // else it is a fact, and no change of a state
+		text += fmt.Sprintf("  %s -> %s", cmp.Or(e.From, "(none)"), cmp.Or(e.To, "(gone)"))
+	}
+	if e.Reason != "" {
+		text += "  " + e.Reason
+	}
+	if e.Cause != 0 {
+		text += fmt.Sprintf(" (because of #%d)", e.Cause)
+	}
+	if e.Message != "" {
+		first, rest, more := strings.Cut(strings.TrimSpace(e.Message), "\n")
+		text += ": " + first
+		if more {
+			text += fmt.Sprintf(" (and %d more lines)", strings.Count(rest, "\n")+1)
+		}
+	}
+	return text
+}

@@ -10,14 +10,13 @@ import (
 	"github.com/helve-serve/helve/internal/spec"
 )
 
-// Describe builds applications of import paths, for a file that [config.Write] makes. One application has the name default and the path /, several are app1 at /app1 and
+// Describe builds applications of import paths, for a file that [config.Write] makes. One application has the name app1 and the path /, several are app1 at /app1 and
 // so on, as in Ray Serve. The error has all applications that cannot be built.
 func Describe(ctx context.Context, e Environment, paths []string, s Settings) ([]config.Built, error) {
 	apps, all, errs := make([]App, len(paths)), make([]config.Built, len(paths)), make([]error, len(paths))
 	for i, path := range paths {
-		name, prefix := "default", "/"
+		name, prefix := fmt.Sprintf("app%d", i+1), "/"
 		if len(paths) > 1 {
-			name = fmt.Sprintf("app%d", i+1)
 			prefix = "/" + name
 		}
 		if !strings.Contains(path, ":") { // a dotted path, as Ray Serve has it

@@ -21,7 +21,7 @@ func buildCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "build MODULE:APPLICATION...", Short: "Write a file for applications of Python modules",
 		Long: "Write a file that deploy takes, for applications of Python modules: each deployment with the options that the code sets, as comments. No node is asked.\n" +
-			"One application is called default, several are app1, app2, and so on.",
+			"The applications are called app1, app2, and so on, as serve build of Ray Serve calls them. One application has the path /.",
 		Example: "  helve build app:app -o serve.yaml",
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {

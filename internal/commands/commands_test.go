@@ -300,6 +300,20 @@ func TestOperations(t *testing.T) { //nolint:paralleltest // the standard output
 	}
 }
 
+// TestServeDeployRefused: a deploy by the command line of Ray Serve of which an application is refused claims no success, and has the exit status of deploy.
+func TestServeDeployRefused(t *testing.T) { //nolint:paralleltest // the standard output is one
+	t.Setenv("RAY_DASHBOARD_ADDRESS", "")
+	file := filepath.Join(t.TempDir(), "serve.yaml")
+	if err := os.WriteFile(file, []byte("applications: []\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := &fakeOperator{found: map[string]helvetype.Outcome{"cart": {Change: changeRefused, Error: "no module", Code: helvetype.CodeInvalidArgument}}}
+	status, text := output(t, "serve", "deploy", file, "--address", startFake(t, o))
+	if status != exitUsage || strings.Contains(text, "success") || !strings.Contains(text, "not deployed: cart") {
+		t.Errorf("status %d: %s", status, text)
+	}
+}
+
 // TestRequest: a request has the text of the file, and, for a node on this machine, the directory and the interpreter.
 func TestRequest(t *testing.T) { //nolint:paralleltest // the environment is one
 	t.Setenv("VIRTUAL_ENV", "/srv/venv")

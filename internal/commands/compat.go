@@ -70,6 +70,9 @@ func serveDeploy(s Settings) *cobra.Command {
 			return err
 		}
 		warnOf(answer, os.Stderr)
+		if err := failed(answer.Applications, r.program); err != nil { // the reference has a deploy of which a part is refused as a whole fail
+			return err
+		}
 		_, err = fmt.Println("Sent deploy request successfully.\n * Use `serve status` to check applications' statuses.\n * Use `serve config` to see the current application config(s).")
 		return err
 	}
@@ -164,6 +167,9 @@ func serveConfig(s Settings) *cobra.Command {
 		}
 		var documents []string
 		for _, app := range slices.Sorted(maps.Keys(in.Applications)) {
+			if d := in.Applications[app]; d.FailedDeploy != nil && len(d.Deployments) == 0 { // it was refused, and has no configuration
+				continue
+			}
 			text, err := node.Submitted(c.Context(), app)
 			if err != nil {
 				return err

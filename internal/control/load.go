@@ -121,6 +121,10 @@ func (ap *apply) complete(of config.Application, a *deploy.App) error {
 		if err != nil {
 			return ap.place(of.Name, name, err)
 		}
+		if e := d.Options.Effective(); e.AutoscalingConfig != nil && d.Options.Sources["autoscaling_config"] == spec.FromFile { // the builder warns of that of the code
+			ap.warn(fmt.Sprintf("application %q: deployment %q: autoscaling is not in effect yet: the deployment runs %d replicas of its autoscaling_config; num_replicas in its place sets the number",
+				of.Name, name, e.StartReplicas()))
+		}
 	}
 	if err := logging(of, a); err != nil {
 		return err

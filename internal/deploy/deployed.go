@@ -26,13 +26,16 @@ func Deployed(d *host.Deployment, replicas int, userConfig json.RawMessage, ingr
 }
 
 // Config is the options of a deployment under the reference's names, with the defaults of the most important ones. The number of replicas is
-// the wanted one; userConfig is empty for none.
+// the wanted one; userConfig is empty for none. A deployment with an autoscaling_config has no num_replicas, because the reference's clients refuse the two together.
 func Config(d *host.Deployment, replicas int, userConfig json.RawMessage) json.RawMessage {
 	config := map[string]any{}
 	if b, err := json.Marshal(d.Spec.Options); err == nil {
 		json.Unmarshal(b, &config) //nolint:errcheck // it was just made
 	}
 	config["name"], config["num_replicas"] = d.Name, replicas
+	if config["autoscaling_config"] != nil {
+		delete(config, "num_replicas")
+	}
 	config["max_ongoing_requests"], config["max_queued_requests"] = d.Options.MaxOngoingRequests, d.Options.MaxQueuedRequests
 	config["graceful_shutdown_timeout_s"] = d.Options.GracefulShutdownTimeout.Seconds()
 	if len(userConfig) > 0 {

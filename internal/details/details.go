@@ -174,10 +174,12 @@ func (in Instance) Reference() Instance {
 	in.References, in.Draining, in.Version = nil, false, ""
 	apps := make(map[string]AppDetails, len(in.Applications))
 	for name, app := range in.Applications {
+		app.DeployedAppConfig = withURIs(app.DeployedAppConfig, true)
 		app.Revision, app.SharedMemory, app.Rollout, app.FailedDeploy = 0, nil, nil, nil
 		deployments := make(map[string]DeploymentDetails, len(app.Deployments))
 		for d, of := range app.Deployments {
 			of.Calls, of.Stopping, of.LastExit = helvetype.Calls{}, 0, nil
+			of.DeploymentConfig = withURIs(of.DeploymentConfig, false)
 			replicas := make([]ReplicaDetails, len(of.Replicas))
 			for i, r := range of.Replicas {
 				replicas[i] = ReplicaDetails{Actor: r.Actor, ReplicaID: r.ReplicaID, State: r.State, PID: r.PID, StartTimeS: r.StartTimeS}

@@ -11,7 +11,7 @@ import (
 var hiddenKeys = []string{"env_vars", "ssl_keyfile_password"} //nolint:gochecknoglobals // a constant
 
 // Redact is JSON as it may be shown: every text below a key env_vars or ssl_keyfile_password is "***", and so is each text that is marked as secret.
-// A placeholder is shown as the file has it, for example "${env:API_KEY}". JSON that cannot be read is "***" as a whole.
+// A placeholder is shown as the file has it, for example "${env:API_KEY}", also below such a key if it is the whole text. JSON that cannot be read is "***" as a whole.
 func Redact(raw json.RawMessage) json.RawMessage { return redact(raw, false) }
 
 // RedactAt is [Redact] for the value of an option, whose path may be below one of these keys, for example "runtime_env.env_vars".
@@ -24,7 +24,7 @@ func redact(raw json.RawMessage, hidden bool) json.RawMessage {
 		return raw
 	}
 	out, err := rewrite(raw, hidden, func(text string, hidden bool) (string, error) {
-		if hidden {
+		if hidden && !whole(text) {
 			return Hidden, nil
 		}
 		return Shown(text), nil
@@ -33,6 +33,14 @@ func redact(raw json.RawMessage, hidden bool) json.RawMessage {
 		return json.RawMessage(`"` + Hidden + `"`)
 	}
 	return out
+}
+
+// whole says whether a text is one placeholder and nothing else. For example, "${env:API_KEY}" says nothing about the value, and "admin:${env:API_KEY}" has a part of it.
+func whole(text string) bool {
+	rest, begins := strings.CutPrefix(text, sealed)
+	inside, after, closed := strings.Cut(rest, "}")
+	p, ok := parse(inside)
+	return begins && closed && ok && after == "" && p.kind != "secret"
 }
 
 // Shown is one text as it may be shown: placeholders as the file has them, and marked secrets as "***".

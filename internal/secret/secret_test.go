@@ -81,8 +81,8 @@ func TestMistakesOfTexts(t *testing.T) {
 func TestRedact(t *testing.T) {
 	t.Parallel()
 	mark := secret.Mark("hunter2")
-	in := `{"env_vars":{"A":"1","B":null,"C":{"d":[2]}},"n":1.50,"user_config":{"key":"` + mark + `","url":"x ` + mark + `","from":"${!env:A:-b}<"},"ssl_keyfile_password":"p"}`
-	want := `{"env_vars":{"A":"***","B":null,"C":{"d":["***"]}},"n":1.50,"user_config":{"key":"***","url":"x ***","from":"${env:A:-***}<"},"ssl_keyfile_password":"***"}`
+	in := `{"env_vars":{"A":"1","B":null,"C":{"d":[2]},"D":"${!env:D:-x}","E":"u:${!env:E}","F":"` + mark + `","G":"${!file:/g}"},"n":1.50,"user_config":{"key":"` + mark + `","url":"x ` + mark + `","from":"${!env:A:-b}<"},"ssl_keyfile_password":"p"}`
+	want := `{"env_vars":{"A":"***","B":null,"C":{"d":["***"]},"D":"${env:D:-***}","E":"***","F":"***","G":"${file:/g}"},"n":1.50,"user_config":{"key":"***","url":"x ***","from":"${env:A:-***}<"},"ssl_keyfile_password":"***"}`
 	if got := secret.Redact(json.RawMessage(in)); string(got) != want {
 		t.Errorf("%s", got)
 	}

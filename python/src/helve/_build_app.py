@@ -130,9 +130,11 @@ def _graph(app: dict, request: dict) -> dict:
     planned = _run.Planned(app["import_path"], app["name"], app["route_prefix"], arguments, mistake)
     try:
         loaded = _run.load(planned, request["dir"], "runtime_env.working_dir, or the directory of the deploy, must be that of the module")
-        if not request.get("ray") and (type(loaded).__module__ or "").partition(".")[0] == "ray":
-            raise _ForRayError
         made = _run.application(planned, loaded)
+    except _run.OtherRayError as e:
+        if not request.get("ray"):
+            raise _ForRayError from None
+        raise
     except Mistake as e:
         cause = e.__context__
         if not request.get("ray") and isinstance(cause, ModuleNotFoundError) and (cause.name or "").partition(".")[0] == "ray":

@@ -256,6 +256,23 @@ def _trace(e: BaseException) -> str:
     return "".join(traceback.format_exception(type(e), e, tb)).rstrip()
 
 
+class OtherRayError(Mistake):
+    """An object is of the package ray that is installed, and not of Helve."""
+
+
+def _foreign(app: Planned, value: Any) -> None:
+    """Refuses an object of the package ray that is installed. For example, `app = Model.bind()` of a program that imports `ray` is an
+    Application of Ray's, and no application here.
+    """
+    if (type(value).__module__ or "").partition(".")[0] != "ray":
+        return
+    name = f"{type(value).__module__}.{type(value).__name__}"
+    raise OtherRayError(str(_of_code(
+        app, f"it is of the package ray that is installed in this environment ({name}): run the program with helve run --ray-compat, or import "
+        "helve.serve in place of ray.serve"
+    )), 1)
+
+
 def application(app: Planned, target: Any) -> Any:
     """The application that an object is or makes."""
     from helve import _builder
@@ -265,6 +282,7 @@ def application(app: Planned, target: Any) -> Any:
         if app.arguments:
             raise app.origin(next(iter(app.arguments)), "it is an application already, and takes no arguments: they are for a function that makes one (an application builder)")
         return target
+    _foreign(app, target)
     if isinstance(target, Deployment):
         raise _of_code(app, f"it is a deployment, and must be an application: write app = {target.name}.bind(...), and run that")
     if not inspect.isroutine(target):
@@ -278,6 +296,7 @@ def application(app: Planned, target: Any) -> Any:
     except (Exception, SystemExit) as e:
         raise _of_code(app, f"the function failed\n\n{_trace(e)}") from None
     if not isinstance(result, Application):
+        _foreign(app, result)
         raise _of_code(app, f"it returned {_article(type(result).__name__)}, and must return an Application (made by .bind(...))")
     return result
 

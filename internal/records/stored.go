@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/store"
@@ -56,7 +58,11 @@ func (t *Target) Stored(ctx context.Context) ([]Stored, error) {
 			}
 			revision, _, err := t.Store.Get(ctx, store.RevisionKey(key.App, a.Record.Revision).String())
 			bad = errors.Join(bad, err)
-			w.changed = changes(ch, revision.Modified, w.Scales)
+			if err == nil && revision.Modified != 0 {
+				w.Scales, err = t.complete(ctx, key.App, w.Number, ch, revision, w.Scales)
+				bad = errors.Join(bad, err)
+			}
+			w.changed = changes(ch, w.Number, revision.Modified, w.Scales)
 		}
 		revisions, err := t.Revisions(ctx, key.App)
 		bad = errors.Join(bad, err)
@@ -66,21 +72,62 @@ func (t *Target) Stored(ctx context.Context) ([]Stored, error) {
 	return all, bad
 }
 
-// changes are the numbers of replicas that the deploy of a change has set: the records that it wrote in its transaction, which is that of its revision, and
+// changes are the numbers of replicas that the deploy of a change has set: the records that it wrote with its revision or after that, and
 // that no other writer has changed since. For example, a deploy sets 3 in the place of 2, and Scale sets 5 before the node is killed: 5 stays if the deploy is undone.
-func changes(ch *store.Attempt, wrote int64, now map[string]Scale) map[string]changedScale {
+func changes(ch *store.Attempt, number int, wrote int64, now map[string]Scale) map[string]changedScale {
 	all := map[string]changedScale{}
 	for name, before := range ch.Scales {
-		if now[name].Modified != wrote {
+		s := now[name]
+		if s.Modified != wrote && (s.Modified < wrote || s.Record.By != byDeploy || s.Record.Reason != setBy(number)) {
 			continue
 		}
-		c := changedScale{modified: wrote}
+		c := changedScale{modified: s.Modified}
 		if before != nil {
-			c.before = store.Stored[store.Scale]{KV: store.KV{Modified: wrote}, Record: *before}
+			c.before = store.Stored[store.Scale]{KV: store.KV{Modified: s.Modified}, Record: *before}
 		}
 		all[name] = c
 	}
 	return all
+}
+
+// complete writes the numbers of replicas that a deploy has not written any more, because its node was killed between two transactions. They are older than the record of
+// its revision. For example, a deploy sets 150 numbers from 2 to 3. The first transaction has the record of the application, that of the revision, and 98 numbers; the node is
+// killed before the second one, and 52 numbers are 2. It gives the numbers as they are then.
+func (t *Target) complete(ctx context.Context, app string, number int, ch *store.Attempt, revision store.KV, now map[string]Scale) (map[string]Scale, error) {
+	missing := func(name string) bool { return now[name].Modified < revision.Modified }
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(ch.Scales)), missing) {
+		return now, nil
+	}
+	g, err := t.graphOf(revision)
+	if err != nil {
+		return now, err
+	}
+	next := map[string]Scale{}
+	maps.Copy(next, now)
+	var writes []write
+	for _, d := range g.Deployments {
+		if _, set := ch.Scales[d.Name]; !set || !missing(d.Name) {
+			continue
+		}
+		s := store.Scale{Replicas: d.Options.Effective().StartReplicas(), By: byDeploy, Reason: setBy(number), At: time.Now().UTC()}
+		key := store.ScaleKey(app, d.Name)
+		op, err := store.Encode(key, s)
+		if err != nil {
+			return now, err
+		}
+		writes, next[d.Name] = append(writes, write{op, store.Condition{Key: op.Key, Modified: now[d.Name].Modified}}), Scale{Record: s}
+	}
+	modified, err := t.commit(ctx, writes)
+	if err != nil {
+		return now, err
+	}
+	for name, s := range next {
+		if m := modified[store.ScaleKey(app, name).String()]; m != 0 {
+			s.Modified = m
+			next[name] = s
+		}
+	}
+	return next, nil
 }
 
 // Before has the records of the revision before a deploy that has not ended. Its user configs are read from the blobs of t.

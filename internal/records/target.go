@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +26,10 @@ import (
 // apps/hello {revision: 2} and scale/hello/D {replicas: 3}.
 //
 // Every write compares: it is applied only if the records are as they were when the write was decided.
+//
+// An application with more than 98 deployments needs several transactions. The first one has apps/A, with what was there before, so that a node that is killed between them
+// leaves a deploy that has not ended: the next node writes the numbers that are missing ([Target.complete]), goes on, and can put all back. A deploy that has failed writes
+// apps/A last, for the same reason.
 //
 // The store of a durable node outlives it, and so does a deploy that the node was killed in: apps/A says what was there before ([store.Attempt]) until
 // the deploy has ended. [Target.Stored] reads what a node before has left.
@@ -145,7 +150,8 @@ type write struct {
 }
 
 // commit applies writes, and gives the revision of the store that each key has then. It is one transaction, unless there are
-// more writes than a store takes in one, as for an application with more than 98 deployments: then the last writes are applied last.
+// more writes than a store takes in one, as for an application with more than 98 deployments: then the first writes are applied first. After an error the map has those that
+// were applied.
 func (t *Target) commit(ctx context.Context, writes []write) (modified map[string]int64, err error) {
 	modified = make(map[string]int64, len(writes))
 	for part := range slices.Chunk(writes, store.MaxOps) {
@@ -314,9 +320,9 @@ func (t *Target) tryWriteDeploy(ctx context.Context, r store.Revision, f Former)
 	if err != nil {
 		return nil, err
 	}
-	writes = append(writes, write{revision, store.Condition{Key: revision.Key}}, write{app, store.Unchanged(before.KV)})
+	writes = slices.Concat([]write{{app, store.Unchanged(before.KV)}, {revision, store.Condition{Key: revision.Key}}}, writes)
 	modified, err := t.commit(ctx, writes)
-	if err != nil {
+	if err != nil && modified[app.Key] == 0 {
 		return nil, err
 	}
 	w.Modified = modified[app.Key]
@@ -330,6 +336,12 @@ func (t *Target) tryWriteDeploy(ctx context.Context, r store.Revision, f Former)
 				w.changed[d.Name] = ch
 			}
 		}
+	}
+	if err != nil { // between two transactions
+		maps.DeleteFunc(w.changed, func(_ string, ch changedScale) bool { return ch.modified == 0 })
+		w.Fail("", err.Error(), false)
+		_, undone := t.Undo(ctx, name, w)
+		return nil, errors.Join(err, undone)
 	}
 	return w, nil
 }
@@ -422,7 +434,7 @@ func (w *Deploy) scale(app string, d spec.Deployment, f Former, there []store.KV
 		was, readable = store.Stored[store.Scale]{KV: there[i], Record: record}, err == nil
 	}
 	n := d.Options.Effective().StartReplicas()
-	next := store.Scale{Replicas: n, By: "deploy", Reason: fmt.Sprintf("num_replicas of revision %d", w.Number), At: time.Now().UTC()}
+	next := store.Scale{Replicas: n, By: byDeploy, Reason: setBy(w.Number), At: time.Now().UTC()}
 	if last, ok := f.Submitted[d.Name]; ok && last == n {
 		if readable {
 			w.Scales[d.Name] = Scale{was.Record, was.Modified}
@@ -445,6 +457,11 @@ func (w *Deploy) scale(app string, d spec.Deployment, f Former, there []store.KV
 	w.changed[d.Name] = changedScale{before: was}
 	return []write{{op, unchanged}}, nil
 }
+
+// byDeploy is the author of numbers of replicas that are num_replicas of a revision, and setBy the reason.
+const byDeploy = "deploy"
+
+func setBy(revision int) string { return fmt.Sprintf("num_replicas of revision %d", revision) }
 
 // revisionRecord is the record of a revision. A graph that is too large for a record is put beside it.
 func (t *Target) revisionRecord(ctx context.Context, r store.Revision, number int) (op store.Op, err error) {
@@ -477,28 +494,32 @@ func (t *Target) PutBack(ctx context.Context, app string, w *Deploy) (written ma
 	if err != nil {
 		return nil, err
 	}
-	writes := []write{{op, store.Condition{Key: op.Key, Modified: w.Modified}}}
+	var writes []write
 	back := map[string]store.Scale{}
 	for name, ch := range w.changed {
 		key := store.ScaleKey(app, name)
-		op := store.Delete(key.String())
+		scale := store.Delete(key.String())
 		if ch.before.Modified != 0 {
 			s := ch.before.Record
 			s.Reason, s.At = fmt.Sprintf("revision %d failed to start", w.Number), time.Now().UTC()
-			if op, err = store.Encode(key, s); err != nil {
+			if scale, err = store.Encode(key, s); err != nil {
 				return nil, err
 			}
 			back[name] = s
 		}
-		writes = append(writes, write{op, store.Condition{Key: op.Key, Modified: ch.modified}})
+		writes = append(writes, write{scale, store.Condition{Key: scale.Key, Modified: ch.modified}})
 	}
+	writes = append(writes, write{op, store.Condition{Key: op.Key, Modified: w.Modified}})
+	all := map[string]int64{}
 	for {
 		modified, err := t.commit(ctx, writes)
+		maps.Copy(all, modified)
+		writes = slices.DeleteFunc(writes, func(w write) bool { return modified[w.Key] != 0 })
 		conflict, ok := errors.AsType[*store.ConflictError](err)
 		if err == nil {
 			written = map[string]Scale{}
 			for name, s := range back {
-				if m := modified[store.ScaleKey(app, name).String()]; m != 0 {
+				if m := all[store.ScaleKey(app, name).String()]; m != 0 {
 					written[name] = Scale{s, m}
 				}
 			}

@@ -187,3 +187,50 @@ func TestErrorBetweenWrites(t *testing.T) {
 		})
 	}
 }
+
+// TestRollbackThatFails: an automatic rollback that fails leaves the revision that it would have taken back, which ran and runs on. Also the node after one that was
+// killed in the rollback takes it for no failure of a first deploy.
+func TestRollbackThatFails(t *testing.T) {
+	t.Parallel()
+	for name, killed := range map[string]bool{"the same node": false, "the next node": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			target := records.NewTarget(store.NewMemory(), store.NewMemoryBlobs(), slog.New(slog.DiscardHandler))
+			target.Durable = true
+			former := records.Former{}
+			for number := 1; number <= 2; number++ {
+				w, err := target.WriteDeploy(t.Context(), store.Revision{Graph: many(2)}, former)
+				if err == nil {
+					err = target.End(t.Context(), many(2), w)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				former = records.Former{Running: true, Current: number, Number: number, Submitted: records.Submitted(many(2))}
+			}
+			former.Undone, former.Why = 2, "too many calls failed"
+			w, err := target.WriteDeploy(t.Context(), store.Revision{Graph: many(2), RollbackOf: 1}, former)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if killed {
+				all, err := target.Stored(t.Context())
+				if err != nil || len(all) != 1 || !all[0].Deploy.Unended() {
+					t.Fatalf("%+v, %v", all, err)
+				}
+				w = all[0].Deploy
+			}
+			w.Fail("", "no licence", false)
+			if _, err := target.Undo(t.Context(), "shop", w); err != nil {
+				t.Fatal(err)
+			}
+			all, err := target.Stored(t.Context())
+			if err != nil || len(all) != 1 || all[0].Deploy.Number != 2 {
+				t.Fatalf("%+v, %v", all, err)
+			}
+			if o, failed := all[0].Deploy.Failed(); failed {
+				t.Errorf("the revision that runs is not started again: %+v", o)
+			}
+		})
+	}
+}

@@ -489,6 +489,8 @@ func (t *Target) PutBack(ctx context.Context, app string, w *Deploy) (written ma
 	record.Outcomes = w.outcomes.with(w.Number, w.failure())
 	if was, ok := w.before.Record.Outcomes[record.Revision]; ok { // an automatic rollback that has failed, too: the revision that it would have taken back runs on
 		record.Outcomes[record.Revision] = was
+	} else if record.Outcomes[record.Revision].State == store.Failed { // a node before this one has begun it
+		record.Outcomes[record.Revision] = store.Outcome{State: store.Ran, At: time.Now().UTC()}
 	}
 	op, err := t.appRecord(ctx, app, record)
 	if err != nil {

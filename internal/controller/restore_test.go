@@ -343,13 +343,14 @@ func TestRestoreOfAChange(t *testing.T) {
 				if !c.first {
 					n.deploy(t, former)
 				}
-				over := make(chan error, 1)
+				over, begun := make(chan error, 1), time.Now()
 				go func() { over <- n.Deploy(context.Background(), next) }()
 				synctest.Wait()
 				n.link.set(func() { n.link.down = true })
 				close(hang)
 				n.kill()
 				<-over
+				time.Sleep(time.Hour) // fake time
 				var asked atomic.Int64
 				d.own = func(string) (deploy.App, error) {
 					if asked.Add(1) == 1 || c.first {
@@ -372,6 +373,9 @@ func TestRestoreOfAChange(t *testing.T) {
 					state = helvetype.ApplicationDeployFailed // it was rolled back
 				}
 				second.wantStatus(t, "in the end", state, c.want, c.number)
+				if at := second.status().DeployedAt; at.Sub(begun).Abs() > time.Second {
+					t.Errorf("deployed at %s, want %s", at, begun)
+				}
 				a := record(t, d.store, store.AppKey("app"))
 				if a.Attempt != nil || a.Revision != uint64(c.want) {
 					t.Errorf("record %+v", a)

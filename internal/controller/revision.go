@@ -62,6 +62,9 @@ func (c *Controller) adoptLocked(a *fleet.Application, r *fleet.Revision) {
 	if r.Def.Restored {
 		a.StartError, a.Since = "it is being restored: the node before has run it", r.Def.At
 	}
+	if r.Wrote.Unended() && !r.Def.At.IsZero() { // a node before this one has begun the deploy
+		a.Since = r.Def.At
+	}
 	a.NoteLocked(states.Deploy, states.Facts{Otherwise: a.StartError})
 	a.BeginRolloutLocked(r)
 	for _, s := range r.Def.Graph.Deployments {

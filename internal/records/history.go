@@ -24,7 +24,7 @@ func (all outcomes) with(number int, o store.Outcome) outcomes {
 	return next
 }
 
-// Fail says why the deploy has failed, for the record that [Target.PutBack] or [Target.KeepFailed] writes. deployment is the one that was given up; "" for none. superseded
+// Fail says why the deploy has failed, for the record that [Target.PutBack] or [Target.KeepFailed] writes. deployment is the name of the deployment that was given up; "" for none. superseded
 // says that another deploy has taken its place.
 func (w *Deploy) Fail(deployment, reason string, superseded bool) {
 	w.failed = store.Outcome{State: store.Failed, Reason: reason, Deployment: deployment}
@@ -85,7 +85,7 @@ func (t *Target) KeepFailed(ctx context.Context, app string, w *Deploy) error {
 	return err
 }
 
-// oldest deletes the revisions of an application that are more than it keeps, and takes their outcomes out. The revision of the deploy and the one that ran before stay.
+// oldest deletes the revisions of an application that are more than it keeps, and takes their outcomes out. The revision of the deploy and the revision before stay.
 func (w *Deploy) oldest(app string, revisions []store.KV, outcomes map[uint64]store.Outcome) (writes []write) {
 	for _, kv := range revisions[:max(len(revisions)-cmp.Or(w.keep, revisionsKept), 0)] {
 		if kv.Key != store.RevisionKey(app, uint64(w.Number)).String() && kv.Key != store.RevisionKey(app, uint64(w.from)).String() {

@@ -40,14 +40,14 @@ func many(n int) spec.Graph {
 	return g
 }
 
-// TestKilledBetweenWrites: a deploy of 150 deployments is written in two transactions. A node that is killed between them, in the deploy or in the end of one that has failed,
+// TestKilledBetweenWrites: a deploy of 150 deployments is written in two transactions. A node that is killed between them, in the deploy or while it puts a failed deploy back,
 // leaves a deploy that has not ended: the next node has all new numbers, and can put back all old ones. A number that an operator has set in the meantime stays.
 func TestKilledBetweenWrites(t *testing.T) {
 	t.Parallel()
 	for name, x := range map[string]struct {
 		last    int  // the transaction that fails, from the second deploy on
 		undo    bool // the node had found that the deploy fails
-		unended bool // what the next node finds
+		unended bool // the deploy, as the next node finds it
 	}{
 		"before the first":            {last: 1},
 		"between those of the deploy": {last: 2, unended: true},
@@ -188,8 +188,8 @@ func TestErrorBetweenWrites(t *testing.T) {
 	}
 }
 
-// TestRollbackThatFails: an automatic rollback that fails leaves the revision that it would have taken back, which ran and runs on. Also the node after one that was
-// killed in the rollback takes it for no failure of a first deploy.
+// TestRollbackThatFails: an automatic rollback that fails leaves the revision that it would have taken back, which ran and runs on. The next node of a
+// node that was killed in the rollback does not take it for a failure of a first deploy.
 func TestRollbackThatFails(t *testing.T) {
 	t.Parallel()
 	for name, killed := range map[string]bool{"the same node": false, "the next node": true} {

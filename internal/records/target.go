@@ -27,7 +27,7 @@ import (
 //
 // Every write compares: it is applied only if the records are as they were when the write was decided.
 //
-// An application with more than 98 deployments needs several transactions. The first one has apps/A, with what was there before, so that a node that is killed between them
+// An application with more than 98 deployments needs several transactions. The first one has apps/A, with the state before, so that a node that is killed between them
 // leaves a deploy that has not ended: the next node writes the numbers that are missing ([Target.complete]), goes on, and can put all back. A deploy that has failed writes
 // apps/A last, for the same reason.
 //
@@ -150,7 +150,7 @@ type write struct {
 }
 
 // commit applies writes, and gives the revision of the store that each key has then. It is one transaction, unless there are
-// more writes than a store takes in one, as for an application with more than 98 deployments: then the first writes are applied first. After an error the map has those that
+// more writes than a store takes in one, as for an application with more than 98 deployments: then the first writes are applied first. After an error the map has the writes that
 // were applied.
 func (t *Target) commit(ctx context.Context, writes []write) (modified map[string]int64, err error) {
 	modified = make(map[string]int64, len(writes))
@@ -273,7 +273,7 @@ func (t *Target) tryWriteDeploy(ctx context.Context, r store.Revision, f Former)
 	switch {
 	case f.Running:
 		before.Record.Attempt = nil // the revision before runs, whatever its deploy has left
-	case before.Modified == 0 || failed: // nothing ran before; revisions may be left of a delete that the node was killed in: their numbers are taken
+	case before.Modified == 0 || failed: // no revision ran; revisions may be left of a delete that the node was killed in: their numbers are taken
 		numbers, err := t.Revisions(ctx, name)
 		if err != nil {
 			return nil, err

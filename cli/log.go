@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/helve-serve/helve/internal/logs"
+	"github.com/helve-serve/helve/internal/userlog"
 )
 
 // textLog is the log of a node for people. Every line begins with its source in parentheses, as the lines of workers do: "(node) time=...
@@ -19,6 +21,8 @@ import (
 //	(node)   Traceback (most recent call last):
 //	(node)     File "model.py", line 6, in __init__
 //	(node)   ValueError: no model
+//
+// A record of the program's own code is as the line of a worker: "(Ranker#001 r-1) INFO loaded model=a".
 type textLog struct {
 	slog.Handler // writes to out.record
 	out          *textOut
@@ -35,6 +39,14 @@ func newTextLog(to io.Writer, level slog.Level) slog.Handler {
 	return textLog{slog.NewTextHandler(&out.record, &slog.HandlerOptions{Level: level}), out}
 }
 
+// Kept implements logs.Owner: what the program's own code logs goes to the log of its node.
+func (h textLog) Kept(l *slog.Logger) { userlog.To(l) }
+
+// Enabled implements slog.Handler. Records of the program's own code are shown from INFO on, as those of its workers are.
+func (h textLog) Enabled(ctx context.Context, l slog.Level) bool {
+	return logs.RecordFrom(ctx) != nil || h.Handler.Enabled(ctx, l)
+}
+
 // WithAttrs implements slog.Handler.
 func (h textLog) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return textLog{h.Handler.WithAttrs(attrs), h.out}
@@ -47,6 +59,12 @@ func (h textLog) WithGroup(name string) slog.Handler {
 
 // Handle implements slog.Handler.
 func (h textLog) Handle(ctx context.Context, r slog.Record) error {
+	if of := logs.RecordFrom(ctx); of != nil {
+		h.out.mu.Lock()
+		defer h.out.mu.Unlock()
+		_, err := h.out.to.Write(logs.Lines(cmp.Or(of.From.Replica, of.From.App, "program"), of, ""))
+		return err
+	}
 	short := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
 	var below []string
 	r.Attrs(func(a slog.Attr) bool {

@@ -260,18 +260,31 @@ type Explanation struct {
 	Timeline []Event `json:"timeline"`
 }
 
-// LogLine is a line that a replica, or the node, has written.
+// LogLine is a record that a replica, or the node, has logged, or a line that a replica has printed. It is the one shape of logs: in the answers of the
+// node, and in its output as JSON.
 type LogLine struct {
-	// Time is the time when the node read the line.
+	// Time is the time of the record; of a line whose writer states none, the time when the node read it.
 	Time time.Time `json:"time"`
+	// Level is DEBUG, INFO, WARN or ERROR.
+	Level string `json:"level"`
 	// App is the application of the replica; "" for the node.
 	App string `json:"app,omitempty"`
 	// Deployment is the deployment of the replica.
 	Deployment string `json:"deployment,omitempty"`
 	// Replica is the id of the replica.
 	Replica string `json:"replica,omitempty"`
-	// Text is the line without its end.
-	Text string `json:"text"`
+	// Request is the id of the request that was served; "" outside of requests, and where it is not known.
+	Request string `json:"request_id,omitempty"`
+	// Trace is the id of the trace of the request, in hex.
+	Trace string `json:"trace_id,omitempty"`
+	// Stream is stdout or stderr for text that was printed; "" for records of a logger.
+	Stream string `json:"stream,omitempty"`
+	// Logger is the name of the logger.
+	Logger string `json:"logger,omitempty"`
+	// Text is the message, without a newline at its end. It has several lines where the record has, for example for a traceback.
+	Text string `json:"message"`
+	// Attributes are the attributes of the record, as text.
+	Attributes map[string]string `json:"attributes,omitempty"`
 }
 
 // AuditEntry is one change that an author has asked for.
@@ -298,6 +311,16 @@ type LogQuery struct {
 	Deployment string `json:"deployment,omitempty"`
 	// Replica is the id of the writer; "" for all.
 	Replica string `json:"replica,omitempty"`
+	// Request is the id of the request; "" for all.
+	Request string `json:"request_id,omitempty"`
+	// Level is the lowest level: DEBUG, INFO, WARN or ERROR; "" for all.
+	Level string `json:"level,omitempty"`
+	// Since is the time of the first line; zero for no bound.
+	Since time.Time `json:"since,omitzero"`
+	// Until is the time after which no line is wanted; zero for no bound.
+	Until time.Time `json:"until,omitzero"`
+	// Text is a part of the message, or of the value of an attribute, in letters of any case; "" for all.
+	Text string `json:"text,omitempty"`
 	// Tail is the number of the newest lines to begin with; 0 for all that are kept, less than 0 for none.
 	Tail int `json:"tail,omitempty"`
 	// Follow says that lines to come are wanted too, until the reader ends.

@@ -25,7 +25,7 @@ var layers = [][]string{
 	{"internal/takeover", "internal/restore", "internal/inventory", "internal/details"},
 	{"internal/deploy", "internal/snapshot", "internal/journal", "internal/health"},
 	{"internal/inprocess"},
-	{"internal/host", "internal/session", "internal/records", "internal/port"},
+	{"internal/host", "internal/session", "internal/records", "internal/port", "internal/userlog"},
 	{"internal/lending"},
 	{"internal/serving", "internal/response", "internal/keeper"},
 	{"internal/proxy", "internal/exchange", "internal/plan", "internal/planner", "internal/rollout", "internal/probe", "internal/userconfig", "internal/worker", "internal/build", "internal/builder", "internal/transport", "internal/router", "internal/gate", "internal/ejection", "internal/batch", "internal/models", "internal/shm"},
@@ -103,7 +103,7 @@ var only = map[string][]string{
 	"internal/shown":        {"internal/logs", "github.com/goccy/go-yaml"},
 	"internal/lending":      {"internal/protocol", "internal/serving", "internal/telemetry", "internal/wire"},
 	"internal/details":      {"internal/deploy", "internal/secret"},
-	"internal/admin":        {"internal/audit", "internal/controller", "internal/deploy", "internal/details", "internal/jsonbody", "internal/kernel", "internal/listen", "internal/secret", "internal/sse", "internal/telemetry", "internal/token"},
+	"internal/admin":        {"internal/audit", "internal/controller", "internal/deploy", "internal/details", "internal/jsonbody", "internal/kernel", "internal/listen", "internal/logs", "internal/secret", "internal/sse", "internal/telemetry", "internal/token"},
 	"internal/metrics":      {"internal/states", "internal/telemetry", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/common/expfmt"},
 }
 

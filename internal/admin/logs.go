@@ -3,8 +3,10 @@ package admin
 import (
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/sse"
 )
 
@@ -30,19 +32,18 @@ func (a *Server) logs(c *ask) {
 	if o == nil {
 		return
 	}
-	q := helvetype.LogQuery{
-		App: c.query.Get("app"), Deployment: c.query.Get("deployment"), Replica: c.query.Get("replica"), Tail: c.number("tail", logDefault),
-		Follow: c.flag("follow") || sse.Wanted(c.r),
+	q, err := logs.Query(c.query, time.Now(), logDefault)
+	if err != nil {
+		a.failed(c, err)
+		return
 	}
-	if c.query.Get("tail") == "0" { // a reader of the lines to come alone
-		q.Tail = -1
-	}
+	q.Follow = q.Follow || sse.Wanted(c.r)
 	if q.Follow {
 		a.followLogs(c, o, q)
 		return
 	}
 	list := LogList{Lines: []helvetype.LogLine{}}
-	err := o.Logs(c.r.Context(), q, func(line *helvetype.LogLine, missed uint64) error {
+	err = o.Logs(c.r.Context(), q, func(line *helvetype.LogLine, missed uint64) error {
 		list.Missed += missed
 		if line != nil {
 			list.Lines = append(list.Lines, *line)

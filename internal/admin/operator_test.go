@@ -634,8 +634,8 @@ func TestStreams(t *testing.T) {
 		path, accept, kind string
 		want               []string
 	}{
-		"lines":            {"/api/v1/logs?follow", "*/*", "application/jsonl", []string{`{"missed":3}`, `{"time":"0001-01-01T00:00:00Z","text":"one"}`, `{"time":"0001-01-01T00:00:00Z","text":"two"}`}},
-		"events of a page": {"/api/v1/logs", "text/event-stream", "text/event-stream", []string{"event: missed", `data: {"missed":3}`, "", "event: line", `data: {"time":"0001-01-01T00:00:00Z","text":"one"}`, "", "event: line", `data: {"time":"0001-01-01T00:00:00Z","text":"two"}`, ""}},
+		"lines":            {"/api/v1/logs?follow", "*/*", "application/jsonl", []string{`{"missed":3}`, `{"time":"0001-01-01T00:00:00Z","level":"","message":"one"}`, `{"time":"0001-01-01T00:00:00Z","level":"","message":"two"}`}},
+		"events of a page": {"/api/v1/logs", "text/event-stream", "text/event-stream", []string{"event: missed", `data: {"missed":3}`, "", "event: line", `data: {"time":"0001-01-01T00:00:00Z","level":"","message":"one"}`, "", "event: line", `data: {"time":"0001-01-01T00:00:00Z","level":"","message":"two"}`, ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

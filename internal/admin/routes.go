@@ -165,7 +165,9 @@ func routes() []route {
 		{
 			method: get, path: "/api/v1/logs", operation: "logs", role: read, private: true, answer: stream{LogList{}, helvetype.LogLine{}}, serve: (*Server).logs, about: "Lines that replicas have written, the oldest first",
 			query: []param{
-				{name: "app", kind: "string"}, {name: "deployment", kind: "string"}, {name: "replica", kind: "string"},
+				{name: "app", kind: "string"}, {name: "deployment", kind: "string"}, {name: "replica", kind: "string"}, {name: "request", kind: "string", about: "the id of a request"},
+				{name: "level", kind: "string", about: "the lowest level: DEBUG, INFO, WARN or ERROR"}, {name: "text", kind: "string", about: "a part of the message or of the value of an attribute, in letters of any case"},
+				{name: "since", kind: "string", about: "a time, or how long ago it was, such as 10m"}, {name: "until", kind: "string", about: "as since"},
 				{name: "tail", kind: "integer", min: 0, max: logLimit, about: "at most so many of the newest lines"},
 				{name: "follow", kind: "boolean", about: "the answer does not end: the lines to come follow"},
 			},

@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,7 +12,6 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/logs"
-	"github.com/helve-serve/helve/internal/shown"
 	"github.com/spf13/cobra"
 )
 
@@ -21,11 +19,14 @@ func logsCommand(s Settings) *cobra.Command {
 	r := newReader(s)
 	var follow bool
 	var tail int
-	var replica string
+	filters := map[string]*string{"replica": new(""), "request": new(""), "level": new(""), "since": new(""), "until": new(""), "text": new("")}
 	c := &cobra.Command{
-		Use: "logs [APP[/DEPLOYMENT]]", Short: "Show what replicas have printed",
-		Long: "Show the newest lines that replicas have printed, also those that are gone, and those of the node itself, the oldest first. The node keeps a bounded number\n" +
-			"of lines of each replica, and forgets them when it ends. With -f the command goes on with the lines to come.",
+		Use: "logs [APP[/DEPLOYMENT]]", Short: "Show what replicas have logged and printed",
+		Long: "Show the newest lines that replicas have logged and printed, also those that are gone, and those of the node itself, the oldest first: the time, the level,\n" +
+			"the replica, and the request for which the line was written. The node keeps a bounded number of lines of each replica, and forgets them when it ends.\n" +
+			"With -f the command goes on with the lines to come.",
+		Example: "  helve logs shop --level warn --since 10m       what went wrong in the last ten minutes\n" +
+			"  helve logs --request 5f0c4f0e-8f6a-4d1e-9f0b-2f6f8a1f7c55   all lines of one request, of all its deployments",
 		ValidArgsFunction: r.complete(upDeployment),
 		RunE: func(c *cobra.Command, args []string) error {
 			of, err := upDeployment.one(c, args, true)
@@ -42,9 +43,10 @@ func logsCommand(s Settings) *cobra.Command {
 				return err
 			}
 			query := url.Values{}
-			for name, value := range map[string]string{"app": of.app, "deployment": of.deployment, "replica": replica} {
-				if value != "" {
-					query.Set(name, value)
+			filters["app"], filters["deployment"] = &of.app, &of.deployment
+			for name, value := range filters {
+				if *value != "" {
+					query.Set(name, *value)
 				}
 			}
 			if tail > 0 || c.Flags().Changed("tail") {
@@ -72,8 +74,14 @@ func logsCommand(s Settings) *cobra.Command {
 	r.flags(c)
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with the lines to come")
 	c.Flags().IntVarP(&tail, "tail", "n", 0, "only so many of the newest lines (default all that are kept)")
-	c.Flags().StringVar(&replica, "replica", "", "only lines of this replica, for example Ranker#003")
-	NoVariable(c, "follow", "tail", "replica")
+	for name, about := range map[string]string{
+		"replica": "only lines of this replica, for example Ranker#003", "request": "only lines of the request with this id",
+		"level": "only lines of this level and above: debug, info, warn or error", "text": "only lines with this text in the message or in the value of an attribute",
+		"since": "only lines since this time, or since so long ago, such as 10m", "until": "only lines until then, as --since",
+	} {
+		c.Flags().StringVar(filters[name], name, "", about)
+	}
+	NoVariable(c, "follow", "tail", "replica", "request", "level", "text", "since", "until")
 	c.RegisterFlagCompletionFunc("replica", func(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) { //nolint:errcheck // the flag is there
 		return r.replicas(c, args), cobra.ShellCompDirectiveNoFileComp
 	})
@@ -124,11 +132,6 @@ func (r *reader) logLine(line helvetype.LogLine) error {
 	if r.output != "text" {
 		return r.line(os.Stdout, line, nil)
 	}
-	writer := cmp.Or(object{line.App, line.Deployment, line.Replica}.String(), "node")
-	if line.Replica != "" {
-		writer = line.App + "/" + line.Replica // the id of a replica has the name of its deployment in it
-	}
-	// The colours of a line stay on a terminal.
-	_, err := fmt.Printf("%s (%s) %s\n", line.Time.Local().Format("15:04:05.000"), shown.Safe(writer), logs.Clean(nil, []byte(line.Text), terminal(os.Stdout)))
+	_, err := os.Stdout.Write(logs.Show(&line, terminal(os.Stdout))) // the colours of a line stay on a terminal
 	return err
 }

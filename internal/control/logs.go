@@ -18,7 +18,7 @@ func (o *Operator) Logs(ctx context.Context, q helvetype.LogQuery, yield func(li
 
 // unwritten is the error for a query for a writer that never was; nil if there are lines, or may come some.
 func (o *Operator) unwritten(q helvetype.LogQuery) error {
-	if q == (helvetype.LogQuery{Tail: q.Tail, Follow: q.Follow}) || o.set.Lines.Has(q) {
+	if q.App == "" && q.Deployment == "" && q.Replica == "" || o.set.Lines.Has(q) {
 		return nil
 	}
 	if q.App != "" {

@@ -10,7 +10,7 @@ import (
 // newOutput opens the worker's output. deployment and replica are "" for a Go worker, whose lines may be any replica's.
 func (ws *Workers) newOutput(w *Worker, name, deployment, replica string) *output.Output {
 	return ws.output.Open(output.Source{
-		Name: name, App: w.app.name, Worker: w.id, Deployment: deployment, Replica: replica,
+		Name: name, App: w.app.name, Worker: w.id, Deployment: deployment, Replica: replica, Hide: ws.set.Secrets.ScrubLine,
 		Unresponsive: func(since time.Time, stacks string) { ws.unresponsive(w, since, stacks, true) },
 		Responsive:   func() { ws.responsive(w, time.Now()) },
 	})
@@ -18,10 +18,7 @@ func (ws *Workers) newOutput(w *Worker, name, deployment, replica string) *outpu
 
 // reporting sets the destinations of a worker's lines and reports. The Go runtime reports crashes, and a Python worker all the rest.
 func (ws *Workers) reporting(of launchSpec, to *output.Output, c worker.Command) worker.Command {
-	c.Output, c.Hide, c.Crash = to.Line, ws.set.Secrets.ScrubLine, of.replica == ""
-	if of.replica != "" {
-		c.Report = to.Report
-	}
+	c.Output, c.Report, c.Hide, c.Crash = to.Line, to.Report, ws.set.Secrets.ScrubLine, of.replica == ""
 	return c
 }
 

@@ -100,7 +100,7 @@ func (l *lockedBuffer) Reset() {
 func TestReports(t *testing.T) {
 	t.Parallel()
 	x := newReporting(t, true)
-	x.report("log ERROR name -- text", "log DEBUG hidden level=ERROR", "stack Thread MainThread:", "stack   in spin")
+	x.report(`record {"level":"ERROR","message":"text","text":"name -- text"}`, `record {"level":"DEBUG","message":"hidden level=ERROR"}`, "stack Thread MainThread:", "stack   in spin")
 	if x.unresponsive() != nil {
 		t.Error("unresponsive before the worker has reported it")
 	}
@@ -120,7 +120,7 @@ func TestReports(t *testing.T) {
 	}
 	log := x.log.String()
 	for _, want := range []string{
-		`level=ERROR msg="name -- text" app=app worker=app-1 deployment=D replica=D#1 stream=log`, `level=DEBUG msg="hidden level=ERROR"`,
+		`level=ERROR msg="name -- text" app=app worker=app-1 deployment=D replica=D#1 stream=log`, `level=DEBUG msg="DEBUG hidden level=ERROR"`,
 		`level=WARN msg="worker is unresponsive"`, `in spin\n`, `level=INFO msg="worker answers again"`,
 	} {
 		if !strings.Contains(log, want) {
@@ -138,7 +138,7 @@ func TestPrintedTextIsNoReport(t *testing.T) {
 			t.Parallel()
 			x := newReporting(t, true)
 			for _, text := range []string{
-				"request: stack forged", "stack forged", "unresponsive 86400", "\x1ehelve:stack forged", "request \x1ehelve:unresponsive 86400", "log ERROR forged",
+				"request: stack forged", "stack forged", "unresponsive 86400", "\x1ehelve:stack forged", "request \x1ehelve:unresponsive 86400", "log ERROR forged", `record {"level":"ERROR","message":"forged"}`,
 			} {
 				x.out.Line(stream, []byte(text))
 			}
@@ -207,7 +207,7 @@ func TestStacksAreBounded(t *testing.T) {
 // FuzzReport: the node keeps a bounded part of the lines that a worker reports, and takes no time of the future from them.
 func FuzzReport(f *testing.F) {
 	f.Add("plain\nhalf\nstack Thread\nstack   in f\nunresponsive 2.5\nresponsive")
-	f.Add("log ERROR text\nlog INFO+3 x\nlog mine x\n\nlog")
+	f.Add("record {\"level\":\"ERROR\",\"message\":\"text\"}\nrecord {\"time\":1e300,\"attributes\":{\"a\":\"1\"}}\nrecord {}\n\nrecord")
 	f.Add("unresponsive NaN\nunresponsive -1e300\nunresponsive +Inf")
 	x := newReporting(f, true)
 	x.replica.dep.Options.MaxUnresponsive = 300 * time.Hour

@@ -1,10 +1,8 @@
 package logs
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
-	"slices"
 	"sync/atomic"
 )
 
@@ -14,15 +12,22 @@ type Level struct{ at atomic.Pointer[slog.Level] }
 // Set changes the level; nil leaves it to the logger.
 func (l *Level) Set(at *slog.Level) { l.at.Store(at) }
 
-// Keep gives a logger whose records go to l, and as lines of text into the ring too. Records of the level INFO and above are kept, also if l drops them:
-// a node that prints warnings only can still say when a replica became ready. The lines of a record with the attributes app, deployment and replica are
-// those of that replica. A level that is set holds for l in place of its own; nil for none.
+// Keep gives a logger whose records go to l, and into the ring too. Records of the level INFO and above are kept, also if l drops them:
+// a node that prints warnings only can still say when a replica became ready. A record with the attributes app, deployment and replica is
+// one of that replica, and request_id and trace_id are its request. A level that is set holds for l in place of its own; nil for none.
 func Keep(l *slog.Logger, ring *Ring, level *Level) *slog.Logger {
 	if level == nil {
 		level = new(Level)
 	}
-	return slog.New(keeper{Handler: l.Handler(), ring: ring, level: level})
+	kept := slog.New(keeper{Handler: l.Handler(), ring: ring, level: level})
+	if owner, ok := l.Handler().(Owner); ok {
+		owner.Kept(kept)
+	}
+	return kept
 }
+
+// Owner is a handler that wants the logger that [Keep] makes of its own, to put other records where those of the node go.
+type Owner interface{ Kept(l *slog.Logger) }
 
 // Beside is the logger of which [Keep] made l, for lines that are in the ring already. Another logger stays as it is.
 func Beside(l *slog.Logger) *slog.Logger {
@@ -37,8 +42,7 @@ type keeper struct {
 	slog.Handler // all records go on to it
 	ring         *Ring
 	level        *Level
-	attrs        []slog.Attr
-	group        string // attributes of a group are in the text alone
+	bound        Bound
 }
 
 func (k keeper) Enabled(ctx context.Context, l slog.Level) bool {
@@ -63,59 +67,28 @@ func (k keeper) Handle(ctx context.Context, r slog.Record) error {
 	return k.Handler.Handle(ctx, r)
 }
 
-// keep puts the lines of a record into the ring. A value of several lines, such as a traceback, stays readable below the record.
+// keep puts a record into the ring. A value of several lines, such as a traceback, stays readable below the message.
 func (k keeper) keep(ctx context.Context, r slog.Record) {
-	var from Writer
-	short := slog.NewRecord(r.Time, r.Level, r.Message, 0)
-	var below [][]byte
-	take := func(a slog.Attr) {
-		text := a.Value.Resolve().String()
-		switch a.Key {
-		case "app":
-			from.App = text
-		case "deployment":
-			from.Deployment = text
-		case "replica":
-			from.Replica = text
-		default:
-			first, rest, several := bytes.Cut(bytes.TrimRight([]byte(text), "\n"), []byte("\n"))
-			if several {
-				a = slog.String(a.Key, string(first))
-				below = append(below, bytes.Split(rest, []byte("\n"))...)
-			}
-			short.AddAttrs(a)
-		}
+	if of := RecordFrom(ctx); of != nil {
+		k.ring.Write(of.Cleaned())
+		return
 	}
-	for _, a := range k.attrs {
-		take(a)
+	rec := k.bound.Record(r)
+	if rec.From.App == "" { // a name of a deployment alone chooses nothing
+		rec.From = Writer{}
 	}
-	r.Attrs(func(a slog.Attr) bool { take(a); return true })
-	if from.App == "" { // a name of a deployment alone chooses nothing
-		from = Writer{}
-	}
-	var b bytes.Buffer
-	slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelInfo, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr { // the line has its time
-		if len(groups) == 0 && a.Key == slog.TimeKey {
-			return slog.Attr{}
-		}
-		return a
-	}}).Handle(ctx, short) //nolint:errcheck // a buffer takes all
-	k.ring.Write(from, r.Time, Clean(nil, bytes.TrimSuffix(b.Bytes(), []byte("\n")), true))
-	for _, line := range below {
-		k.ring.Write(from, r.Time, Clean([]byte("  "), line, true))
-	}
+	rec.clean()
+	k.ring.Write(rec)
 }
 
 func (k keeper) WithAttrs(attrs []slog.Attr) slog.Handler {
-	if k.group == "" {
-		k.attrs = append(slices.Clip(k.attrs), attrs...)
-	}
+	k.bound = k.bound.WithAttrs(attrs)
 	k.Handler = k.Handler.WithAttrs(attrs)
 	return k
 }
 
 func (k keeper) WithGroup(name string) slog.Handler {
-	k.group = name
+	k.bound = k.bound.WithGroup(name)
 	k.Handler = k.Handler.WithGroup(name)
 	return k
 }

@@ -3,7 +3,9 @@ package logs
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,7 +22,8 @@ const (
 	ringWriter  = 256 << 10 // bytes of one writer
 	ringWriters = 4096      // writers, also of replicas that are gone
 	lineBytes   = 64        // memory that a line costs beside its text
-	textMax     = 8 << 10   // bytes of the text of a line that are kept
+	detailBytes = 112       // memory that the ids, the logger and the attributes of a line cost beside their texts
+	textMax     = 8 << 10   // bytes of the text of a record that are kept
 )
 
 // Ring keeps the newest lines of each writer, also of replicas that are gone, so that an operator can read the last words of a replica that was replaced.
@@ -43,24 +46,45 @@ type written struct {
 	gone  uint64 // lines that were dropped
 }
 
-// kept is one line. The numbers of the lines of all writers are one row.
+// kept is one record. The numbers of the records of all writers are one row.
 type kept struct {
 	number uint64
 	at     time.Time
+	level  slog.Level
 	text   string
+	*detail
 }
 
-func (k kept) cost() int { return len(k.text) + lineBytes }
+// detail is what most printed lines have not.
+type detail struct {
+	request, trace, stream, logger string
+	attrs                          []Attr
+}
+
+func (k kept) cost() int {
+	n := len(k.text) + lineBytes
+	if d := k.detail; d != nil {
+		n += detailBytes + len(d.request) + len(d.trace) + len(d.logger)
+		for _, a := range d.attrs {
+			n += detailBytes/2 + len(a.Key) + len(a.Value)
+		}
+	}
+	return n
+}
 
 // NewRing makes an empty ring.
 func NewRing() *Ring {
 	return &Ring{writers: map[Writer]*written{}, total: ringTotal, each: ringWriter}
 }
 
-// Write adds a line that is safe on a terminal ([Clean]).
-func (r *Ring) Write(from Writer, at time.Time, text []byte) {
-	if len(text) > textMax {
-		text = append(text[:textMax:textMax], "..."...)
+// Write adds a record, whose texts are safe on a terminal ([Clean]).
+func (r *Ring) Write(rec *Record) {
+	from, line := rec.From, kept{at: rec.Time, level: rec.Level, text: strings.Clone(rec.Text)}
+	if len(line.text) > textMax {
+		line.text = strings.ToValidUTF8(line.text[:textMax], "") + "..."
+	}
+	if rec.Request != "" || rec.Trace != "" || rec.Stream != "" || rec.Logger != "" || len(rec.Attrs) > 0 {
+		line.detail = &detail{rec.Request, rec.Trace, rec.Stream, rec.Logger, rec.Attrs}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -73,7 +97,7 @@ func (r *Ring) Write(from Writer, at time.Time, text []byte) {
 		r.writers[from] = w
 	}
 	r.last++
-	line := kept{r.last, at, string(text)}
+	line.number = r.last
 	w.lines = append(w.lines, line)
 	w.bytes += line.cost()
 	r.bytes += line.cost()
@@ -125,9 +149,13 @@ func (r *Ring) forget() {
 }
 
 // Read gives the lines that a query chooses to yield, the oldest first, and, for a query that follows, those to come, until ctx ends. An error of yield ends it,
-// and is its result. missed is the number of lines before this one that the reader was too slow for. A nil line tells a reader that follows
+// and is its result; a query with a level that there is not is an error, too. missed is the number of lines before this one that the reader was too slow for. A nil line tells a reader that follows
 // that there is no more for now.
 func (r *Ring) Read(ctx context.Context, q helvetype.LogQuery, yield func(line *helvetype.LogLine, missed uint64) error) error {
+	c, err := choose(q)
+	if err != nil {
+		return err
+	}
 	seen := map[Writer]uint64{} // lines of each writer that the reader has had, or has not wanted
 	tail := q.Tail
 	if tail == 0 {
@@ -136,7 +164,7 @@ func (r *Ring) Read(ctx context.Context, q helvetype.LogQuery, yield func(line *
 		tail = max(tail, 0)
 	}
 	for first := true; ; first = false {
-		lines, missed, changed := r.since(q, seen, first, tail)
+		lines, missed, changed := r.since(c, seen, first, tail)
 		for i := range lines {
 			if err := yield(&lines[i], missed); err != nil {
 				return err
@@ -171,7 +199,7 @@ func (r *Ring) Has(q helvetype.LogQuery) bool {
 
 // since are the lines that a query chooses and that the reader has not seen, and a channel that the next line closes. The first time, older lines than the
 // newest tail lines are as if they were seen; -1 is for all.
-func (r *Ring) since(q helvetype.LogQuery, seen map[Writer]uint64, first bool, tail int) (lines []helvetype.LogLine, missed uint64, changed <-chan struct{}) {
+func (r *Ring) since(c *choice, seen map[Writer]uint64, first bool, tail int) (lines []helvetype.LogLine, missed uint64, changed <-chan struct{}) {
 	type numbered struct {
 		kept
 		from Writer
@@ -179,7 +207,7 @@ func (r *Ring) since(q helvetype.LogQuery, seen map[Writer]uint64, first bool, t
 	var found []numbered
 	r.mu.Lock()
 	for from, w := range r.writers {
-		if !wants(q, from) {
+		if !wants(c.LogQuery, from) {
 			continue
 		}
 		before, known := seen[from]
@@ -191,7 +219,9 @@ func (r *Ring) since(q helvetype.LogQuery, seen map[Writer]uint64, first bool, t
 			skip = int(before - w.gone)
 		}
 		for _, line := range w.lines[min(skip, len(w.lines)):] {
-			found = append(found, numbered{line, from})
+			if c.wants(&line) {
+				found = append(found, numbered{line, from})
+			}
 		}
 		seen[from] = w.gone + uint64(len(w.lines))
 	}
@@ -205,7 +235,7 @@ func (r *Ring) since(q helvetype.LogQuery, seen map[Writer]uint64, first bool, t
 		found = found[max(len(found)-tail, 0):]
 	}
 	for _, f := range found {
-		lines = append(lines, helvetype.LogLine{Time: f.at, App: f.from.App, Deployment: f.from.Deployment, Replica: f.from.Replica, Text: f.text})
+		lines = append(lines, f.line(f.from))
 	}
 	return lines, missed, changed
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -21,7 +23,7 @@ func linesOf(t *testing.T, r *Ring, q helvetype.LogQuery) []string {
 	t.Helper()
 	var got []string
 	err := r.Read(t.Context(), q, func(l *helvetype.LogLine, missed uint64) error {
-		got = append(got, l.App+"/"+l.Deployment+"/"+l.Replica+": "+l.Text)
+		got = append(got, l.App+"/"+l.Deployment+"/"+l.Replica+": "+WithAttrs(l.Text, attrsOf(l)))
 		if missed != 0 {
 			t.Errorf("%d lines are missed", missed)
 		}
@@ -33,13 +35,24 @@ func linesOf(t *testing.T, r *Ring, q helvetype.LogQuery) []string {
 	return got
 }
 
+func attrsOf(l *helvetype.LogLine) (attrs []Attr) {
+	for _, k := range slices.Sorted(maps.Keys(l.Attributes)) {
+		attrs = append(attrs, Attr{k, l.Attributes[k]})
+	}
+	return attrs
+}
+
+func write(r *Ring, from Writer, at time.Time, text []byte) {
+	r.Write(&Record{Time: at, From: from, Text: string(text)})
+}
+
 // TestRing: a query chooses the lines of an application, a deployment or a replica, in the order in which they were written.
 func TestRing(t *testing.T) {
 	t.Parallel()
 	r := NewRing()
 	first, second, other := Writer{"a", "D", "D#1"}, Writer{"a", "D", "D#2"}, Writer{"b", "", ""}
 	for i, from := range []Writer{first, second, {}, other, first} {
-		r.Write(from, time.Unix(int64(i), 0), fmt.Append(nil, "line ", i))
+		write(r, from, time.Unix(int64(i), 0), fmt.Append(nil, "line ", i))
 	}
 	for name, x := range map[string]struct {
 		query helvetype.LogQuery
@@ -61,15 +74,47 @@ func TestRing(t *testing.T) {
 	}
 }
 
+// TestRingFilters: a query chooses records by what they are about.
+func TestRingFilters(t *testing.T) {
+	t.Parallel()
+	r, d := NewRing(), Writer{"a", "D", "D#1"}
+	r.Write(&Record{Time: time.Unix(1, 0), Level: slog.LevelDebug, From: d, Text: "details"})
+	r.Write(&Record{Time: time.Unix(2, 0), From: d, Request: "r-1", Text: "Loaded\nModel x"})
+	r.Write(&Record{Time: time.Unix(3, 0), Level: slog.LevelError + 1, From: d, Request: "r-2", Text: "failed", Attrs: []Attr{{"model", "Y"}}})
+	for name, x := range map[string]struct {
+		query helvetype.LogQuery
+		want  []string
+	}{
+		"of a request":      {helvetype.LogQuery{Request: "r-1"}, []string{"a/D/D#1: Loaded\nModel x"}},
+		"of a level":        {helvetype.LogQuery{Level: "warning"}, []string{"a/D/D#1: failed model=Y"}},
+		"since":             {helvetype.LogQuery{Since: time.Unix(3, 0)}, []string{"a/D/D#1: failed model=Y"}},
+		"until":             {helvetype.LogQuery{Until: time.Unix(1, 0)}, []string{"a/D/D#1: details"}},
+		"with a text":       {helvetype.LogQuery{Text: "model X"}, []string{"a/D/D#1: Loaded\nModel x"}},
+		"with an attribute": {helvetype.LogQuery{Text: "y"}, []string{"a/D/D#1: failed model=Y"}},
+		"the newest of all": {helvetype.LogQuery{Level: "INFO", Tail: 1}, []string{"a/D/D#1: failed model=Y"}},
+		"of nothing":        {helvetype.LogQuery{Request: "r-1", Level: "ERROR"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if diff := cmp.Diff(x.want, linesOf(t, r, x.query)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	if err := r.Read(t.Context(), helvetype.LogQuery{Level: "loud"}, nil); err == nil || !strings.Contains(err.Error(), "loud") {
+		t.Error(err)
+	}
+}
+
 // TestRingIsBounded: a writer without an end loses its own oldest lines alone, and many writers share the room of all.
 func TestRingIsBounded(t *testing.T) {
 	t.Parallel()
 	r := NewRing()
 	r.each, r.total = 4<<10, 16<<10
-	r.Write(Writer{"quiet", "", ""}, time.Time{}, []byte("the last words"))
+	write(r, Writer{"quiet", "", ""}, time.Time{}, []byte("the last words"))
 	text := []byte(strings.Repeat("x", 200))
 	for range 1000 {
-		r.Write(Writer{"loud", "", ""}, time.Time{}, text)
+		write(r, Writer{"loud", "", ""}, time.Time{}, text)
 	}
 	if n := len(linesOf(t, r, helvetype.LogQuery{App: "loud"})); n < 5 || r.writers[Writer{"loud", "", ""}].bytes > r.each {
 		t.Errorf("%d lines of the loud one, %d bytes", n, r.writers[Writer{"loud", "", ""}].bytes)
@@ -79,7 +124,7 @@ func TestRingIsBounded(t *testing.T) {
 	}
 	for i := range 100 {
 		for range 10 {
-			r.Write(Writer{fmt.Sprint(i), "", ""}, time.Time{}, text)
+			write(r, Writer{fmt.Sprint(i), "", ""}, time.Time{}, text)
 		}
 	}
 	sum := 0
@@ -91,7 +136,7 @@ func TestRingIsBounded(t *testing.T) {
 	}
 	r.total = ringTotal
 	for i := range ringWriters + 10 {
-		r.Write(Writer{"many", "", fmt.Sprint(i)}, time.Time{}, []byte("x"))
+		write(r, Writer{"many", "", fmt.Sprint(i)}, time.Time{}, []byte("x"))
 	}
 	if len(r.writers) > ringWriters {
 		t.Errorf("%d writers", len(r.writers))
@@ -99,7 +144,7 @@ func TestRingIsBounded(t *testing.T) {
 	if len(linesOf(t, r, helvetype.LogQuery{App: "quiet"})) != 0 {
 		t.Error("the oldest writer is still there")
 	}
-	r.Write(Writer{}, time.Time{}, []byte(strings.Repeat("y", 2*textMax)))
+	write(r, Writer{}, time.Time{}, []byte(strings.Repeat("y", 2*textMax)))
 	if got := linesOf(t, r, helvetype.LogQuery{Tail: 1})[0]; len(got) > textMax+10 || !strings.HasSuffix(got, "y...") {
 		t.Errorf("%d bytes of a long line", len(got))
 	}
@@ -112,7 +157,7 @@ func TestRingFollows(t *testing.T) {
 		r := NewRing()
 		r.each = 1 << 10
 		from := Writer{"a", "", ""}
-		r.Write(from, time.Time{}, []byte("before"))
+		write(r, from, time.Time{}, []byte("before"))
 		var got []string
 		end := errors.New("the reader has gone")
 		ended := make(chan error, 1)
@@ -129,15 +174,15 @@ func TestRingFollows(t *testing.T) {
 			})
 		}()
 		synctest.Wait()
-		r.Write(from, time.Time{}, []byte("after"))
+		write(r, from, time.Time{}, []byte("after"))
 		synctest.Wait()
-		r.Write(Writer{"b", "", ""}, time.Time{}, []byte("another's"))
+		write(r, Writer{"b", "", ""}, time.Time{}, []byte("another's"))
 		synctest.Wait()
 		want := []string{"before, 0 missed", "all", "after, 0 missed", "all", "all"}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatal(diff)
 		}
-		r.Write(from, time.Time{}, []byte("last"))
+		write(r, from, time.Time{}, []byte("last"))
 		if err := <-ended; !errors.Is(err, end) {
 			t.Error(err)
 		}
@@ -150,14 +195,14 @@ func TestRingMisses(t *testing.T) {
 	r := NewRing()
 	r.each = 1 << 10
 	from := Writer{"a", "", ""}
-	r.Write(from, time.Time{}, []byte("0"))
+	write(r, from, time.Time{}, []byte("0"))
 	missed, lines, end := uint64(0), 0, errors.New("end")
 	err := r.Read(t.Context(), helvetype.LogQuery{Follow: true}, func(l *helvetype.LogLine, m uint64) error {
 		missed += m
 		switch {
 		case l == nil && lines == 1:
 			for i := range 100 {
-				r.Write(from, time.Time{}, fmt.Append(nil, i+1))
+				write(r, from, time.Time{}, fmt.Append(nil, i+1))
 			}
 		case l == nil:
 			return end
@@ -193,8 +238,7 @@ func TestKeep(t *testing.T) {
 	log.Debug("details")
 	log.WithGroup("g").Info("grouped", "k", "v")
 	want := []string{
-		`//: level=INFO msg="a node starts" version=1`, `a/D/D#1: level=WARN msg="replica failed" error="no model"`,
-		"a/D/D#1:   Traceback:", `a/D/D#1:     line\x1b[2K`, "//: level=INFO msg=grouped k=v",
+		`//: a node starts version=1`, "a/D/D#1: replica failed error=\"no model\"\n  Traceback:\n    line\\x1b[2K", "//: grouped g.k=v",
 	}
 	if diff := cmp.Diff(want, linesOf(t, r, helvetype.LogQuery{})); diff != "" {
 		t.Error(diff)
@@ -211,7 +255,7 @@ func TestKeep(t *testing.T) {
 	if text := printed.String(); strings.Contains(text, "not wanted") || !strings.Contains(text, "details that are wanted") {
 		t.Error(text)
 	}
-	want = append(want, `//: level=WARN msg="a warning that is not wanted"`, `//: level=INFO msg="an information that is not wanted"`)
+	want = append(want, `//: a warning that is not wanted`, `//: an information that is not wanted`)
 	if diff := cmp.Diff(want, linesOf(t, r, helvetype.LogQuery{})); diff != "" {
 		t.Error(diff)
 	}

@@ -1,12 +1,12 @@
 // Package output takes what workers print, and the reports of Python workers about themselves. A line goes to the log of the node, or behind
-// the name of its worker to the Output of the node, and to the file of the worker. For example, the line "loaded" of the replica D#1 is
-// "(D#1) loaded" in the Output.
+// the name of its worker to the Output of the node, to the file of the worker, and to the newest lines of the node. For example, the line "loaded" of
+// the replica D#1 is "(D#1) loaded" in the Output, and "(D#1 r-1) loaded" if it was printed for the request r-1.
 package output
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"slices"
@@ -41,6 +41,8 @@ type Source struct {
 	Name                string // in front of its lines
 	App, Worker         string
 	Deployment, Replica string // "" for a Go worker, whose lines may be any replica's
+	// Hide takes secrets out of the text of a report. May be nil.
+	Hide func(text []byte) []byte
 	// Unresponsive is told that the worker reports of itself that it has not answered since then, with the stacks of its threads, and
 	// Responsive that it answers again.
 	Unresponsive func(since time.Time, stacks string)
@@ -57,6 +59,8 @@ type Output struct {
 	stdout *logs.Levels
 	stderr *logs.Levels
 	stacks []byte // being told
+
+	printing sync.Mutex // of stdout and stderr, for the lines of a pipe and those that are reported
 }
 
 const (
@@ -89,25 +93,37 @@ func (o *Output) Close() {
 
 // Line takes a line that the worker has printed to a stream: stdout or stderr.
 func (o *Output) Line(stream string, text []byte) {
-	levels := o.stdout
-	if stream == "stderr" {
-		levels = o.stderr
-	}
-	o.put(levels.Of(text), stream, text)
+	o.put(&logs.Record{Time: time.Now(), Level: o.printed(stream, string(text)), From: o.writer(), Stream: stream, Text: string(text)}, "")
 }
 
-// Report takes "KIND rest" (docs/control.md): a record of the worker's logging, or the steps of being unresponsive. It comes on a
+func (o *Output) levels(stream string) *logs.Levels {
+	if stream == "stderr" {
+		return o.stderr
+	}
+	return o.stdout
+}
+
+func (o *Output) writer() logs.Writer {
+	return logs.Writer{App: o.from.App, Deployment: o.from.Deployment, Replica: o.from.Replica}
+}
+
+// Report takes "KIND rest" (docs/control.md): a record of the worker's logging or text that it has printed, or the steps of being unresponsive. It comes on a
 // descriptor of its own: lines that the worker's code prints, with any text of a client in them, are never taken for reports.
-func (o *Output) Report(text []byte) {
+//
+// The result is the text of a record that the worker has printed to stderr, nil for other reports.
+func (o *Output) Report(text []byte) (stderr []byte) {
 	kind, rest, _ := bytes.Cut(text, []byte(" "))
+	if string(kind) != "record" { // the texts of a record are hidden one by one: JSON has them with escapes
+		rest = []byte(o.hidden(string(rest)))
+	}
 	switch string(kind) {
-	case "log":
-		name, record, _ := bytes.Cut(rest, []byte(" "))
-		level, ok := logs.Named(string(name))
-		if !ok { // a level of the user's own
-			level = slog.LevelInfo
+	case "record":
+		if rec, text, ok := o.record(rest); ok {
+			o.put(rec, text)
+			if rec.Stream == "stderr" {
+				return []byte(rec.Text)
+			}
 		}
-		o.put(level, "log", record)
 	case "stack":
 		if len(o.stacks)+len(rest) < StacksMax {
 			o.stacks = append(append(o.stacks, rest...), '\n')
@@ -123,21 +139,47 @@ func (o *Output) Report(text []byte) {
 	case "responsive":
 		o.from.Responsive()
 	}
+	return nil
 }
 
-func (o *Output) put(level slog.Level, stream string, text []byte) {
+func (o *Output) hidden(text string) string {
+	if o.from.Hide == nil {
+		return text
+	}
+	return string(o.from.Hide([]byte(text)))
+}
+
+// put writes a record to all places. formatted is its text as the program wants it shown; "" for none.
+func (o *Output) put(raw *logs.Record, formatted string) {
+	rec, text := raw.Cleaned(), logs.Shown(raw, formatted)
+	o.sink.ring.Write(rec)
+	stream := cmp.Or(rec.Stream, "log")
 	if o.file != nil {
-		o.file.Write(time.Now(), level, stream, text)
+		request := ""
+		if rec.Request != "" && !strings.Contains(formatted, rec.Request) {
+			request = "request_id=" + rec.Request + " "
+		}
+		for line := range strings.SplitSeq(text, "\n") {
+			o.file.Write(rec.Time, rec.Level, stream, []byte(request+line))
+		}
 	}
 	s := o.sink
-	prefix := fmt.Appendf(nil, "(%s) ", o.from.Name)
-	line := append(logs.Clean(prefix, text, true), '\n')
-	s.ring.Write(logs.Writer{App: o.from.App, Deployment: o.from.Deployment, Replica: o.from.Replica}, time.Now(), line[len(prefix):len(line)-1])
 	if s.out == nil {
-		s.log.Log(context.Background(), level, string(text), slices.Concat(o.attrs, []any{"stream", stream})...)
+		attrs := slices.Concat(o.attrs, []any{"stream", stream})
+		for _, id := range [][2]string{{"request_id", rec.Request}, {"trace_id", rec.Trace}} {
+			if id[1] != "" {
+				attrs = append(attrs, id[0], id[1])
+			}
+		}
+		s.log.Log(context.Background(), rec.Level, text, attrs...)
 		return
 	}
+	name := o.from.Name
+	if o.from.Replica == "" && rec.From.Replica != "" {
+		name = rec.From.Replica
+	}
+	lines := logs.Lines(name, raw, formatted)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.out.Write(line) //nolint:errcheck // there is no place to say so
+	s.out.Write(lines) //nolint:errcheck // there is no place to say so
 }

@@ -21,11 +21,15 @@ func TestOutput(t *testing.T) {
 	defer o.Close()
 	o.Line("stdout", []byte("loaded"))
 	o.Line("stderr", []byte("unresponsive 2"))
-	o.Report([]byte("log INFO a record"))
+	o.Report([]byte(`record {"level":"INFO","message":"a record","text":"INFO a record"}`))
+	o.Report([]byte(`record {"stream":"stdout","request_id":"r-1","message":"two\nlines"}`))
+	o.Report([]byte(`record {"level":"WARNING","request_id":"r-1","message":"odd","attributes":{"n":"3","who":"a b"}}`))
+	o.Report([]byte(`record {"level":"WARNING`))
 	o.Report([]byte("stack in f"))
 	o.Report([]byte("unresponsive 2"))
 	o.Report([]byte("responsive"))
-	if want := "(D#1) loaded\n(D#1) unresponsive 2\n(D#1) a record\n"; printed.String() != want {
+	if want := "(D#1) loaded\n(D#1) unresponsive 2\n(D#1) INFO a record\n(D#1 r-1) two\n(D#1 r-1) lines\n" +
+		"(D#1 r-1) WARN odd n=3 who=\"a b\"\n"; printed.String() != want {
 		t.Errorf("printed %q, want %q", printed.String(), want)
 	}
 	if got, want := strings.Join(told, "; "), "unresponsive: in f\n; responsive"; got != want {

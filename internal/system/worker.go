@@ -15,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/userlog"
 	"github.com/helve-serve/helve/internal/wire"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -41,7 +42,9 @@ func WorkerMain(version string, builds ...Build) {
 		return
 	}
 	signals := worker.Shield()
-	worker.ReportCrashes()
+	if reports := worker.ReportCrashes(); reports != nil {
+		userlog.Report(reports)
+	}
 	gcfloor.Set()
 	if err := work(version, name, builds, signals); err != nil {
 		fmt.Fprintln(os.Stderr, err)

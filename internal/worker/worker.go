@@ -42,14 +42,14 @@ type Command struct {
 	// Output gets every line that the child prints, without its end, on a goroutine of its own for each stream
 	// ("stdout", "stderr"). The line is valid only during the call. Output may be nil.
 	Output func(stream string, line []byte)
-	// Hide takes secrets out of a line before it goes to Output or Report, or is kept. May be nil.
+	// Hide takes secrets out of a line before it goes to Output, or is kept. May be nil. Report hides by itself what it decodes.
 	Hide func(line []byte) []byte
 	// Counts is inherited by the child as the descriptor in HELVE_COUNTS_FD, for the calls that it counts: see [CountsFile]. nil: none.
 	Counts *os.File
 	// Report gets every line that the child writes to the descriptor in HELVE_TELL_FD, on a goroutine of its own. That
 	// stream is for reports of the child itself, apart from the prints of its code. If Report is nil, the child has no
-	// such descriptor, unless Crash.
-	Report func(line []byte)
+	// such descriptor, unless Crash. The result is text that counts as printed to stderr, for [Exit]; nil for none.
+	Report func(line []byte) (stderr []byte)
 	// Crash makes the child, a Go program, report its crashes on that descriptor: see [ReportCrashes].
 	Crash  bool
 	Limits Limits
@@ -112,12 +112,14 @@ type Process struct {
 	detached    atomic.Bool            // see Detach
 	pipes       [len(streams)]*os.File // that this process reads
 
-	// The fields below are about the output. The reader of stderr writes them, crashed is written by the reader of
+	// The fields below are about the output. The readers write them, crashed is written by the reader of
 	// the report stream, and wait reads them after the readers have ended.
 	last    []string // the last lines
 	crash   []string // the lines just before a line that may begin Go's report of a crash, and the first lines of the report
 	after   int      // number of lines after the lines in crash
 	crashed bool     // a crash was reported: see [ReportCrashes]
+
+	keeping sync.Mutex // of the lines, which come from stderr and from reports
 }
 
 // Exit describes the end of a process.
@@ -269,6 +271,9 @@ const (
 	reportEnv    = "HELVE_TELL_FD"
 )
 
+// RecordReport is the word in front of a record that a worker reports.
+const RecordReport = "record"
+
 var streams = [...]string{"stdout", "stderr", reportStream} //nolint:gochecknoglobals // a constant
 
 // has reports whether the child has a stream.
@@ -285,16 +290,18 @@ func closeAll(files []*os.File) {
 }
 
 // ReportCrashes makes this process, a Go worker, report its crashes on the descriptor in HELVE_TELL_FD too. Without
-// it the node would have to look for them in the printed lines, where the text of a client may look like a crash.
-func ReportCrashes() {
+// it the node would have to look for them in the printed lines, where the text of a client may look like a crash. The result takes
+// lines of reports, each in one Write; it is nil for a process without the descriptor.
+func ReportCrashes() *os.File {
 	fd, err := strconv.Atoi(os.Getenv(reportEnv))
 	os.Unsetenv(reportEnv) //nolint:errcheck // it has a name
 	if err != nil {
-		return
+		return nil
 	}
+	syscall.CloseOnExec(fd)
 	f := os.NewFile(uintptr(fd), reportStream)
 	debug.SetCrashOutput(f, debug.CrashOptions{}) //nolint:errcheck // stderr has them all the same
-	f.Close()                                     // the runtime has a duplicate, which no child inherits
+	return f
 }
 
 // follow reads the child's streams and waits for its end. The function ended waits for the process itself.
@@ -304,7 +311,7 @@ func (p *Process) follow(pipes [len(streams)]*os.File, c Command, ended func()) 
 	for i, stream := range streams {
 		if pipes[i] != nil {
 			sink := p.sink(stream, c)
-			if hide := c.Hide; hide != nil {
+			if hide := c.Hide; hide != nil && stream != reportStream {
 				shown := sink
 				sink = func(line []byte) { shown(hide(line)) }
 			}
@@ -318,13 +325,19 @@ func (p *Process) follow(pipes [len(streams)]*os.File, c Command, ended func()) 
 func (p *Process) sink(stream string, c Command) func(line []byte) {
 	switch {
 	case stream == reportStream && c.Crash:
-		return func([]byte) { p.crashed = true }
+		return func(line []byte) {
+			if c.Report != nil && bytes.HasPrefix(line, []byte(RecordReport+" ")) {
+				p.keepLines(c.Report(line))
+				return
+			}
+			p.crashed = true
+		}
 	case stream == reportStream:
-		return c.Report
+		return func(line []byte) { p.keepLines(c.Report(line)) }
 	}
 	return func(line []byte) {
 		if stream == "stderr" {
-			p.keep(line)
+			p.keepLines(line)
 		}
 		if c.Output != nil {
 			c.Output(stream, line)
@@ -343,6 +356,18 @@ func (p *Process) read(r io.Reader, sink func(line []byte)) {
 		if err != nil && !cut {
 			return
 		}
+	}
+}
+
+// keepLines is keep for each line of a text.
+func (p *Process) keepLines(text []byte) {
+	if len(text) == 0 {
+		return
+	}
+	p.keeping.Lock()
+	defer p.keeping.Unlock()
+	for line := range bytes.SplitSeq(text, []byte("\n")) {
+		p.keep(line)
 	}
 }
 

@@ -104,7 +104,7 @@ def lines(tmp_path_factory):
     assert ran.returncode == 0, ran.stderr
     by = {}
     for line in ran.stderr.splitlines():
-        found = re.match(r"\((\w+)#\w+\) (.*)", line)
+        found = re.match(r"\((\w+)#\w+(?: [\w-]+)?\) (.*)", line)
         if found:
             by.setdefault(found[1], []).append(found[2])
     files = {p.name: p.read_text() for p in (directory / "of").iterdir()}

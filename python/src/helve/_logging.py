@@ -20,7 +20,7 @@ import sys
 import time
 from typing import Any, Callable, Optional
 
-from helve import _guard
+from helve import _guard, _origins
 from helve._frames import request_info
 
 LOGGERS = ("ray.serve", "helve.serve")
@@ -46,11 +46,40 @@ class Where:
 where = Where()
 
 
+def _info(record: Optional[logging.LogRecord] = None) -> Any:
+    """The request that a record is about, or the code that runs; None without one."""
+    return getattr(record, "_helve_info", None) or _origins.about.get() or request_info.get() or _origins.origin.get()
+
+
+def ids(record: Optional[logging.LogRecord] = None) -> tuple:
+    """(request id, trace id) of a record or of the code that runs; empty outside of requests."""
+    info = _info(record)
+    if info is None:
+        return "", ""
+    try:
+        trace = info.trace if info.trace and any(info.trace) else info.request
+        return context_of_request(info), trace.hex() if any(trace) else ""
+    except Exception:  # a request that a test of the user's has made
+        return "", ""
+
+
+def context_of_request(info: Any) -> str:
+    from helve.serve._request_context import context_of
+
+    return context_of(info).request_id or info.request_id
+
+
+def extra(record: logging.LogRecord) -> dict:
+    """What a record has beside the attributes of every record, as text: the argument extra."""
+    found = ((n, v) for n, v in vars(record).items() if n not in _STANDARD and n not in _OWN and n != "serve_access_log")
+    return {n: v if type(v) is str else _guard.guarded(lambda v=v: json.dumps(v, default=shown), lambda e, v=v: shown(v)) for n, v in found}
+
+
 def _request(record: logging.LogRecord) -> tuple:
     """(request id, route) of the request that a record is about; empty without one."""
     from helve.serve._request_context import context_of
 
-    info = getattr(record, "_helve_info", None) or request_info.get()
+    info = _info(record)
     if info is None:
         return "", ""
     context = context_of(info)
@@ -99,10 +128,10 @@ class Json(Text):
         out.update(
             application=where.app, deployment=where.component, replica=where.replica, component_name="replica", timestamp_ns=int(record.created * 1e9),
         )
-        return json.dumps({k: v for k, v in out.items() if v is not None}, default=_shown)
+        return json.dumps({k: v for k, v in out.items() if v is not None}, default=shown)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value that JSON does not have, in an attribute of a record."""
     return _guard.guarded(lambda: str(value), lambda e: f"<its text failed: {_guard.type_name(e)}>")
 
@@ -197,6 +226,14 @@ def failure(message: str, e: BaseException, info: Any) -> None:
     if entry is not None:
         record.pathname, record.lineno, record.funcName = entry
         record.filename = os.path.basename(record.pathname)
+    _handle(record)
+
+
+def uncaught(message: str, e: BaseException) -> None:
+    """Logs an exception that no code has caught, on the logger helve.serve."""
+    log = logging.getLogger("helve.serve")
+    record = log.makeRecord(log.name, logging.ERROR, "", 0, message, (), None)
+    record.exc_text = _guard.trace(e).rstrip()
     _handle(record)
 
 

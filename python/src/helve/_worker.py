@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Optional
 
-from helve import _logging, _measures, _metrics, _runtime, _signals, _supervise
+from helve import _logging, _measures, _metrics, _origins, _runtime, _signals, _supervise
 from helve._attach import Node, duration, give_up
 from helve._encoding import CLOUDPICKLE, PICKLE, decode, dumps, encode, encode_error, envelope, loads
 from helve._frames import (
@@ -68,6 +68,7 @@ def leave(code: int):
 
 
 def _flush() -> None:
+    guarded(_supervise.finish, lambda e: None)
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         guarded(lambda: stream.flush(), lambda e: None)
 
@@ -711,6 +712,7 @@ def main() -> None:
     except ImportError:
         loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
+    loop.set_exception_handler(_origins.of_loop)
     worker = Worker(loop, node)
     loop.run_until_complete(worker.attach(sock, welcome))
     why: BaseException = RuntimeError("the replica's event loop was stopped")

@@ -9,6 +9,7 @@
 package guest
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ import (
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/trace"
 	"github.com/helve-serve/helve/internal/wire"
 )
 
@@ -59,6 +61,7 @@ type Guest struct {
 	control protocol.Table
 	drains  instance.Drains
 	peer    atomic.Pointer[wire.Peer] // to the node of today
+	spans   *trace.Reporter           // of calls that the node does not see
 
 	handing sync.Mutex // held while a node hands over, and while a replica becomes one of the worker; taken before mu
 	link    *link      // to the node of today, or to the next one that is dialled. Guarded by handing
@@ -99,6 +102,9 @@ func join(s Settings, id string, token wire.Token, dial func() (net.Conn, error)
 		return nil, err
 	}
 	g := &Guest{set: s, codec: codec.New(), token: token, hello: h, grace: grace, dial: dial, replicas: map[string]*hosted{}}
+	g.spans = trace.NewReporter(func(spans json.RawMessage) {
+		protocol.Ask(context.Background(), g.peer.Load(), protocol.Spans{Spans: spans}) //nolint:errcheck // without a node they are of no use
+	})
 	g.control = g.operations()
 	if v := os.Getenv("HELVE_WORKER_MAX_BODY"); v != "" {
 		if g.hello.MaxBody, err = strconv.Atoi(v); err != nil {

@@ -45,7 +45,9 @@ func (g *Guest) host(l *link, r *instance.Instance, config json.RawMessage) {
 			calls = lent.Calls()
 		}
 	}
-	h := &hosted{guest: g, instance: r, inline: r.Sibling(calls), local: transport.Local{Replica: r, Codec: g.codec}}
+	inline := r.Sibling(calls)
+	inline.Trace = g.spans // the node leaves the records of the calls that it sends
+	h := &hosted{guest: g, instance: r, inline: inline, local: transport.Local{Replica: r, Codec: g.codec}}
 	h.startSession(l)
 	h.setConfig(config)
 	g.mu.Lock()

@@ -161,7 +161,7 @@ func New(s Settings) *Node {
 		ArenaSize: s.ArenaSize, MaxBody: s.MaxBody, Pair: s.Pair, Devices: findDevices(s),
 		NewSession: func(w *host.Worker, referenceOver int, secondary bool) host.Session {
 			return session.New(session.Settings{
-				Node: n, Results: n.results, Origin: "worker " + w.ID(), Worker: w, Secondary: secondary, ReferenceOver: referenceOver, Metrics: n.user.Source(),
+				Node: n, Results: n.results, Origin: "worker " + w.ID(), Worker: w, Secondary: secondary, ReferenceOver: referenceOver, Metrics: n.user.Source(), Trace: n.trace,
 			})
 		},
 		Trace: n.trace, Changed: func() { n.Wake() }, AttachDir: func() string { return n.attachDir() }, Starter: s.Starter, Beside: s.Beside, Blob: s.blob(),

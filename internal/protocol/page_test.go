@@ -105,6 +105,7 @@ func TestPageExamples(t *testing.T) {
 		{protocol.FreeBlock{Replica: "D#1", Slots: 1}, protocol.Done{}},
 		{protocol.Uses{Deployment: "D", Name: "Other"}, protocol.Done{}},
 		{protocol.Models{Replica: "D#1", Models: []string{"m:1", "m:2"}}, protocol.Done{}},
+		{protocol.Spans{Spans: json.RawMessage(`[{"request":"order-7","id":"00000000000000a1","parent":"00000000000000a0","app":"shop","deployment":"Ranker","replica":"Ranker#001","kind":"span","begin":1777889702000000000,"end":1777889702005000000,"name":"tokenize","attributes":{"tokens":31}}]`)}, protocol.Done{}},
 		{protocol.Metrics{Number: 3, Metrics: json.RawMessage(`[{"name":"hits","kind":"counter","help":"","keys":["replica"],"bounds":[],"series":[{"values":["D#1"],"value":5}]}]`)}, protocol.Done{}},
 		{protocol.Deploy{App: protocol.PythonApp{
 			Name: "hello", Ingress: "D", Python: "/usr/bin/python3", SysPath: []string{"/srv"}, Dir: "/srv", Env: map[string]string{"A": "1"}, RuntimeEnv: json.RawMessage(`{"env_vars":{"B":"2"}}`), Blob: []byte("\x80\x05"),

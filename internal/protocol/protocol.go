@@ -30,7 +30,7 @@ type Done struct{}
 func Requests() []Operation {
 	return []Operation{
 		StartReplica{}, Drain{}, CheckHealth{}, CheckReady{}, Reconfigure{}, Ping{}, StopReplica{}, SetRank{}, RoutingStats{}, Release{},
-		GrantBlock{}, RecallBlock{}, ReturnBlock{}, Faults{}, Handover{}, FreeBlock{}, Uses{}, Models{}, Metrics{}, Deploy{}, DeployBuild{}, Delete{}, Scale{}, Rollback{}, Configure{}, Status{}, Ingress{}, HTTP{},
+		GrantBlock{}, RecallBlock{}, ReturnBlock{}, Faults{}, Handover{}, FreeBlock{}, Uses{}, Models{}, Spans{}, Metrics{}, Deploy{}, DeployBuild{}, Delete{}, Scale{}, Rollback{}, Configure{}, Status{}, Ingress{}, HTTP{},
 	}
 }
 

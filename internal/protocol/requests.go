@@ -197,6 +197,11 @@ type Metrics struct {
 	Metrics json.RawMessage `json:"metrics"`
 }
 
+// Spans is the report of a worker on what took time in it and no node has seen: calls inside the worker, and spans of user code. Package trace reads Spans.
+type Spans struct {
+	Spans json.RawMessage `json:"spans"`
+}
+
 // Release gives back a slot that a call in the mode Reserve got. Lease is the number from its [HeldSlot].
 type Release struct {
 	Lease uint64 `json:"lease"`
@@ -364,6 +369,7 @@ func (FreeBlock) Op() string    { return "free_block" }
 func (Uses) Op() string         { return "uses" }
 func (Models) Op() string       { return "models" }
 func (Metrics) Op() string      { return "metrics" }
+func (Spans) Op() string        { return "spans" }
 func (Release) Op() string      { return "release" }
 func (Status) Op() string       { return "status" }
 func (Ingress) Op() string      { return "ingress" }
@@ -393,6 +399,7 @@ func (FreeBlock) Reply() (r Done)          { return }
 func (Uses) Reply() (r Done)               { return }
 func (Models) Reply() (r Done)             { return }
 func (Metrics) Reply() (r Done)            { return }
+func (Spans) Reply() (r Done)              { return }
 func (Release) Reply() (r Done)            { return }
 func (Status) Reply() (r helvetype.Status) { return }
 func (Ingress) Reply() (r IngressMethod)   { return }

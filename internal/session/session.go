@@ -16,6 +16,7 @@ import (
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/trace"
 	"github.com/helve-serve/helve/internal/wire"
 )
 
@@ -54,6 +55,8 @@ type Settings struct {
 	Driver func(ctx context.Context, op string, body json.RawMessage) (any, error)
 	// Metrics takes the metrics that the program on the other side has defined; nil: they are not kept.
 	Metrics *telemetry.UserSource
+	// Trace takes the records of a worker; nil: they are not kept.
+	Trace *trace.Recorder
 	// ReferenceOver is the size in bytes over which results are kept here for the other side unless it says otherwise; 0 keeps no result.
 	ReferenceOver int
 }
@@ -83,7 +86,7 @@ func New(set Settings) *Session {
 		}
 	}
 	s.table = protocol.NewTable(side,
-		protocol.On(s.returnBlock), protocol.On(s.faults), protocol.On(s.uses), protocol.On(s.models), protocol.On(s.metrics), protocol.On(s.status), protocol.On(s.ingress), protocol.On(s.release))
+		protocol.On(s.returnBlock), protocol.On(s.faults), protocol.On(s.uses), protocol.On(s.models), protocol.On(s.metrics), protocol.On(s.spans), protocol.On(s.status), protocol.On(s.ingress), protocol.On(s.release))
 	return s
 }
 
@@ -195,6 +198,13 @@ func (s *Session) metrics(_ context.Context, r protocol.Metrics) (protocol.Done,
 		return protocol.Done{}, nil
 	}
 	if err := s.set.Metrics.Report(r.Number, r.Metrics); err != nil {
+		return protocol.Done{}, call.NewError(helvetype.ReasonBadInput, err.Error())
+	}
+	return protocol.Done{}, nil
+}
+
+func (s *Session) spans(_ context.Context, r protocol.Spans) (protocol.Done, error) {
+	if err := s.set.Trace.Report(r.Spans); err != nil {
 		return protocol.Done{}, call.NewError(helvetype.ReasonBadInput, err.Error())
 	}
 	return protocol.Done{}, nil

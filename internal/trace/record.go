@@ -135,11 +135,12 @@ func (r *Record) Fail(e *call.Error) {
 }
 
 // clip is a copy of a text, so that a record does not keep the memory of a long one.
-func clip(s string) string {
-	if len(s) <= maxMessage {
+func clip(s string) string { return clipTo(s, maxMessage) }
+
+func clipTo(s string, n int) string {
+	if len(s) <= n {
 		return s
 	}
-	n := maxMessage
 	for n > 0 && s[n]&0xc0 == 0x80 { // inside a character
 		n--
 	}

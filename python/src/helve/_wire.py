@@ -526,7 +526,7 @@ class Connection(asyncio.BufferedProtocol):
         self.under_way += 1
         self.pending[id] = call
         self.put_frame(CALL_BELOW.pack(
-            size, 86, CALL, 0, id, number, CLOUDPICKLE, depth, 1, left, info.request, info.trace, info.span, next(call_ids), 0, CLOUDPICKLE, 0, size,
+            size, 86, CALL, 0, id, number, CLOUDPICKLE, depth, 1, left, info.request, info.trace, info.call.to_bytes(8, "big"), next(call_ids), 0, CLOUDPICKLE, 0, size,
             5, b"above", 6, 0, 0, info.frame & 0xFFFFFFFF,
         ) + body)
         return True
@@ -542,7 +542,7 @@ class Connection(asyncio.BufferedProtocol):
         depth, left, trace, span = 0, 0, b"", b""
         text = ""
         if info is not None:
-            depth, trace, span, text = info.depth + 1, info.trace, info.span, info.text
+            depth, trace, span, text = info.depth + 1, info.trace, info.call.to_bytes(8, "big"), info.text
             if depth >= MAX_DEPTH:
                 raise RayServeException(f"calls are nested {depth} deep")
             if info.deadline is not None:

@@ -335,6 +335,8 @@ type NodeSettings struct {
 	HTTPOptions json.RawMessage `json:"http_options"`
 	// LoggingConfig is what is logged, as JSON.
 	LoggingConfig json.RawMessage `json:"logging_config"`
+	// TracingConfig says which requests are sampled, and which are slow, as JSON.
+	TracingConfig json.RawMessage `json:"tracing_config"`
 	// TargetCapacity is the percentage of all numbers of replicas that runs; null for 100.
 	TargetCapacity *float64 `json:"target_capacity"`
 }

@@ -226,6 +226,37 @@ var logAttributes = strings.Fields(`args asctime created exc_info exc_text filen
 
 var logLevels = []string{"CRITICAL", "FATAL", "ERROR", "WARN", "WARNING", "INFO", "DEBUG", "NOTSET"} //nolint:gochecknoglobals // a constant
 
+// tracing reads tracing_config.
+func (r *reader) tracing(f field) {
+	v := r.object(f.at, f.name, f.value)
+	if v == nil {
+		return
+	}
+	const of = "tracing_config."
+	t := &Tracing{}
+	numbers := func(into **float64, most float64) func(r *reader, f field) {
+		return func(r *reader, f field) {
+			if n, ok := r.number(f, of, 0, most); ok {
+				*into = &n
+			}
+		}
+	}
+	known := fields{
+		"enabled":        func(r *reader, f field) { t.Enabled = r.boolean(f, of) },
+		"sampling_ratio": numbers(&t.Ratio, 1),
+		"slow_request_s": numbers(&t.Slow, maxSeconds),
+		"exporter_import_path": func(r *reader, f field) {
+			if path, ok := r.text(f, of); ok && path != "" {
+				r.warn(f.at, "%sexporter_import_path: has no effect: the node keeps sampled requests, and runs no exporter", of)
+			}
+		},
+	}
+	r.each(v, known, func(f field) {
+		r.warn(f.at, "%s%s: there is no such field, and it has no effect%s", of, f.name, didYouMean(f.name, known.names()))
+	})
+	r.file.Tracing = t
+}
+
 // logging reads a logging_config. It is nil for null.
 func (r *reader) logging(f field, of string) json.RawMessage {
 	v := r.object(f.at, of+f.name, f.value)

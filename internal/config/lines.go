@@ -20,6 +20,9 @@ func (f *File) ForPython() ([]byte, error) {
 		Warnings     []string      `json:"warnings"`
 		Places       [][]any       `json:"places"` // each is a path of keys and numbers, with line and column at its end
 	}{HTTP: f.HTTP, Location: f.ProxyLocation, Applications: []application{}, Warnings: f.Warnings}
+	if f.Tracing != nil {
+		out.Warnings = append(out.Warnings[:len(out.Warnings):len(out.Warnings)], "tracing_config: has no effect in this command: a node of helve start takes it")
+	}
 	for _, app := range f.Applications {
 		one := application{Name: app.Name, ImportPath: app.ImportPath, RuntimeEnv: app.RuntimeEnv, Logging: app.Logging, Fields: app.Submitted}
 		if app.RoutePrefix != "" {

@@ -166,11 +166,7 @@ func (r *reader) top(v *value) {
 				r.warn(f.at, "grpc_options: has no effect: there is no gRPC ingress; use HTTP, or handles")
 			}
 		},
-		"tracing_config": func(r *reader, f field) {
-			if on := f.value.get("enabled"); on != nil && on.text == "true" {
-				r.warn(f.at, "tracing_config: has no effect: traces are not exported yet; requests carry the trace of their caller")
-			}
-		},
+		"tracing_config": func(r *reader, f field) { r.tracing(f) },
 		"controller_options": func(r *reader, f field) {
 			if f.value.kind == object && len(f.value.fields) > 0 {
 				r.warn(f.at, "controller_options: has no effect: the node has no controller of its own process")

@@ -25,7 +25,9 @@ func Schema() []byte {
 			"host": text0(), "port": schema{"type": "integer", "minimum": 0, "maximum": 65535}, "root_path": text0(), "request_timeout_s": typed("number", "null"),
 			"keep_alive_timeout_s": schema{"type": []string{"number", "null"}, "exclusiveMinimum": 0}, "ssl_keyfile": text0(), "ssl_certfile": text0(), "ssl_keyfile_password": text0(), "ssl_ca_certs": text0(),
 		}),
-		"grpc_options": typed("object"), "tracing_config": typed("object"), "controller_options": typed("object"), "logging_config": schema{"$ref": "#/$defs/logging_config"},
+		"grpc_options": typed("object"), "tracing_config": described(fieldsOf(schema{
+			"enabled": typed("boolean"), "exporter_import_path": text0(), "sampling_ratio": schema{"type": []string{"number", "null"}, "minimum": 0, "maximum": 1}, "slow_request_s": schema{"type": []string{"number", "null"}, "minimum": 0},
+		}), "Which requests the node keeps with all their spans."), "controller_options": typed("object"), "logging_config": schema{"$ref": "#/$defs/logging_config"},
 		"target_capacity": schema{"type": []string{"number", "null"}, "minimum": 0, "maximum": 100, "description": "Percent of all numbers of replicas that should run."},
 		"applications":    schema{"type": "array", "items": schema{"$ref": "#/$defs/application"}},
 	})

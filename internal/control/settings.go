@@ -22,12 +22,14 @@ type NodeSettings struct {
 	HTTP *config.HTTP `json:"http_options,omitempty"`
 	// Logging is the logging_config of the last file; the applications of the file have it.
 	Logging json.RawMessage `json:"logging_config,omitempty"`
+	// Tracing is the tracing_config of the last file that has one; nil for none.
+	Tracing *config.Tracing `json:"tracing_config,omitempty"`
 	// TargetCapacity is the percent of all numbers of replicas that run; nil for 100.
 	TargetCapacity *float64 `json:"target_capacity,omitempty"`
 }
 
 // over are the settings s with those of a file over them. A file without a field of http_options leaves the field as it is. A whole file of the source "default" says of the
-// target capacity and the logging that there is none, if it does not have them; another file leaves them. For example, a team that applies its own file with
+// target capacity, the logging and the tracing that there is none, if it does not have them; another file leaves them. For example, a team that applies its own file with
 // the source "search" does not end the target capacity that the file of the machine has set.
 func (s NodeSettings) over(file *config.File, whole bool) NodeSettings {
 	if file.ProxyLocation != "" {
@@ -44,6 +46,9 @@ func (s NodeSettings) over(file *config.File, whole bool) NodeSettings {
 	}
 	if file.Logging != nil || whole {
 		s.Logging = file.Logging
+	}
+	if file.Tracing != nil || whole {
+		s.Tracing = file.Tracing
 	}
 	if file.TargetCapacity != nil || whole {
 		s.TargetCapacity = file.TargetCapacity
@@ -72,7 +77,7 @@ func (o *Operator) Settings(ctx context.Context) (s helvetype.NodeSettings, err 
 	if err != nil {
 		return s, err
 	}
-	s = helvetype.NodeSettings{ProxyLocation: "EveryNode", HTTPOptions: json.RawMessage("{}"), LoggingConfig: json.RawMessage("{}"), TargetCapacity: now.TargetCapacity}
+	s = helvetype.NodeSettings{ProxyLocation: "EveryNode", HTTPOptions: json.RawMessage("{}"), LoggingConfig: json.RawMessage("{}"), TracingConfig: json.RawMessage("{}"), TargetCapacity: now.TargetCapacity}
 	if now.ProxyLocation != "" {
 		s.ProxyLocation = now.ProxyLocation
 	}
@@ -82,6 +87,11 @@ func (o *Operator) Settings(ctx context.Context) (s helvetype.NodeSettings, err 
 			return s, err
 		}
 		s.HTTPOptions = secret.Redact(b)
+	}
+	if now.Tracing != nil {
+		if s.TracingConfig, err = json.Marshal(now.Tracing); err != nil {
+			return s, err
+		}
 	}
 	if len(now.Logging) > 0 {
 		s.LoggingConfig = secret.Redact(now.Logging)
@@ -234,7 +244,7 @@ func (s NodeSettings) fields() (map[string]json.RawMessage, error) {
 	if err := json.Unmarshal(b, &all); err != nil {
 		return nil, err
 	}
-	for _, group := range []string{"http_options", "logging_config"} {
+	for _, group := range []string{"http_options", "logging_config", "tracing_config"} {
 		var inner map[string]json.RawMessage
 		if len(all[group]) == 0 || json.Unmarshal(all[group], &inner) != nil {
 			continue

@@ -17,6 +17,7 @@ import (
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/trace"
 )
 
 // httpSettings are the options of the ingress that a file changes, over those with which the node was started.
@@ -71,6 +72,7 @@ func (n *Node) UseSettings(s control.NodeSettings, starts bool) (warnings []stri
 	}
 	n.SetCapacity(s.TargetCapacity)
 	n.level.Set(levelOf(s.Logging))
+	n.useTracing(s.Tracing)
 	if starts {
 		if s.HTTP != nil {
 			n.proxy.Configure(next.options, next.idle)
@@ -83,6 +85,16 @@ func (n *Node) UseSettings(s control.NodeSettings, starts bool) (warnings []stri
 		n.Publish()
 	}
 	return warnings, nil
+}
+
+// useTracing makes a tracing_config that of the node, for the requests that begin and end from now on; nil for none.
+func (n *Node) useTracing(t *config.Tracing) {
+	n.trace.SetRatio(t.SampledRatio())
+	slow := trace.DefaultSlow
+	if t != nil && t.Slow != nil {
+		slow = seconds(*t.Slow)
+	}
+	n.trace.SetSlow(slow)
 }
 
 // httpSettings are the options that hold with those of a file, and the warnings about the rest; h may be nil.

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"log/slog"
 	"math/big"
 	"net"
@@ -67,6 +68,55 @@ func TestApplySettings(t *testing.T) {
 	if s, err = p.Settings(t.Context()); err != nil || s.TargetCapacity != nil || !strings.Contains(string(s.HTTPOptions), `"root_path":"/v1"`) {
 		t.Errorf("after a file without them the settings are %+v, %s, %v", s, s.HTTPOptions, err)
 	}
+}
+
+// TestApplyTracing: the sampler and the time of a slow request change while the node runs, and a file without them puts them back.
+func TestApplyTracing(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.write("shop.py", shop)
+	const apps = "applications: [{name: shop, import_path: 'shop:app', route_prefix: /shop}]\n"
+	apply := func(settings, want string) {
+		t.Helper()
+		if _, err := p.apply(settings + apps); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := p.Settings(t.Context()); err != nil || string(s.TracingConfig) != want {
+			t.Errorf("the settings are %s, %v; want %s", s.TracingConfig, err, want)
+		}
+	}
+	sampled := func() int {
+		t.Helper()
+		list, err := p.Requests(t.Context(), helvetype.RequestQuery{Kept: helvetype.KeptSlow})
+		if err != nil {
+			t.Fatal(err)
+		}
+		more, err := p.Requests(t.Context(), helvetype.RequestQuery{Kept: helvetype.KeptSampled})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list.Requests) + len(more.Requests)
+	}
+	const many = 20 // more than the slowest of a route, which are kept without a sampler
+	ask := func() {
+		for range many {
+			p.get("/shop")
+		}
+	}
+	apply("tracing_config: {enabled: true, sampling_ratio: 1, slow_request_s: 0}\n", `{"enabled":true,"sampling_ratio":1,"slow_request_s":0}`)
+	ask()
+	fixture.Eventually(t, func() string {
+		if n := sampled(); n != many {
+			return fmt.Sprintf("%d requests are kept, want %d", n, many)
+		}
+		return ""
+	})
+	apply("tracing_config: {enabled: false, sampling_ratio: 1}\n", `{"enabled":false,"sampling_ratio":1}`)
+	ask()
+	if n := sampled(); n > 2*many-5 {
+		t.Errorf("%d requests are kept without a sampler", n)
+	}
+	apply("", "{}")
 }
 
 // issue writes a certificate for the name, signed by itself, and its key into the directory of the place, as NAME.pem and NAME.key.

@@ -140,11 +140,11 @@ class LoggingConfig(BaseModel):
 
 
 class TracingConfig(BaseModel):
-    """How traces are exported. It is checked and kept, and exports nothing: requests carry the trace of their caller's headers.
+    """Which requests a node keeps with all their calls. A node takes it from the files that are applied to it, and runs no exporter.
 
     Attributes:
-        enabled: Whether traces are exported. Default: False.
-        exporter_import_path: Import path of a function that makes the exporter.
+        enabled: Whether requests are sampled. Default: False.
+        exporter_import_path: Import path of a function that makes the exporter. Without effect.
         sampling_ratio: Share of the requests that are traced, 0 to 1. Default: 0.01.
     """
 
@@ -421,7 +421,7 @@ class ServeDeploySchema(BaseModel):
         grpc_options: How they serve gRPC.
         controller_options: Without effect.
         logging_config: Logging of all replicas.
-        tracing_config: Export of traces.
+        tracing_config: Which requests are sampled.
         applications: The applications, with names and route prefixes of their own.
         target_capacity: Percent of the replicas that are to run, 0 to 100. Default: None, all.
 

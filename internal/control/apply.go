@@ -232,7 +232,11 @@ func (ap *apply) refuse(app string, err error) {
 		if ok {
 			failed.Error = e.Message // without the next step, which the status has itself
 		}
-		ap.o.set.Node.NoteFailedDeploy(app, failed)
+		prefix := ""
+		if i := slices.IndexFunc(ap.file.Applications, func(a config.Application) bool { return a.Name == app }); i >= 0 {
+			prefix = ap.file.Applications[i].RoutePrefix
+		}
+		ap.o.set.Node.NoteFailedDeploy(app, prefix, failed)
 	}
 	ap.mu.Lock()
 	defer ap.mu.Unlock()

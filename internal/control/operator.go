@@ -48,7 +48,8 @@ type Operated interface {
 	// that its operator makes with other flags.
 	CheckSettings(s NodeSettings) (later, warnings []string, err error)
 	// NoteFailedDeploy keeps a deploy that has left its application as it was, for the status, until the application is deployed or deleted.
-	NoteFailedDeploy(app string, failed helvetype.FailedDeploy)
+	// prefix is its route prefix in the file.
+	NoteFailedDeploy(app, prefix string, failed helvetype.FailedDeploy)
 	// BeginDelete takes an application out of the target; [deploy.ErrChanged] if source is not "" and not the source of the application. The function that it gives
 	// drains the application and stops its replicas.
 	BeginDelete(ctx context.Context, app, source string) (end func(context.Context) error, err error)

@@ -65,6 +65,8 @@ type Settings struct {
 	Durable bool
 	// Lost gives the route prefixes of applications of the store that cannot be loaded, by their names; nil for none. See [Controller.Publish].
 	Lost func() map[string]string
+	// Failed gives the route prefixes of applications that have never run because their code cannot be built, by their names; nil for none. See [Controller.Publish].
+	Failed func() map[string]string
 	// Former is an application as a revision before has it, ready to be deployed again, for an automatic rollback. nil: it is as it was deployed in this process.
 	Former func(ctx context.Context, app string, revision int) (deploy.App, error)
 	// Host replaces the host of a deployment; nil, or a nil result, for the one of its kind.

@@ -64,6 +64,13 @@ func (c *Controller) publish() error {
 			unserved(name, a.Current.Def.Graph.RoutePrefix, false)
 		}
 	}
+	if c.set.Failed != nil {
+		for app, prefix := range c.set.Failed() {
+			if c.Apps[app] == nil {
+				unserved(app, prefix, false)
+			}
+		}
+	}
 	if c.set.Lost != nil {
 		for app, prefix := range c.set.Lost() {
 			if c.Apps[app] == nil {
@@ -75,7 +82,7 @@ func (c *Controller) publish() error {
 	return c.set.Proxy.SetRoutes(routes)
 }
 
-// Publish gives the proxy the routes again, after a change of [Settings.Lost].
+// Publish gives the proxy the routes again, after a change of [Settings.Lost] or [Settings.Failed].
 func (c *Controller) Publish() {
 	c.publish() //nolint:errcheck // such a route collides with none
 }

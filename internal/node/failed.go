@@ -23,6 +23,7 @@ type failedDeploys struct {
 type failedDeploy struct {
 	helvetype.FailedDeploy
 	revision int
+	prefix   string // the route prefix of the file; "" for none
 }
 
 // failedMax is the number of failures that are kept. The oldest go first.
@@ -35,6 +36,7 @@ const (
 	inputBy      = "by"
 	inputSource  = "source"
 	inputTarget  = "revision"
+	inputPrefix  = "route_prefix"
 )
 
 func (f *failedDeploys) put(app string, one failedDeploy) {
@@ -93,22 +95,37 @@ func (f *failedDeploys) resume(events []helvetype.Event) {
 		revision, _ := strconv.Atoi(ev.Inputs[inputTarget]) // 0 for an application that was not there
 		switch ev.Reason {
 		case buildFailed:
-			f.put(app, failedDeploy{helvetype.FailedDeploy{At: ev.Time, By: ev.Inputs[inputBy], Source: ev.Inputs[inputSource], Error: ev.Message}, revision})
+			f.put(app, failedDeploy{helvetype.FailedDeploy{At: ev.Time, By: ev.Inputs[inputBy], Source: ev.Inputs[inputSource], Error: ev.Message}, revision, ev.Inputs[inputPrefix]})
 		case buildSettled:
 			f.take(app)
 		}
 	}
 }
 
-// NoteFailedDeploy keeps a deploy that has left its application as it was, for the status, until the application is deployed or deleted. Its time is now.
-func (n *Node) NoteFailedDeploy(app string, failed helvetype.FailedDeploy) {
+// routes are the route prefixes of applications that were not there when their deploy failed, by their names.
+func (f *failedDeploys) routes() map[string]string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := map[string]string{}
+	for app, one := range f.all {
+		if one.revision == 0 && one.prefix != "" {
+			all[app] = one.prefix
+		}
+	}
+	return all
+}
+
+// NoteFailedDeploy keeps a deploy that has left its application as it was, for the status, until the application is deployed or deleted. Its time is now. The requests below
+// prefix, the route prefix of the file, are answered with 503 if the application has never run: they are not for the application of a shorter prefix.
+func (n *Node) NoteFailedDeploy(app, prefix string, failed helvetype.FailedDeploy) {
 	failed.At = time.Now()
-	one := failedDeploy{failed, n.target(app)}
+	one := failedDeploy{failed, n.target(app), prefix}
 	n.failed.put(app, one)
 	n.events.Emit(helvetype.Event{
 		Object: helvetype.Object{Kind: helvetype.KindApplication, App: app}, Reason: buildFailed, Message: failed.Error,
-		Inputs: map[string]string{inputBy: failed.By, inputSource: failed.Source, inputTarget: strconv.Itoa(one.revision)},
+		Inputs: map[string]string{inputBy: failed.By, inputSource: failed.Source, inputTarget: strconv.Itoa(one.revision), inputPrefix: prefix},
 	})
+	n.Publish()
 	n.log.Warn("a deploy has failed; the application is as it was", "app", app, "error", failed.Error)
 }
 
@@ -122,6 +139,7 @@ func (n *Node) target(app string) int {
 func (n *Node) forgetFailed(app string) {
 	if n.failed.take(app) {
 		n.events.Emit(helvetype.Event{Object: helvetype.Object{Kind: helvetype.KindApplication, App: app}, Reason: buildSettled})
+		n.Publish()
 	}
 }
 

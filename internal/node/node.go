@@ -177,6 +177,7 @@ func New(s Settings) *Node {
 		Store:  s.Store, Blobs: s.Blobs, Durable: s.Durable,
 		Logger: s.Logger, Node: name, Codec: cd, Proxy: n.proxy, Workers: n.workers, Program: s.Program,
 		Strict: s.Strict, OutOfLine: s.OutOfLine, Trace: n.trace, Events: n.events, Metrics: n.user, Host: s.Host, Lost: func() map[string]string { return n.restorer.Routes() },
+		Failed: n.failed.routes,
 	})
 	n.Target().Collected = n.workers.CollectCode
 	n.restorer = &restore.Restorer{To: n.Controller, Target: n.Target(), Own: s.Own, Program: s.Program, Log: s.Logger, Changed: n.Publish}

@@ -6,6 +6,7 @@
 package plan
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -206,8 +207,36 @@ func number(f float64) string {
 func values(changes []spec.Change) []helvetype.ValueChange {
 	var all []helvetype.ValueChange
 	for _, c := range changes {
+		if c.Option == variables {
+			all = append(all, variableChanges(c)...)
+			continue
+		}
 		all = append(all, helvetype.ValueChange{
 			Path: c.Option, Update: c.Update.String(), Before: secret.RedactAt(c.Option, c.Before), After: secret.RedactAt(c.Option, c.After),
+			BeforeFrom: string(c.FromSource), AfterFrom: string(c.ToSource),
+		})
+	}
+	return all
+}
+
+// variables is the option whose change names each variable, because its values are hidden.
+const variables = "runtime_env.env_vars"
+
+// variableChanges are the changes of single variables. For example, a file has another value of API_KEY and no DEBUG any more: the changes are
+// runtime_env.env_vars.API_KEY, from "***" to "***", and runtime_env.env_vars.DEBUG, from "***" to nothing.
+func variableChanges(c spec.Change) (all []helvetype.ValueChange) {
+	var before, after map[string]json.RawMessage
+	json.Unmarshal(c.Before, &before) //nolint:errcheck // no object has no variables
+	json.Unmarshal(c.After, &after)   //nolint:errcheck // as above
+	names := slices.AppendSeq(slices.Collect(maps.Keys(before)), maps.Keys(after))
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		if bytes.Equal(before[name], after[name]) {
+			continue
+		}
+		path := c.Option + "." + name
+		all = append(all, helvetype.ValueChange{
+			Path: path, Update: c.Update.String(), Before: secret.RedactAt(path, before[name]), After: secret.RedactAt(path, after[name]),
 			BeforeFrom: string(c.FromSource), AfterFrom: string(c.ToSource),
 		})
 	}

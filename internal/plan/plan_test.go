@@ -123,7 +123,7 @@ func TestPlansHideSecrets(t *testing.T) {
 		Same: map[string]bool{"A": true},
 	})
 	text, err := json.Marshal(p)
-	if err != nil || strings.Contains(string(text), "hunter") || strings.Count(string(text), `***`) != 4 {
+	if err != nil || strings.Contains(string(text), "hunter") || strings.Count(string(text), `***`) != 4 || !strings.Contains(string(text), `"runtime_env.env_vars.KEY"`) {
 		t.Errorf("%s, %v", text, err)
 	}
 }

@@ -39,6 +39,9 @@ func TestFailedDeployIsInTheStatus(t *testing.T) {
 		if s.Status != helvetype.ApplicationDeployFailed || !strings.Contains(s.Message, "in deep") || s.FailedDeploy == nil {
 			t.Fatalf("the status is %+v", s)
 		}
+		if got := p.get("/shop/x"); !strings.Contains(got, `application "shop" has failed to start`) {
+			t.Errorf("a request: %s", got)
+		}
 		if f := s.FailedDeploy; f.By != "ann" || f.Source != "default" || f.At.IsZero() || !strings.Contains(f.Error, "RuntimeError: no database") {
 			t.Errorf("the failure is %+v", f)
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,9 +18,10 @@ import (
 func TestReport(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r, reports := New(), 0
+		r := New()
+		var reports atomic.Int64
 		p := NewReporter(func(b json.RawMessage) {
-			reports++
+			reports.Add(1)
 			if err := r.Report(b); err != nil {
 				t.Error(err)
 			}
@@ -34,14 +36,14 @@ func TestReport(t *testing.T) {
 		span.More = &More{Name: "tokenize", Attributes: []Attribute{{"n", int64(3)}}, Links: []Link{{[16]byte{9}, 5}}}
 		p.Record(span)
 		synctest.Wait()
-		if reports != 0 {
+		if reports.Load() != 0 {
 			t.Error("a record was sent at once")
 		}
 		time.Sleep(2 * reportAfter)
 		synctest.Wait()
 		k, _, _ := r.Find(root.Request)
-		if len(k.Records) != 41 || reports != 1 {
-			t.Fatalf("%d records in %d reports", len(k.Records), reports)
+		if len(k.Records) != 41 || reports.Load() != 1 {
+			t.Fatalf("%d records in %d reports", len(k.Records), reports.Load())
 		}
 		for _, got := range k.Records {
 			if got.ID == span.ID {
@@ -53,8 +55,8 @@ func TestReport(t *testing.T) {
 		p.Record(span)
 		time.Sleep(2 * reportAfter)
 		synctest.Wait()
-		if reports != 2 {
-			t.Errorf("%d reports", reports)
+		if reports.Load() != 2 {
+			t.Errorf("%d reports", reports.Load())
 		}
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/plan"
+	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/spec"
@@ -42,7 +43,7 @@ func (o *Operator) Plan(ctx context.Context, r helvetype.ApplyRequest) (p helvet
 	defer ap.unpin()
 	p.Applications = []helvetype.ApplicationPlan{}
 	for _, one := range ap.load(ctx) {
-		of, _, err := o.plan(ctx, one.app)
+		of, _, err := o.plan(ctx, one.app, ap.nextSettings)
 		if err != nil {
 			ap.refuse(one.name, ap.placed(one.name, err))
 			continue
@@ -77,7 +78,7 @@ func (o *Operator) PlanRollback(ctx context.Context, app string, revision int) (
 	if err != nil {
 		return p, err
 	}
-	one, _, err := o.plan(ctx, def)
+	one, _, err := o.plan(ctx, def, func(now NodeSettings) NodeSettings { return now })
 	if err != nil {
 		return p, refusal(err)
 	}
@@ -85,8 +86,8 @@ func (o *Operator) PlanRollback(ctx context.Context, app string, revision int) (
 	return p, nil
 }
 
-// plan is the plan of a deploy of an application.
-func (o *Operator) plan(ctx context.Context, def deploy.App) (p helvetype.ApplicationPlan, next deploy.App, err error) {
+// plan is the plan of a deploy of an application. settle gives the settings of the node after it.
+func (o *Operator) plan(ctx context.Context, def deploy.App, settle func(NodeSettings) NodeSettings) (p helvetype.ApplicationPlan, next deploy.App, err error) {
 	of, err := o.set.Node.Compare(ctx, def)
 	if err != nil {
 		return p, def, err
@@ -95,6 +96,11 @@ func (o *Operator) plan(ctx context.Context, def deploy.App) (p helvetype.Applic
 	if of.Running {
 		in.Before = version(&of.Now)
 	}
+	settings, _, err := o.readSettings(ctx)
+	if err != nil {
+		return p, def, err
+	}
+	in.Capacity.Now, in.Capacity.Then = capacity(settings), capacity(settle(settings))
 	if err := o.observe(ctx, &in); err != nil {
 		return p, def, err
 	}
@@ -119,6 +125,11 @@ func (o *Operator) planDelete(ctx context.Context, app string) (p helvetype.Appl
 		return p, err
 	}
 	return plan.Of(in), nil
+}
+
+// capacity gives the number of replicas that run of a number that is wanted.
+func capacity(s NodeSettings) func(int) int {
+	return func(replicas int) int { return planner.Capacity(replicas, s.TargetCapacity) }
 }
 
 func version(a *deploy.App) *plan.Version {

@@ -35,6 +35,9 @@ func (n *Node) ServeTLS(l net.Listener, secure *tls.Config) (url string, failed 
 	}
 	url = urlOf(l.Addr(), secure != nil)
 	n.urls = append(n.urls, url)
+	if tcp, ok := l.Addr().(*net.TCPAddr); ok && len(n.urls) == 1 {
+		n.everywhere = tcp.IP.IsUnspecified()
+	}
 	c := make(chan error, 1)
 	n.wg.Go(func() {
 		if err := n.proxy.Serve(l, secure); err != nil {

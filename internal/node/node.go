@@ -114,22 +114,23 @@ type Node struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup // listeners
 
-	mu       sync.Mutex
-	urls     []string            // of the ingress, in the order of their listeners
-	secure   *listen.Certificate // nil without TLS
-	admin    *admin.Server       // nil without
-	adminURL string
-	audit    *audit.Log       // nil without an admin interface
-	private  *worker.Private  // nil without
-	drivers  *worker.Listener // nil: no driver can attach
-	drains   bool             // a drain has begun
-	owners   control.Owners
-	claims   control.Claims
-	next     *successor   // of a node that hands over (handover.go); nil for others
-	former   *http.Server // for requests that the node before passes on; nil without
-	closing  bool
-	atEnd    func()      // of Close, nil for none; set before the node is used
-	disk     *disk.Store // nil for a node that keeps its state in memory; as atEnd
+	mu         sync.Mutex
+	urls       []string            // of the ingress, in the order of their listeners
+	everywhere bool                // the first one listens on all addresses of the machine
+	secure     *listen.Certificate // nil without TLS
+	admin      *admin.Server       // nil without
+	adminURL   string
+	audit      *audit.Log       // nil without an admin interface
+	private    *worker.Private  // nil without
+	drivers    *worker.Listener // nil: no driver can attach
+	drains     bool             // a drain has begun
+	owners     control.Owners
+	claims     control.Claims
+	next       *successor   // of a node that hands over (handover.go); nil for others
+	former     *http.Server // for requests that the node before passes on; nil without
+	closing    bool
+	atEnd      func()      // of Close, nil for none; set before the node is used
+	disk       *disk.Store // nil for a node that keeps its state in memory; as atEnd
 }
 
 // name is the id of the node.

@@ -193,6 +193,20 @@ func levelOf(config json.RawMessage) *slog.Level {
 	return &level
 }
 
+// allAddresses is the host of a listener on all addresses.
+const allAddresses = "0.0.0.0"
+
+// listenHost is the one form of a host on which a node listens. For example, :: is 0.0.0.0, and localhost is 127.0.0.1.
+func listenHost(host string) string {
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		return allAddresses
+	}
+	if host == "localhost" {
+		return "127.0.0.1"
+	}
+	return host
+}
+
 // elsewhere is the warning for an address that the node does not listen on.
 func (n *Node) elsewhere(host *string, port *int) []string {
 	at := n.HTTP()
@@ -200,23 +214,21 @@ func (n *Node) elsewhere(host *string, port *int) []string {
 	if err != nil || u.Host == "" || host == nil && port == nil {
 		return nil
 	}
-	wanted := u.Host
-	if host != nil {
-		name := *host
-		if ip := net.ParseIP(name); ip != nil && ip.IsUnspecified() || name == "localhost" {
-			name = "127.0.0.1" // the form of URLs of this machine
-		}
-		wanted = net.JoinHostPort(name, u.Port())
-	}
-	if name, _, err := net.SplitHostPort(wanted); err == nil && port != nil {
-		wanted = net.JoinHostPort(name, strconv.Itoa(*port))
-	}
-	if wanted == u.Host {
-		return nil
-	}
+	n.mu.Lock()
+	everywhere := n.everywhere
+	n.mu.Unlock()
 	name, number, err := net.SplitHostPort(u.Host)
 	if err != nil {
 		return nil
+	}
+	if everywhere { // the URL has the address that a client on this machine uses
+		name = allAddresses
+	}
+	if (host == nil || listenHost(*host) == name) && (port == nil || strconv.Itoa(*port) == number) {
+		return nil
+	}
+	if everywhere {
+		at += " and on all other addresses of the machine"
 	}
 	if host != nil {
 		name = *host

@@ -56,8 +56,22 @@ type Input struct {
 	Running map[string]int
 	// Rollback says that a former revision is deployed again: numbers of replicas stay.
 	Rollback bool
+	// Capacity is the number of replicas that run of a number that is wanted, by the target capacity now and after the change; nil for all.
+	Capacity Capacity
 	// GPUs is the number that the machine has, and GPUsElsewhere the number that other applications ask for.
 	GPUs, GPUsElsewhere float64
+}
+
+// Capacity are the numbers of replicas at a target capacity. For example, Then gives 2 for 4 where the file of the plan has target_capacity: 50.
+type Capacity struct {
+	Now, Then func(replicas int) int
+}
+
+func at(capacity func(int) int, replicas int) int {
+	if capacity == nil {
+		return replicas
+	}
+	return capacity(replicas)
 }
 
 // Of is the plan of an application.
@@ -95,14 +109,14 @@ func Of(in Input) helvetype.ApplicationPlan {
 		is, stays := after[name]
 		d := helvetype.DeploymentPlan{Name: name, Change: Unchanged, Update: spec.Lightweight.String(), Replicas: in.Running[name]}
 		if s, ok := in.Scales[name]; ok && there {
-			if d.Wanted = s.Replicas; s.By != "deploy" && s.By != "" {
+			if d.Wanted = at(in.Capacity.Now, s.Replicas); s.By != "deploy" && s.By != "" {
 				d.ScaledBy = s.By
 				if s.Reason != "" {
 					d.ScaledBy += ": " + s.Reason
 				}
 			}
 		} else if there {
-			d.Wanted = was.Options.Effective().StartReplicas()
+			d.Wanted = at(in.Capacity.Now, was.Options.Effective().StartReplicas())
 		}
 		if !stays {
 			d.Change, d.Reason = Deleted, "the application does not have it any more"
@@ -123,15 +137,15 @@ func Of(in Input) helvetype.ApplicationPlan {
 	return p
 }
 
-// next is the number of replicas after the change: num_replicas if that is another one than before, else the number that is wanted now.
+// next is the number of replicas after the change, at the target capacity: num_replicas if that is another one than before, else the number that is wanted now.
 func (in Input) next(d spec.Deployment, before map[string]spec.Deployment) int {
 	n := d.Options.Effective().StartReplicas()
 	now, scaled := in.Scales[d.Name]
 	was, there := before[d.Name]
 	if scaled && there && (in.Rollback || was.Options.Effective().StartReplicas() == n) {
-		return now.Replicas
+		n = now.Replicas
 	}
-	return n
+	return at(in.Capacity.Then, n)
 }
 
 // compare says what happens to the replicas of a deployment.

@@ -114,6 +114,19 @@ func TestPlans(t *testing.T) {
 	}
 }
 
+// TestPlanAtTargetCapacity: a plan has the replicas that run at the target capacity now, and those that will.
+func TestPlanAtTargetCapacity(t *testing.T) {
+	t.Parallel()
+	one := version(t, `{"import_path": "a:app"}`, map[string]string{"A": `{"num_replicas": 4}`})
+	p := plan.Of(plan.Input{
+		App: "shop", Before: one, After: one, Same: map[string]bool{"A": true},
+		Capacity: plan.Capacity{Now: func(n int) int { return n / 2 }, Then: func(n int) int { return n }},
+	})
+	if d := p.Deployments[0]; d.Wanted != 2 || d.Next != 4 || d.Change != plan.Changed || p.Change != plan.Changed {
+		t.Errorf("%+v", p)
+	}
+}
+
 // TestPlansHideSecrets: values of variables are not in a plan.
 func TestPlansHideSecrets(t *testing.T) {
 	t.Parallel()

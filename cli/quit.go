@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,7 +18,7 @@ import (
 // dumpTime bounds the time of a dump: the node may be stuck, and its goroutines say then where.
 const dumpTime = time.Second
 
-// dumpAtQuit writes the calls and the newest events of the node when SIGQUIT comes, and then leaves the signal to the Go runtime, which writes
+// dumpAtQuit writes the calls and the newest events of the node, and a support bundle, when SIGQUIT comes, and then leaves the signal to the Go runtime, which writes
 // the stacks of all goroutines and ends the process with status 2. For example, the stacks of a node that seems to hang show a method that waits for
 // a lock, and the table above them the calls that wait for its slot. The function gives the signal back.
 func dumpAtQuit(node admin.Node, to io.Writer) (stop func()) {
@@ -38,6 +40,7 @@ func dumpAtQuit(node admin.Node, to io.Writer) (stop func()) {
 		case <-late.C:
 			fmt.Fprintf(to, "the node gives no list of its calls within %s\n", dumpTime) //nolint:errcheck // the process ends
 		}
+		bundle(node, to)
 		signal.Reset(syscall.SIGQUIT)
 		syscall.Kill(os.Getpid(), syscall.SIGQUIT) //nolint:errcheck // this process is there
 	}()
@@ -45,6 +48,38 @@ func dumpAtQuit(node admin.Node, to io.Writer) (stop func()) {
 		signal.Stop(quit)
 		close(done)
 	}
+}
+
+// bundleTime bounds the time of a bundle, whose parts have bounds of their own.
+const bundleTime = 5 * time.Second
+
+// bundle writes a support bundle of the node into the directory of temporary files, for this user alone, and its name to w.
+func bundle(node admin.Node, to io.Writer) {
+	n, ok := node.(interface {
+		Dump(ctx context.Context, w io.Writer) error
+	})
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), bundleTime)
+	defer cancel()
+	done := make(chan error, 1)
+	var name string
+	f, err := os.CreateTemp("", fmt.Sprintf("helve-dump-%d-*.tar.gz", os.Getpid()))
+	if err == nil {
+		name = f.Name()
+		go func() { done <- errors.Join(n.Dump(ctx, f), f.Close()) }()
+		select {
+		case err = <-done:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	if err != nil {
+		fmt.Fprintf(to, "no whole support bundle was written (%s): %s\n\n", name, err) //nolint:errcheck // the process ends
+		return
+	}
+	fmt.Fprintf(to, "support bundle: %s\n\n", name) //nolint:errcheck // as above
 }
 
 // dump is the calls and the newest events of a node.

@@ -32,7 +32,7 @@ var layers = [][]string{
 	{"internal/timed"},
 	{"internal/instance", "internal/wire", "internal/arena", "internal/clients", "internal/cors", "internal/coding", "internal/forwarded", "internal/sse", "internal/output"},
 	{"internal/codec", "internal/config", "internal/answer", "internal/store/storetest", "internal/store/disk", "internal/trace"},
-	{"internal/protocol", "internal/store", "internal/secret", "internal/jsonbody", "internal/shown"},
+	{"internal/protocol", "internal/store", "internal/secret", "internal/jsonbody", "internal/shown", "internal/bundle"},
 	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry", "internal/states", "internal/why", "internal/pysource", "internal/devices", "internal/pyenv", "internal/await", "internal/project", "internal/codefile", "internal/pack", "internal/history", "internal/layout", "internal/token", "internal/audit", "internal/agenda"},
 	{"internal/kernel", "internal/fetch"},
 	{"helvetype"},
@@ -94,6 +94,7 @@ var only = map[string][]string{
 	"internal/trace":        {"internal/call"},
 	"internal/states":       {},
 	"internal/why":          {},
+	"internal/bundle":       {},
 	"internal/answer":       {"internal/layout", "internal/shown", "internal/why"},
 	"internal/records":      {"internal/call", "internal/spec", "internal/store"},
 	"internal/pysource":     {},
@@ -103,7 +104,7 @@ var only = map[string][]string{
 	"internal/shown":        {"internal/logs", "github.com/goccy/go-yaml"},
 	"internal/lending":      {"internal/protocol", "internal/serving", "internal/telemetry", "internal/wire"},
 	"internal/details":      {"internal/deploy", "internal/secret"},
-	"internal/admin":        {"internal/audit", "internal/controller", "internal/deploy", "internal/details", "internal/jsonbody", "internal/kernel", "internal/listen", "internal/logs", "internal/secret", "internal/sse", "internal/telemetry", "internal/token"},
+	"internal/admin":        {"internal/audit", "internal/bundle", "internal/controller", "internal/deploy", "internal/details", "internal/jsonbody", "internal/kernel", "internal/listen", "internal/logs", "internal/secret", "internal/sse", "internal/telemetry", "internal/token"},
 	"internal/metrics":      {"internal/states", "internal/telemetry", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/common/expfmt"},
 }
 

@@ -138,6 +138,19 @@ func (c *Client) Do(ctx context.Context, method, path string, query url.Values, 
 	return nil
 }
 
+// Copy writes the answer of a path to w.
+func (c *Client) Copy(ctx context.Context, path string, w io.Writer) error {
+	body, err := c.open(ctx, http.MethodGet, path, nil, nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if _, err := io.Copy(w, body); err != nil {
+		return fmt.Errorf("%s%s: %w", c.address, path, err)
+	}
+	return nil
+}
+
 // UnreachableError says that no node answers at an address.
 type UnreachableError struct {
 	Address string

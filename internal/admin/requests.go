@@ -122,6 +122,22 @@ func (c *Client) Explain(ctx context.Context, app, deployment, replica string, r
 	return e, c.Get(ctx, path, query, &e)
 }
 
+// Requests is [Operator.Requests], of one application and for one reason where these are not "".
+func (c *Client) Requests(ctx context.Context, app, kept string) (l helvetype.RequestList, err error) {
+	query := url.Values{}
+	for name, value := range map[string]string{"app": app, "kept": kept} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	return l, c.Get(ctx, "/api/v1/requests", query, &l)
+}
+
+// Request is [Operator.Request].
+func (c *Client) Request(ctx context.Context, id string) (t helvetype.RequestTrace, err error) {
+	return t, c.Get(ctx, "/api/v1/requests/"+url.PathEscape(id), nil, &t)
+}
+
 // Shutdown is [Operator.Shutdown].
 func (c *Client) Shutdown(ctx context.Context) error {
 	return c.Do(ctx, http.MethodDelete, "/api/serve/applications/", nil, nil, nil)

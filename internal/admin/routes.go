@@ -178,6 +178,10 @@ func routes() []route {
 		{method: get, path: "/api/v1/why/{app}", operation: "why_application", role: read, answer: helvetype.Explanation{}, serve: (*Server).why, query: []param{{name: "revision", kind: "integer", min: 0, max: 1 << 30, about: "explain the outcome of this revision"}}, about: "Why an application is as it is"},
 		{method: get, path: "/api/v1/why/{app}/{deployment}", operation: "why_deployment", role: read, answer: helvetype.Explanation{}, serve: (*Server).why, about: "Why a deployment is as it is"},
 		{method: get, path: "/api/v1/why/{app}/{deployment}/{replica}", operation: "why_replica", role: read, answer: helvetype.Explanation{}, serve: (*Server).why, about: "Why a replica is as it is"},
+		{
+			method: get, path: "/api/v1/dump", operation: "dump", role: read, private: true, answer: media{"application/gzip"}, serve: (*Server).dump,
+			about: "A support bundle as tar.gz: the answers of the other routes, the stacks of the node, its newest log lines; without secrets",
+		},
 		{method: get, path: "/api/v1/audit", operation: "audit", role: read, private: true, query: []param{{name: "limit", kind: "integer", min: 1, max: auditLimit}}, answer: AuditList{}, serve: (*Server).auditLog, about: "The newest changes, the oldest first: who has asked for what"},
 		{method: get, path: "/api/v1/tokens", operation: "tokens", role: deploy, answer: TokenList{}, serve: (*Server).listTokens, about: "The tokens, without their texts"},
 		{method: post, path: "/api/v1/tokens", operation: "add_token", role: deploy, changes: true, body: tokenBody{}, answer: NewToken{}, serve: (*Server).addToken, about: "Make a token. Its text is in the answer, and nowhere else"},

@@ -55,3 +55,24 @@ func Event(e helvetype.Event) string {
 	}
 	return text
 }
+
+// Audit is a list of changes for people.
+func Audit(entries []helvetype.AuditEntry, width int) string {
+	var b strings.Builder
+	var rows [][]string
+	for _, e := range entries {
+		text := e.Operation
+		if e.Object != "" {
+			text += " " + e.Object
+		}
+		if e.Detail != "" {
+			text += ": " + e.Detail
+		}
+		if e.Error != "" {
+			text += "\nrefused: " + strings.TrimSpace(e.Error)
+		}
+		rows = append(rows, []string{e.At.Local().Format("2006-01-02 15:04:05"), e.Author.Name, e.Author.Via, text})
+	}
+	layout.Table(&b, "", width, []string{"AT", "BY", "VIA", "CHANGE"}, rows)
+	return b.String()
+}

@@ -4,12 +4,11 @@ import (
 	"net/url"
 	"os"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/answer"
 	"github.com/helve-serve/helve/internal/config"
 	"github.com/helve-serve/helve/internal/layout"
 )
@@ -32,34 +31,13 @@ func auditCommand(s Settings) *cobra.Command {
 			if err := node.Get(c.Context(), "/api/v1/audit", url.Values{"limit": {strconv.Itoa(limit)}}, &list); err != nil {
 				return err
 			}
-			return r.print(os.Stdout, list.Entries, func() string { return auditText(list.Entries, layout.Width(os.Stdout)) })
+			return r.print(os.Stdout, list.Entries, func() string { return answer.Audit(list.Entries, layout.Width(os.Stdout)) })
 		},
 	}
 	r.flags(c)
 	c.Flags().IntVarP(&limit, "limit", "n", limit, "how many of the newest changes are shown")
 	NoVariable(c, "limit")
 	return c
-}
-
-// auditText is a list of changes for people.
-func auditText(entries []helvetype.AuditEntry, width int) string {
-	var b strings.Builder
-	var rows [][]string
-	for _, e := range entries {
-		text := e.Operation
-		if e.Object != "" {
-			text += " " + e.Object
-		}
-		if e.Detail != "" {
-			text += ": " + e.Detail
-		}
-		if e.Error != "" {
-			text += "\nrefused: " + strings.TrimSpace(e.Error)
-		}
-		rows = append(rows, []string{e.At.Local().Format("2006-01-02 15:04:05"), e.Author.Name, e.Author.Via, text})
-	}
-	layout.Table(&b, "", width, []string{"AT", "BY", "VIA", "CHANGE"}, rows)
-	return b.String()
 }
 
 func schemaCommand() *cobra.Command {

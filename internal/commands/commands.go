@@ -37,7 +37,7 @@ type Settings struct {
 func New(s Settings) []*cobra.Command {
 	return []*cobra.Command{
 		deployCommand(s), planCommand(s), statusCommand(s), configCommand(s), historyCommand(s), rollbackCommand(s), scaleCommand(s), setCommand(s),
-		restartCommand(s), pauseCommand(s), resumeCommand(s), logsCommand(s), eventsCommand(s), whyCommand(s), callsCommand(s), deleteCommand(s),
+		restartCommand(s), pauseCommand(s), resumeCommand(s), logsCommand(s), eventsCommand(s), whyCommand(s), callsCommand(s), dumpCommand(s), deleteCommand(s),
 		shutdownCommand(s), auditCommand(s), tokenCommand(s), schemaCommand(), buildCommand(),
 	}
 }
@@ -67,11 +67,16 @@ func newReader(s Settings) *reader {
 }
 
 func (r *reader) flags(c *cobra.Command) {
+	r.nodeFlags(c)
+	c.Flags().StringVarP(&r.output, "output", "o", "text", "text, json or yaml")
+	c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp)) //nolint:errcheck // the flag is there
+}
+
+// nodeFlags are the flags that choose the node.
+func (r *reader) nodeFlags(c *cobra.Command) {
 	c.Flags().StringVar(&r.address, "address", "", "admin address of the node, such as 127.0.0.1:8265 or https://node-1:8265, or its state directory, or the path of its socket (default: the node of HELVE_NODE, else the only one of this user)")
 	c.Flags().StringVar(&r.token, "token", "", "token for a node at an address (default: that of a node of this user on this machine)")
 	c.Flags().StringVar(&r.ca, "ca", "", "file of the authorities that the certificate of a node at https:// must be from")
-	c.Flags().StringVarP(&r.output, "output", "o", "text", "text, json or yaml")
-	c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp)) //nolint:errcheck // the flag is there
 }
 
 // dial finds the node: the one at the address, else the one of HELVE_NODE, else the only durable one, else the only one of this user.

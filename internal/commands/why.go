@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"net/url"
 	"os"
 	"regexp"
 
@@ -46,26 +45,15 @@ func whyCommand(s Settings) *cobra.Command {
 				return err
 			}
 			if list {
-				query := url.Values{"app": {of.app}, "kept": {""}}
-				for kept, chosen := range map[string]bool{helvetype.KeptFailed: failed, helvetype.KeptSlow: slow} {
-					if chosen {
-						query.Set("kept", kept)
-					}
-				}
-				for name := range query {
-					if query.Get(name) == "" {
-						query.Del(name)
-					}
-				}
-				var l helvetype.RequestList
-				if err := node.Get(c.Context(), "/api/v1/requests", query, &l); err != nil {
+				l, err := node.Requests(c.Context(), of.app, map[bool]string{failed: helvetype.KeptFailed, slow: helvetype.KeptSlow}[true])
+				if err != nil {
 					return err
 				}
 				return r.print(os.Stdout, l, func() string { return answer.Requests(l, layout.Width(os.Stdout)) })
 			}
 			if id != "" {
-				var t helvetype.RequestTrace
-				if err := node.Get(c.Context(), "/api/v1/requests/"+url.PathEscape(id), nil, &t); err != nil {
+				t, err := node.Request(c.Context(), id)
+				if err != nil {
 					return err
 				}
 				return r.print(os.Stdout, t, func() string { return answer.Request(t, layout.Width(os.Stdout)) })

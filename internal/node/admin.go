@@ -1,7 +1,9 @@
 package node
 
 import (
+	"context"
 	"errors"
+	"io"
 	"net"
 	"strings"
 
@@ -28,6 +30,17 @@ func (n *Node) ServeAdmin(addr string) error {
 		listeners = append(listeners, l)
 	}
 	return n.serveAdmin(listeners, nil)
+}
+
+// Dump writes a support bundle. A node without an admin interface has none.
+func (n *Node) Dump(ctx context.Context, w io.Writer) error {
+	n.mu.Lock()
+	a := n.admin
+	n.mu.Unlock()
+	if a == nil {
+		return errors.New("this node has no admin interface")
+	}
+	return a.Dump(ctx, w)
 }
 
 // serveAdmin opens the admin interface on listeners of TCP, and on the socket. Listeners off the loopback interface need the certificate; nil for none.

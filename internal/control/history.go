@@ -106,6 +106,8 @@ func (o *Operator) plan(ctx context.Context, def deploy.App, settle func(NodeSet
 	}
 	p = plan.Of(in)
 	switch {
+	case of.Unchanged && slices.ContainsFunc(p.Deployments, func(d helvetype.DeploymentPlan) bool { return d.Next != d.Wanted }): // at another target capacity
+		p.Change = plan.Changed
 	case of.Unchanged:
 		p.Change = plan.Unchanged
 	case of.Running && p.Change == plan.Unchanged && !deploy.SamePlaces(&of.Now, &of.Next):

@@ -294,3 +294,19 @@ func TestLogLevelOfAFile(t *testing.T) {
 		t.Errorf("the log has %s", text)
 	}
 }
+
+// TestPlanOfTargetCapacity: a file that changes the target capacity alone changes the numbers of replicas in its plan.
+func TestPlanOfTargetCapacity(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.write("four.py", "from helve import serve\n\n\n@serve.deployment(num_replicas=2)\nclass Two:\n    pass\n\n\napp = Two.bind()\n")
+	file := "applications: [{name: two, import_path: 'four:app', route_prefix: null}]\n"
+	p.applied(file)
+	plan, err := p.Plan(t.Context(), helvetype.ApplyRequest{Config: "target_capacity: 50\n" + file, Name: "serve.yaml", Dir: p.dir})
+	if err != nil || len(plan.Applications) != 1 || plan.Applications[0].Change != "changed" {
+		t.Fatalf("%+v, %v", plan, err)
+	}
+	if d := plan.Applications[0].Deployments[0]; d.Wanted != 2 || d.Next != 1 || d.Update != "nothing" {
+		t.Errorf("%+v", d)
+	}
+}

@@ -17,12 +17,12 @@ var layers = [][]string{
 	{""},
 	{"internal/rayserve"},
 	{"internal/system", "internal/client", "internal/commands"},
-	{"internal/graph"},
+	{"internal/graph", "internal/profiling"},
 	{"internal/node", "internal/guest", "internal/attach"},
 	{"internal/admin", "internal/control", "internal/metrics"},
 	{"internal/controller"},
 	{"internal/fleet"},
-	{"internal/takeover", "internal/restore", "internal/inventory", "internal/details"},
+	{"internal/takeover", "internal/restore", "internal/inventory", "internal/details", "internal/claim"},
 	{"internal/deploy", "internal/snapshot", "internal/journal", "internal/health"},
 	{"internal/inprocess"},
 	{"internal/host", "internal/session", "internal/records", "internal/port", "internal/userlog"},
@@ -33,8 +33,8 @@ var layers = [][]string{
 	{"internal/instance", "internal/wire", "internal/arena", "internal/clients", "internal/cors", "internal/coding", "internal/forwarded", "internal/sse", "internal/output"},
 	{"internal/codec", "internal/config", "internal/answer", "internal/store/storetest", "internal/store/disk", "internal/trace"},
 	{"internal/protocol", "internal/store", "internal/secret", "internal/jsonbody", "internal/shown", "internal/bundle"},
-	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry", "internal/states", "internal/why", "internal/pysource", "internal/devices", "internal/pyenv", "internal/await", "internal/project", "internal/codefile", "internal/pack", "internal/history", "internal/layout", "internal/token", "internal/audit", "internal/agenda"},
-	{"internal/kernel", "internal/fetch"},
+	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry", "internal/states", "internal/why", "internal/pysource", "internal/devices", "internal/pyenv", "internal/await", "internal/project", "internal/codefile", "internal/pack", "internal/history", "internal/layout", "internal/token", "internal/audit", "internal/agenda", "internal/capture"},
+	{"internal/kernel", "internal/fetch", "internal/profile"},
 	{"helvetype"},
 }
 
@@ -47,6 +47,8 @@ var only = map[string][]string{
 	"internal/plan":         {"internal/secret", "internal/spec"},
 	"internal/planner":      {},
 	"internal/agenda":       {},
+	"internal/profile":      {},
+	"internal/capture":      {"internal/profile"},
 	"internal/rollout":      {"internal/spec"},
 	"internal/probe":        {"internal/spec"},
 	"internal/ejection":     {},
@@ -104,7 +106,7 @@ var only = map[string][]string{
 	"internal/shown":        {"internal/logs", "github.com/goccy/go-yaml"},
 	"internal/lending":      {"internal/protocol", "internal/serving", "internal/telemetry", "internal/wire"},
 	"internal/details":      {"internal/deploy", "internal/secret"},
-	"internal/admin":        {"internal/audit", "internal/bundle", "internal/controller", "internal/deploy", "internal/details", "internal/jsonbody", "internal/kernel", "internal/listen", "internal/logs", "internal/secret", "internal/sse", "internal/telemetry", "internal/token"},
+	"internal/admin":        {"internal/audit", "internal/bundle", "internal/controller", "internal/deploy", "internal/details", "internal/jsonbody", "internal/kernel", "internal/listen", "internal/logs", "internal/profile", "internal/secret", "internal/sse", "internal/telemetry", "internal/token"},
 	"internal/metrics":      {"internal/states", "internal/telemetry", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/common/expfmt"},
 }
 

@@ -120,17 +120,9 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values, out any
 // Do sends a request with in as JSON, nil for no body, and reads the answer into out, nil for none. An answer that is an error is a
 // *[helvetype.OperationError]; a node that does not answer is an [UnreachableError].
 func (c *Client) Do(ctx context.Context, method, path string, query url.Values, in, out any) error {
-	body, err := c.open(ctx, method, path, query, in)
-	if err != nil {
+	b, err := c.raw(ctx, method, path, query, in)
+	if err != nil || out == nil {
 		return err
-	}
-	defer body.Close()
-	b, err := io.ReadAll(io.LimitReader(body, answerMax))
-	if err != nil {
-		return &UnreachableError{c.address, err}
-	}
-	if out == nil {
-		return nil
 	}
 	if err := json.Unmarshal(b, out); err != nil {
 		return fmt.Errorf("%s%s: %w", c.address, path, err)
@@ -149,6 +141,20 @@ func (c *Client) Copy(ctx context.Context, path string, w io.Writer) error {
 		return fmt.Errorf("%s%s: %w", c.address, path, err)
 	}
 	return nil
+}
+
+// raw is an answer of any form.
+func (c *Client) raw(ctx context.Context, method, path string, query url.Values, in any) ([]byte, error) {
+	body, err := c.open(ctx, method, path, query, in)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	b, err := io.ReadAll(io.LimitReader(body, answerMax))
+	if err != nil {
+		return nil, &UnreachableError{c.address, err}
+	}
+	return b, nil
 }
 
 // UnreachableError says that no node answers at an address.

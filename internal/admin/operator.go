@@ -3,8 +3,10 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/profile"
 )
 
 // Operator does what operators ask of a node. This package has the REST API to it, and package control the implementation. All methods are safe for
@@ -50,6 +52,9 @@ type Operator interface {
 	// Requests lists requests that the node keeps, the newest first, and Request has one of them with its spans.
 	Requests(ctx context.Context, q helvetype.RequestQuery) (helvetype.RequestList, error)
 	Request(ctx context.Context, id string) (helvetype.RequestTrace, error)
+	// Profile takes a profile of the process of a replica over the time d, and gives it as a file of pprof. It ends early when ctx ends. A process takes one
+	// profile at a time.
+	Profile(ctx context.Context, of helvetype.Object, kind profile.Kind, d time.Duration) ([]byte, error)
 	// Shutdown deletes all applications. The node goes on, empty.
 	Shutdown(ctx context.Context, by helvetype.Author) error
 	// Settings has the settings that files set, with secrets redacted.

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -22,6 +23,7 @@ import (
 	"github.com/helve-serve/helve/internal/audit"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/details"
+	"github.com/helve-serve/helve/internal/profile"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/token"
 )
@@ -171,6 +173,12 @@ func (o *fakeOperator) Logs(ctx context.Context, q helvetype.LogQuery, yield fun
 
 func (o *fakeOperator) Shutdown(_ context.Context, by helvetype.Author) error {
 	return o.note(&by, "shutdown")
+}
+
+func (o *fakeOperator) Profile(_ context.Context, of helvetype.Object, kind profile.Kind, d time.Duration) ([]byte, error) {
+	p := &profile.Profile{Types: []profile.Type{{Kind: "cpu", Unit: "nanoseconds"}}, Functions: []profile.Function{{Name: "score"}}}
+	p.Samples = []profile.Sample{{Stack: []profile.Frame{{}}, Values: []int64{7}}}
+	return p.Encode(), o.note(nil, "profile %s %s %s", of, kind, d)
 }
 
 func (o *fakeOperator) Settings(context.Context) (helvetype.NodeSettings, error) {
@@ -857,5 +865,30 @@ func TestTLS(t *testing.T) {
 	o.Close()
 	if err := <-served; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestProfileForms: the route of profiles asks for a kind and a time, and answers in the form that the client wants.
+func TestProfileForms(t *testing.T) {
+	t.Parallel()
+	const path = "GET /api/v1/applications/app/deployments/D/replicas/D%23001/profile"
+	for query, want := range map[string]struct{ asked, media, text string }{
+		"":                            {"profile app/D/D#001 cpu 10s", "application/octet-stream", "\x1f\x8b"},
+		"?kind=block&seconds=3":       {"profile app/D/D#001 block 3s", "application/octet-stream", "\x1f\x8b"},
+		"?kind=heap&format=svg":       {"profile app/D/D#001 heap 10s", "image/svg+xml", "app/D/D#001 heap"},
+		"?format=folded":              {"profile app/D/D#001 cpu 10s", "text/plain; charset=utf-8", "score 7\n"},
+		"?kind=stacks&format=text":    {"profile app/D/D#001 stacks 10s", "text/plain; charset=utf-8", "    score\n"},
+		"?kind=cpu&format=pprof&kind": {"", "application/json", "is there 2 times"},
+		"?kind=colour":                {"", "application/json", "must be cpu, heap, stacks or block"},
+		"?seconds=301":                {"", "application/json", "must be a number from 1 to 300"},
+	} {
+		t.Run(query, func(t *testing.T) {
+			t.Parallel()
+			o := operate(t)
+			w := o.ask(t, helvetype.RoleOperate, path+query, "")
+			if o.operator.last() != want.asked || w.Header().Get("Content-Type") != want.media || !strings.Contains(w.Body.String(), want.text) {
+				t.Errorf("%d %q: %s\nasked %q", w.Code, w.Header().Get("Content-Type"), w.Body, o.operator.last())
+			}
+		})
 	}
 }

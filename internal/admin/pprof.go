@@ -8,6 +8,8 @@ import (
 	"runtime/trace"
 	"strings"
 	"time"
+
+	"github.com/helve-serve/helve/internal/profile"
 )
 
 // The profiles have the paths of net/http/pprof. That package is not imported: its init registers them with http.DefaultServeMux, and an
@@ -15,7 +17,7 @@ import (
 
 // profileMax bounds the time of a CPU profile or a trace.
 const (
-	profileSeconds = 300
+	profileSeconds = profile.MaxSeconds
 	profileMax     = profileSeconds * time.Second
 )
 

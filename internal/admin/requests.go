@@ -6,9 +6,11 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/details"
+	"github.com/helve-serve/helve/internal/profile"
 )
 
 // appURL is the path of an application, or of a deployment or a replica of it where these are not "", with a last element.
@@ -63,6 +65,12 @@ func (c *Client) Scale(ctx context.Context, app, deployment string, n int, why s
 // Restart is [Operator.Restart].
 func (c *Client) Restart(ctx context.Context, app, deployment, replica string) error {
 	return c.Do(ctx, http.MethodPost, appURL(app, deployment, replica, "restart"), nil, nil, nil)
+}
+
+// Profile is [Operator.Profile], in the form that format names.
+func (c *Client) Profile(ctx context.Context, app, deployment, replica string, kind profile.Kind, d time.Duration, format string) ([]byte, error) {
+	query := url.Values{"kind": {string(kind)}, "seconds": {strconv.Itoa(int(d / time.Second))}, "format": {format}}
+	return c.raw(ctx, http.MethodGet, appURL(app, deployment, replica, "profile"), query, nil)
 }
 
 // Rollback is [Operator.Rollback].

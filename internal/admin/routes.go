@@ -5,6 +5,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/details"
+	"github.com/helve-serve/helve/internal/profile"
 )
 
 // route is one method of one path. The handler, the checks before it, the list of paths and the OpenAPI document come from it.
@@ -160,6 +161,15 @@ func routes() []route {
 		{method: post, path: appPath + "/restart", operation: "restart", role: operate, changes: true, answer: Done{}, serve: (*Server).restart, about: "Replace all replicas of an application, within the budgets of rollouts"},
 		{method: post, path: deploymentPath + "/restart", operation: "restart_deployment", role: operate, changes: true, answer: Done{}, serve: (*Server).restart, about: "Replace the replicas of a deployment, within the budgets of rollouts"},
 		{method: post, path: deploymentPath + "/replicas/{replica}/restart", operation: "restart_replica", role: operate, changes: true, answer: Done{}, serve: (*Server).restart, about: "Replace one replica"},
+		{
+			method: get, path: deploymentPath + "/replicas/{replica}/profile", operation: "profile_replica", role: operate, private: true, answer: media{"application/octet-stream", "text/plain", "image/svg+xml"}, serve: (*Server).profileReplica,
+			query: []param{
+				{name: "kind", kind: "string", words: profileKinds(), about: "CPU time, the default, memory, stacks, or waits"},
+				{name: "seconds", kind: "integer", min: 1, max: profile.MaxSeconds, about: "the time of the profile, 10 by default"},
+				{name: "format", kind: "string", words: profileFormats(), about: "a file for go tool pprof, the default; a flame graph; a line for each stack; a text for people"},
+			},
+			about: "A profile of the process of a replica, in Go or Python. A process takes one at a time; the profile ends when the client goes away",
+		},
 
 		{method: get, path: "/api/v1/events", operation: "events", role: read, query: eventParams, answer: stream{EventList{}, helvetype.Event{}}, serve: (*Server).events, about: "Transitions, the oldest first"},
 		{

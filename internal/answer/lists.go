@@ -76,3 +76,17 @@ func Audit(entries []helvetype.AuditEntry, width int) string {
 	layout.Table(&b, "", width, []string{"AT", "BY", "VIA", "CHANGE"}, rows)
 	return b.String()
 }
+
+// Condition is a condition that should end. state says in which state the replica is. For example, "is not ready since 4s: the cache is cold; next in 2s: a check".
+func Condition(state string, c *helvetype.Condition, now time.Time) string {
+	first, _, _ := strings.Cut(strings.TrimSpace(c.Reason), "\n")
+	text := fmt.Sprintf("%s since %s: %s", state, shown.Ago(now.Sub(c.Since)), first)
+	if c.Next != "" {
+		text += "; next"
+		if !c.NextAt.IsZero() {
+			text += " in " + shown.Ago(c.NextAt.Sub(now))
+		}
+		text += ": " + c.Next
+	}
+	return text
+}

@@ -37,7 +37,7 @@ type Settings struct {
 func New(s Settings) []*cobra.Command {
 	return []*cobra.Command{
 		deployCommand(s), planCommand(s), statusCommand(s), configCommand(s), historyCommand(s), rollbackCommand(s), scaleCommand(s), setCommand(s),
-		restartCommand(s), pauseCommand(s), resumeCommand(s), logsCommand(s), eventsCommand(s), whyCommand(s), callsCommand(s), dumpCommand(s), deleteCommand(s),
+		restartCommand(s), pauseCommand(s), resumeCommand(s), logsCommand(s), eventsCommand(s), profileCommand(s), whyCommand(s), callsCommand(s), dumpCommand(s), deleteCommand(s),
 		shutdownCommand(s), auditCommand(s), tokenCommand(s), schemaCommand(), buildCommand(),
 	}
 }
@@ -72,7 +72,7 @@ func (r *reader) flags(c *cobra.Command) {
 	c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp)) //nolint:errcheck // the flag is there
 }
 
-// nodeFlags are the flags that choose the node.
+// nodeFlags adds the flags that name a node.
 func (r *reader) nodeFlags(c *cobra.Command) {
 	c.Flags().StringVar(&r.address, "address", "", "admin address of the node, such as 127.0.0.1:8265 or https://node-1:8265, or its state directory, or the path of its socket (default: the node of HELVE_NODE, else the only one of this user)")
 	c.Flags().StringVar(&r.token, "token", "", "token for a node at an address (default: that of a node of this user on this machine)")

@@ -21,6 +21,7 @@ import (
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/layout"
+	"github.com/helve-serve/helve/internal/profile"
 	"github.com/helve-serve/helve/internal/shown"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/worker"
@@ -158,6 +159,11 @@ func (o *fakeOperator) Logs(_ context.Context, q helvetype.LogQuery, yield func(
 	return yield(&helvetype.LogLine{Time: time.Unix(5, 0), App: "shop", Deployment: "Ranker", Replica: "Ranker#001", Text: "loaded"}, 0)
 }
 func (o *fakeOperator) Shutdown(context.Context, helvetype.Author) error { return o.did("shutdown") }
+func (o *fakeOperator) Profile(_ context.Context, of helvetype.Object, kind profile.Kind, d time.Duration) ([]byte, error) {
+	p := &profile.Profile{Types: []profile.Type{{Kind: "cpu", Unit: "nanoseconds"}}, Functions: []profile.Function{{Name: "score"}}}
+	p.Samples = []profile.Sample{{Stack: []profile.Frame{{}}, Values: []int64{7000}}}
+	return p.Encode(), o.did("profile %s %s %s", of, kind, d)
+}
 func (o *fakeOperator) Settings(context.Context) (s helvetype.NodeSettings, err error) {
 	return s, nil
 }
@@ -266,11 +272,14 @@ func TestOperations(t *testing.T) { //nolint:paralleltest // the standard output
 		"delete shop":                    {"delete shop", []string{"shop is being deleted"}},
 		"shutdown --yes":                 {"shutdown", nil},
 		"logs":                           {"logs    false", []string{" (shop/Ranker#001) loaded\n"}},
-		"logs shop/Ranker --replica Ranker#001 -f": {"logs shop Ranker Ranker#001 true", []string{"loaded"}},
-		"why shop/Ranker/Ranker#002":               {"why shop/Ranker/Ranker#002", []string{"and this has happened", "next: another start in 8 s", "start_failed (STOPPING): RuntimeError:"}},
-		"serve deploy " + file:                     {"apply", []string{"Sent deploy request successfully."}},
-		"serve config":                             {"submitted shop", []string{"name: shop\nimport_path: app:app\n"}},
-		"serve shutdown -y":                        {"shutdown", []string{"Sent shutdown request; applications will be deleted asynchronously."}},
+		"logs shop/Ranker --replica Ranker#001 -f":    {"logs shop Ranker Ranker#001 true", []string{"loaded"}},
+		"why shop/Ranker/Ranker#002":                  {"why shop/Ranker/Ranker#002", []string{"and this has happened", "next: another start in 8 s", "start_failed (STOPPING): RuntimeError:"}},
+		"profile Ranker#001 --seconds 3 --block -o -": {"profile shop/Ranker/Ranker#001 block 3s", []string{"\x1f\x8b"}},
+		"profile shop --svg -o " + file + ".svg":      {"profile shop/Ranker/Ranker#001 cpu 10s", []string{"next: open it in a browser"}},
+		"profile shop/Ranker --stacks":                {"profile shop/Ranker/Ranker#001 stacks 10s", []string{"7.0 us\n    score\n"}},
+		"serve deploy " + file:                        {"apply", []string{"Sent deploy request successfully."}},
+		"serve config":                                {"submitted shop", []string{"name: shop\nimport_path: app:app\n"}},
+		"serve shutdown -y":                           {"shutdown", []string{"Sent shutdown request; applications will be deleted asynchronously."}},
 	} {
 		t.Run(args, func(t *testing.T) { //nolint:paralleltest // as above
 			o := &fakeOperator{}
@@ -527,5 +536,24 @@ func TestProgress(t *testing.T) {
 	}
 	if got := progressText(in, now, 80); strings.Count(got, "\n") != 20 || !strings.Contains(got, "more lines") {
 		t.Error(got)
+	}
+}
+
+// TestProfileMistakes: a command line that names no replica, or two kinds, is refused with the way to a right one.
+func TestProfileMistakes(t *testing.T) { //nolint:paralleltest // the standard output is one
+	address := startFake(t, &fakeOperator{})
+	for args, want := range map[string]struct {
+		status int
+		text   string
+	}{
+		"profile":                         {exitUsage, "profile takes one argument"},
+		"profile Ranker#002":              {exitNotFound, `no replica "Ranker#002" runs; there is shop/Ranker/Ranker#001`},
+		"profile Ranker#001 --cpu --heap": {exitUsage, "give one of them"},
+		"profile Ranker#001 --seconds 0":  {exitUsage, "must be from 1 to 300"},
+	} {
+		status, text := output(t, append(strings.Fields(args), "--address", address)...)
+		if status != want.status || !strings.Contains(text, want.text) {
+			t.Errorf("%s: status %d: %s", args, status, text)
+		}
 	}
 }

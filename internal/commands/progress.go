@@ -95,7 +95,7 @@ func progressText(in details.Instance, now time.Time, width int) string {
 	for _, name := range slices.Sorted(maps.Keys(in.Applications)) {
 		app := in.Applications[name]
 		var below []string
-		for _, d := range inOrder(app) {
+		for _, d := range app.InOrder() {
 			running := 0
 			var waits []string
 			for _, rep := range d.Replicas {

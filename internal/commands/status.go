@@ -17,6 +17,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/answer"
 	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/keeper"
 	"github.com/helve-serve/helve/internal/layout"
@@ -248,7 +249,7 @@ func appTable(b *strings.Builder, name string, app details.AppDetails, now time.
 		rolloutText(b, app.Rollout, now, width)
 	}
 	var rows [][]string
-	for _, d := range inOrder(app) {
+	for _, d := range app.InOrder() {
 		ready := 0
 		for _, rep := range d.Replicas {
 			if rep.State == helvetype.ReplicaRunning {
@@ -265,11 +266,11 @@ func appTable(b *strings.Builder, name string, app details.AppDetails, now time.
 		return
 	}
 	layout.Table(b, "  ", width, []string{"DEPLOYMENT", "STATUS", "REPLICAS", "QUEUED", "RUNNING", "CALLS", "ERRORS"}, rows)
-	for _, d := range inOrder(app) {
+	for _, d := range app.InOrder() {
 		message(b, "  "+d.Name+": ", "    ", told.once(d.Message), width)
 	}
 	rows = nil
-	for _, d := range inOrder(app) {
+	for _, d := range app.InOrder() {
 		for _, rep := range d.Replicas {
 			rows = append(rows, []string{rep.ReplicaID, string(rep.State), pidOf(rep), shown.Ago(now.Sub(at(rep.StartTimeS))), strconv.Itoa(rep.Restarts), note(rep, now)})
 		}
@@ -277,23 +278,6 @@ func appTable(b *strings.Builder, name string, app details.AppDetails, now time.
 	if len(rows) > 0 {
 		layout.Table(b, "  ", width, []string{"REPLICA", "STATE", "PID", "AGE", "RESTARTS", ""}, rows)
 	}
-}
-
-// inOrder are the deployments with the ingress first.
-func inOrder(app details.AppDetails) []details.DeploymentDetails {
-	ingress := ""
-	if t := app.DeploymentTopology; t != nil && t.IngressDeployment != nil {
-		ingress = *t.IngressDeployment
-	}
-	return slices.SortedFunc(maps.Values(app.Deployments), func(a, b details.DeploymentDetails) int {
-		if (a.Name == ingress) != (b.Name == ingress) {
-			if a.Name == ingress {
-				return -1
-			}
-			return 1
-		}
-		return strings.Compare(a.Name, b.Name)
-	})
 }
 
 // tracebacks are those that a text has already.
@@ -346,11 +330,11 @@ func note(r details.ReplicaDetails, now time.Time) string {
 	case r.Unresponsive != nil:
 		return "does not answer since " + shown.Ago(now.Sub(r.Unresponsive.Since))
 	case r.Ejected != nil:
-		return condition("gets no calls", r.Ejected, now)
+		return answer.Condition("gets no calls", r.Ejected, now)
 	case r.NotReady != nil && r.NotReady.Kept != "":
-		return condition("kept ("+r.NotReady.Kept+"), not ready", r.NotReady, now)
+		return answer.Condition("kept ("+r.NotReady.Kept+"), not ready", r.NotReady, now)
 	case r.NotReady != nil:
-		return condition("is not ready", r.NotReady, now)
+		return answer.Condition("is not ready", r.NotReady, now)
 	case r.Waits != nil:
 		return fmt.Sprintf("waits for %s, since %s", r.Waits.For, shown.Ago(now.Sub(r.Waits.Since)))
 	case r.State == helvetype.ReplicaStopping:
@@ -360,20 +344,6 @@ func note(r details.ReplicaDetails, now time.Time) string {
 		return fmt.Sprintf("%s ended: %s", r.LastExit.Replica, first)
 	}
 	return ""
-}
-
-// condition is a state that should end, for people, for example "is not ready since 4s: the cache is cold; next in 2s: a check".
-func condition(what string, c *helvetype.Condition, now time.Time) string {
-	first, _, _ := strings.Cut(strings.TrimSpace(c.Reason), "\n")
-	text := fmt.Sprintf("%s since %s: %s", what, shown.Ago(now.Sub(c.Since)), first)
-	if c.Next != "" {
-		text += "; next"
-		if !c.NextAt.IsZero() {
-			text += " in " + shown.Ago(c.NextAt.Sub(now))
-		}
-		text += ": " + c.Next
-	}
-	return text
 }
 
 // rolloutText writes the state of a rollout.

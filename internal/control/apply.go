@@ -14,6 +14,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/claim"
 	"github.com/helve-serve/helve/internal/config"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/fetch"
@@ -171,10 +172,10 @@ type apply struct {
 	by     helvetype.Author
 	r      helvetype.ApplyRequest
 	file   *config.File
-	claims map[string]*claim // by application
-	whole  *claim            // of the source, for a file that says of all applications of the source which there are; nil for others
-	number uint64            // of the claims
-	notes  bool              // the node keeps the failures for its status; not of a plan
+	claims map[string]*claim.Claim // by application
+	whole  *claim.Claim            // of the source, for a file that says of all applications of the source which there are; nil for others
+	number uint64                  // of the claims
+	notes  bool                    // the node keeps the failures for its status; not of a plan
 
 	mu       sync.Mutex
 	outcomes map[string]helvetype.Outcome
@@ -328,21 +329,21 @@ func (ap *apply) claim() {
 	for _, app := range ap.file.Applications {
 		keys = append(keys, app.Name)
 	}
-	source := sourceClaim(ap.source())
+	source := claim.Source(ap.source())
 	if !ap.r.Keep && ap.r.Only == "" {
 		keys = append(keys, source)
 	}
-	ap.claims, ap.number = ap.o.claims.take(ap.by.Name, keys...)
+	ap.claims, ap.number = ap.o.claims.Take(ap.by.Name, keys...)
 	ap.whole = ap.claims[source]
 	delete(ap.claims, source)
 }
 
 // superseded is the error for an application that another request has taken over, or whose source another one has.
 func (ap *apply) superseded(app string) error {
-	if c := ap.claims[app]; c.taken() || !ap.whole.taken() {
-		return c.error(app)
+	if c := ap.claims[app]; c.Taken() || !ap.whole.Taken() {
+		return c.Error(app)
 	}
-	return ap.whole.error(app)
+	return ap.whole.Error(app)
 }
 
 // ready is an application that can be deployed.
@@ -372,7 +373,7 @@ func (ap *apply) deployOne(ctx context.Context, one ready, taken func()) {
 	defer taken()
 	o := ap.o
 	c := ap.claims[one.name]
-	if c.taken() || ap.whole.taken() {
+	if c.Taken() || ap.whole.Taken() {
 		ap.refuse(one.name, ap.superseded(one.name))
 		return
 	}
@@ -388,9 +389,9 @@ func (ap *apply) deployOne(ctx context.Context, one ready, taken func()) {
 	select {
 	case <-added:
 		ap.note(one.name, o.outcome(ctx, one.name, before))
-		if before == 0 && ap.whole.taken() && !c.taken() { // a newer file of the source may have looked for applications to delete before this one was there
+		if before == 0 && ap.whole.Taken() && !c.Taken() { // a newer file of the source may have looked for applications to delete before this one was there
 			ap.delete(ctx, one.name)
-			ap.refuse(one.name, ap.whole.error(one.name))
+			ap.refuse(one.name, ap.whole.Error(one.name))
 			return
 		}
 		taken()
@@ -405,7 +406,7 @@ func (ap *apply) deployOne(ctx context.Context, one ready, taken func()) {
 	case <-added: // the failure is in the status, too
 		reason := err
 		if errors.Is(err, deploy.ErrSuperseded) {
-			reason = c.error(one.name)
+			reason = c.Error(one.name)
 		}
 		ap.note(one.name, failure(o.outcome(ctx, one.name, before), refusal(reason)))
 		o.set.Log.Warn("an application that was applied does not run", "app", one.name, "error", err)

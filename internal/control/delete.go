@@ -28,7 +28,7 @@ func (o *Operator) deleteOne(ctx context.Context, by helvetype.Author, app strin
 	if !slices.Contains(o.applications(), app) {
 		return &helvetype.OperationError{Code: helvetype.CodeNotFound, Message: o.set.Node.Missing(app).Error(), Next: "helve status lists the applications"}
 	}
-	o.claims.drop(app, by.Name) // a build of it that is under way is given up
+	o.claims.Drop(app, by.Name) // a build of it that is under way is given up
 	return refusal(o.beginDelete(ctx, app, ""))
 }
 
@@ -91,7 +91,7 @@ func (ap *apply) obsolete() (names []string) {
 		if slices.ContainsFunc(ap.file.Applications, func(app config.Application) bool { return app.Name == name }) {
 			continue
 		}
-		if source, ok := ap.o.sourceOf(name); ok && source == ap.source() && !ap.o.claims.since(ap.number, name) {
+		if source, ok := ap.o.sourceOf(name); ok && source == ap.source() && !ap.o.claims.Since(ap.number, name) {
 			names = append(names, name)
 		}
 	}
@@ -112,7 +112,7 @@ func (o *Operator) sourceOf(app string) (source string, ok bool) {
 // makeRoom deletes the obsolete applications whose routes applications of the file have. For example, a file renames the application of the route /. The old application
 // stays if the node would refuse the new one.
 func (ap *apply) makeRoom(ctx context.Context, all []ready) {
-	if ap.failed() || ap.whole.taken() {
+	if ap.failed() || ap.whole.Taken() {
 		return
 	}
 	for _, name := range ap.obsolete() {

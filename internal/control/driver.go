@@ -15,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/claim"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/listen"
@@ -51,7 +52,7 @@ type Node interface {
 type Driver struct {
 	node   Node
 	owners *Owners
-	claims *Claims
+	claims *claim.Claims
 	table  protocol.Table
 
 	// Name is the name of the driver in records, for people. It is set before the first request.
@@ -68,7 +69,7 @@ func (d *Driver) note(operation, object, detail string, err error) {
 }
 
 // NewDriver makes the operations of a driver of a node. All drivers of the node have the same owners and claims.
-func NewDriver(n Node, o *Owners, c *Claims) *Driver {
+func NewDriver(n Node, o *Owners, c *claim.Claims) *Driver {
 	d := &Driver{node: n, owners: o, claims: c, Name: "driver"}
 	d.table = protocol.NewTable("drivers", protocol.On(d.deploy), protocol.On(d.deployBuild), protocol.On(d.delete), protocol.On(d.scale),
 		protocol.On(d.rollback), protocol.On(d.configure), protocol.On(d.http))
@@ -87,7 +88,7 @@ func (d *Driver) Control(ctx context.Context, op string, body json.RawMessage) (
 
 func (d *Driver) delete(ctx context.Context, r protocol.Delete) (protocol.Done, error) {
 	d.owners.forget(r.Name)
-	d.claims.drop(r.Name, d.Name) // a build of it that is under way is given up
+	d.claims.Drop(r.Name, d.Name) // a build of it that is under way is given up
 	err := d.node.Delete(ctx, r.Name)
 	d.note(r.Op(), r.Name, "", err)
 	return protocol.Done{}, err
@@ -129,11 +130,11 @@ func seconds(s *float64) time.Duration {
 }
 
 // claim takes an application over from the requests that build it: the deploy that was asked for last wins. Applications of tasks and actors have programs only.
-func (d *Driver) claim(app, by string) *claim {
+func (d *Driver) claim(app, by string) *claim.Claim {
 	if strings.HasPrefix(app, spec.HiddenApps) {
 		return nil
 	}
-	all, _ := d.claims.take(by, app)
+	all, _ := d.claims.Take(by, app)
 	return all[app]
 }
 
@@ -146,8 +147,8 @@ func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (done protocol.D
 	if done.Left, err = keep(ctx, d.node, &app, r.App.Own); err != nil {
 		return done, err
 	}
-	if c.taken() { // while its directories were packed
-		err := c.error(app.Graph.App)
+	if c.Taken() { // while its directories were packed
+		err := c.Error(app.Graph.App)
 		d.note(r.Op(), app.Graph.App, "", err)
 		return done, call.NewError(helvetype.ReasonDeploymentUnavailable, err.Error())
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/helve-serve/helve/internal/build"
+	"github.com/helve-serve/helve/internal/claim"
 	"github.com/helve-serve/helve/internal/control"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/pack"
@@ -129,7 +130,7 @@ func TestDriver(t *testing.T) {
 			t.Parallel()
 			n := &node{}
 			op, _, _ := strings.Cut(op, " ")
-			reply, err := control.NewDriver(n, new(control.Owners), new(control.Claims)).Control(t.Context(), op, json.RawMessage(x.body))
+			reply, err := control.NewDriver(n, new(control.Owners), new(claim.Claims)).Control(t.Context(), op, json.RawMessage(x.body))
 			if n.asked != x.asked || !cmp.Equal(reply, x.reply) || !errors.Is(err, x.err) {
 				t.Errorf("%q: %+v, %v; want %q: %+v, %v", n.asked, reply, err, x.asked, x.reply, x.err)
 			}
@@ -171,7 +172,7 @@ func TestDriverIsGone(t *testing.T) {
 			ctx, gone := context.WithCancel(t.Context())
 			replied := make(chan error)
 			go func() {
-				_, err := control.NewDriver(n, new(control.Owners), new(control.Claims)).Control(ctx, op, json.RawMessage(body))
+				_, err := control.NewDriver(n, new(control.Owners), new(claim.Claims)).Control(ctx, op, json.RawMessage(body))
 				replied <- err
 			}()
 			<-n.begun

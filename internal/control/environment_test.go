@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/helve-serve/helve/internal/claim"
 	"github.com/helve-serve/helve/internal/control"
 	"github.com/helve-serve/helve/internal/deploy"
 )
@@ -48,7 +49,7 @@ func TestRuntimeEnvs(t *testing.T) {
 			}
 			n := &deployNode{}
 			body := fmt.Sprintf(`{"app":{"name":"a","ingress":"D","runtime_env":%s,"deployments":[{"name":"D","class":"m:D","options":%s}]}}`, c.application, options)
-			if _, err := control.NewDriver(n, new(control.Owners), new(control.Claims)).Control(t.Context(), "deploy", json.RawMessage(body)); err != nil {
+			if _, err := control.NewDriver(n, new(control.Owners), new(claim.Claims)).Control(t.Context(), "deploy", json.RawMessage(body)); err != nil {
 				t.Fatal(err)
 			}
 			o := n.app.Graph.Deployments[0].Options
@@ -61,7 +62,7 @@ func TestRuntimeEnvs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			body := fmt.Sprintf(`{"app":{"name":"a","ingress":"D","runtime_env":%s,"deployments":[{"name":"D","class":"m:D"}]}}`, env)
-			_, err := control.NewDriver(&deployNode{}, new(control.Owners), new(control.Claims)).Control(t.Context(), "deploy", json.RawMessage(body))
+			_, err := control.NewDriver(&deployNode{}, new(control.Owners), new(claim.Claims)).Control(t.Context(), "deploy", json.RawMessage(body))
 			if err == nil || !strings.Contains(err.Error(), "runtime_env") {
 				t.Error(err)
 			}

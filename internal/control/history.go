@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/claim"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/plan"
 	"github.com/helve-serve/helve/internal/planner"
@@ -36,9 +37,9 @@ func (o *Operator) Plan(ctx context.Context, r helvetype.ApplyRequest) (p helvet
 		return p, err
 	}
 	p.Generation = o.Generation()
-	ap := &apply{o: o, r: r, file: file, outcomes: map[string]helvetype.Outcome{}, claims: map[string]*claim{}, number: math.MaxUint64}
+	ap := &apply{o: o, r: r, file: file, outcomes: map[string]helvetype.Outcome{}, claims: map[string]*claim.Claim{}, number: math.MaxUint64}
 	for _, app := range file.Applications {
-		ap.claims[app.Name] = &claim{lost: make(chan struct{})} // nothing is taken over
+		ap.claims[app.Name] = claim.Never() // nothing is taken over
 	}
 	defer ap.unpin()
 	p.Applications = []helvetype.ApplicationPlan{}
@@ -222,7 +223,7 @@ func (o *Operator) Rollback(ctx context.Context, by helvetype.Author, app string
 	if err := o.current(by.Seen); err != nil { // a rollback that is refused takes nothing over
 		return r, err
 	}
-	o.claims.take(by.Name, app) // a build of it that is under way was asked for before
+	o.claims.Take(by.Name, app) // a build of it that is under way was asked for before
 	return o.change(ctx, by, def, by.Seen)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/helve-serve/helve/internal/claim"
 	"github.com/helve-serve/helve/internal/control"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/pack"
@@ -23,7 +24,7 @@ const kept = `{"app":{"name":"shop","ingress":"D","sys_path":["/srv/shop","/usr/
 func TestKeep(t *testing.T) {
 	t.Parallel()
 	deploy := func(n *node) (protocol.Deployed, error) {
-		reply, err := control.NewDriver(n, new(control.Owners), new(control.Claims)).Control(t.Context(), "deploy", json.RawMessage(kept))
+		reply, err := control.NewDriver(n, new(control.Owners), new(claim.Claims)).Control(t.Context(), "deploy", json.RawMessage(kept))
 		done, _ := reply.(protocol.Deployed)
 		return done, err
 	}
@@ -78,7 +79,7 @@ func TestKeep(t *testing.T) {
 // TestLastDeployOfDrivers: an application belongs to the program that has asked last, and the deploy of the other program fails with its name.
 func TestLastDeployOfDrivers(t *testing.T) {
 	t.Parallel()
-	owners, claims := new(control.Owners), new(control.Claims)
+	owners, claims := new(control.Owners), new(claim.Claims)
 	var second error
 	late := &node{keeps: map[string]error{"/srv/data": nil, "/srv/mine": nil, "/srv/shop": nil}}
 	n := &node{keeps: late.keeps}

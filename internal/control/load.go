@@ -87,12 +87,12 @@ func (ap *apply) lost(ctx context.Context) <-chan string {
 	all := make(chan string)
 	var whole <-chan struct{}
 	if ap.whole != nil {
-		whole = ap.whole.lost
+		whole = ap.whole.Lost()
 	}
 	for app, c := range ap.claims {
 		go func() {
 			select {
-			case <-c.lost:
+			case <-c.Lost():
 			case <-whole:
 			case <-ctx.Done():
 				return

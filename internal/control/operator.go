@@ -9,6 +9,8 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/capture"
+	"github.com/helve-serve/helve/internal/claim"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/logs"
@@ -40,6 +42,8 @@ type Operated interface {
 	ResumeRollout(ctx context.Context, app, by string) error
 	// Restart replaces replicas by new ones of the same revision, within the budgets of rollouts. by is for people.
 	Restart(app, deployment, replica, by string) error
+	// Serving is a replica that was started, for questions to its process.
+	Serving(app, deployment, replica string) (host.Replica, error)
 	// Readiness has the applications of the node, and says of each whether it answers requests.
 	Readiness() map[string]bool
 	// UseSettings makes settings those of the node; starts says that it has no listener yet. The warnings are about options that it does not take now.
@@ -64,7 +68,7 @@ type Settings struct {
 	// Restorer deploys older revisions again.
 	Restorer *restore.Restorer
 	// Claims are those that the drivers of the node have too; nil without drivers.
-	Claims *Claims
+	Claims *claim.Claims
 	// Events are the events of the node.
 	Events why.Events
 	// Trace has the requests that are kept; nil for none.
@@ -80,15 +84,16 @@ type Settings struct {
 }
 
 // Operator has the operations that operators ask of the node, by the REST API and the command line. A file for each group
-// of operations: apply.go (Apply, Delete, Scale, Shutdown, Settings), history.go (revisions and plans), rollout.go (pauses, restarts), explain.go, logs.go, requests.go.
+// of operations: apply.go (Apply, Delete, Scale, Shutdown, Settings), history.go (revisions and plans), rollout.go (pauses, restarts), explain.go, logs.go, requests.go, profile.go.
 type Operator struct {
 	set Settings
 
-	turns    sync.RWMutex // see turn
-	patching sync.Mutex   // held from the look at the overrides of an application until the store has other ones
-	setting  sync.Mutex   // held while settings are read, changed and written
-	claims   *Claims      // applications that requests build or deploy
+	turns    sync.RWMutex  // see turn
+	patching sync.Mutex    // held from the look at the overrides of an application until the store has other ones
+	setting  sync.Mutex    // held while settings are read, changed and written
+	claims   *claim.Claims // applications that requests build or deploy
 	cache    func() (*pyenv.Cache, error)
+	process  capture.Process // of the node
 }
 
 // NewOperator makes the operator of a node.
@@ -103,7 +108,7 @@ func NewOperator(s Settings) *Operator {
 		s.Trace = trace.New()
 	}
 	if s.Claims == nil {
-		s.Claims = new(Claims)
+		s.Claims = new(claim.Claims)
 	}
 	o := &Operator{set: s, claims: s.Claims}
 	o.cache = sync.OnceValues(func() (*pyenv.Cache, error) {

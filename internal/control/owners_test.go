@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/helve-serve/helve/internal/claim"
 	"github.com/helve-serve/helve/internal/control"
 	"github.com/helve-serve/helve/internal/deploy"
 )
@@ -19,7 +20,7 @@ func TestOwners(t *testing.T) {
 		t.Helper()
 		d.Control(t.Context(), op, json.RawMessage(body)) //nolint:errcheck // a delete is an error of this node
 	}
-	first, second := control.NewDriver(n, owners, new(control.Claims)), control.NewDriver(n, owners, new(control.Claims))
+	first, second := control.NewDriver(n, owners, new(claim.Claims)), control.NewDriver(n, owners, new(claim.Claims))
 	tasks := `{"app":{"name":"tasks","ingress":"D","deployments":[{"name":"D","class":"m:D"}],"ends_with_driver":true}}`
 	actor := `{"app":{"name":"actor","ingress":"D","deployments":[{"name":"D","class":"m:D"}],"ends_with_driver":true}}`
 	request(first, "deploy", tasks)
@@ -32,7 +33,7 @@ func TestOwners(t *testing.T) {
 	if got := second.End(); !cmp.Equal(got, []string{"tasks"}) {
 		t.Errorf("the second has gone: %q", got)
 	}
-	third := control.NewDriver(n, owners, new(control.Claims))
+	third := control.NewDriver(n, owners, new(claim.Claims))
 	request(third, "deploy", actor)
 	request(second, "delete", `{"name":"actor"}`)
 	if got := third.End(); len(got) > 0 {
@@ -60,7 +61,7 @@ func (n *deletions) Delete(_ context.Context, app string) error {
 func TestOwnerIsGoneEarly(t *testing.T) {
 	t.Parallel()
 	n := &deletions{}
-	d := control.NewDriver(n, new(control.Owners), new(control.Claims))
+	d := control.NewDriver(n, new(control.Owners), new(claim.Claims))
 	ctx, cancel := context.WithCancel(t.Context())
 	n.gone = func() {
 		cancel()

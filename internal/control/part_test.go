@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/helve-serve/helve/internal/claim"
 	"github.com/helve-serve/helve/internal/control"
 )
 
@@ -21,7 +22,7 @@ func TestParts(t *testing.T) {
 			n := &node{}
 			body := fmt.Sprintf(`{"app":{"name":"shop","ingress":"Ranker","deployments":[
 				{"name":"Ranker","go":{"build":"/x","app":%q,"class":"Ranker"}}, {"name":"Scorer","go":{"build":"/x","app":%q,"class":"Scorer"}}]}}`, x.ranker, x.scorer)
-			if _, err := control.NewDriver(n, new(control.Owners), new(control.Claims)).Control(t.Context(), "deploy", json.RawMessage(body)); err != nil {
+			if _, err := control.NewDriver(n, new(control.Owners), new(claim.Claims)).Control(t.Context(), "deploy", json.RawMessage(body)); err != nil {
 				t.Fatal(err)
 			}
 			var got []string

@@ -8,11 +8,13 @@ package details
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"net"
 	"net/url"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -102,6 +104,23 @@ type AppDetails struct {
 	SharedMemory *helvetype.SharedMemory `json:"shared_memory,omitempty"`
 	Rollout      *helvetype.Rollout      `json:"rollout,omitempty"` // nil while there is none
 	FailedDeploy *helvetype.FailedDeploy `json:"failed_deploy,omitempty"`
+}
+
+// InOrder has the deployments with the ingress first, and the others by name.
+func (a AppDetails) InOrder() []DeploymentDetails {
+	ingress := ""
+	if t := a.DeploymentTopology; t != nil && t.IngressDeployment != nil {
+		ingress = *t.IngressDeployment
+	}
+	return slices.SortedFunc(maps.Values(a.Deployments), func(x, y DeploymentDetails) int {
+		if (x.Name == ingress) != (y.Name == ingress) {
+			if x.Name == ingress {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(x.Name, y.Name)
+	})
 }
 
 // Topology says which deployments of an application call which others.

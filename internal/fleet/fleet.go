@@ -256,6 +256,22 @@ func (f *Fleet) RestartsLocked(app, deployment, id string) (a *Application, mark
 	return a, marked, nil
 }
 
+// Serving is a replica that was started, for questions to its process.
+func (f *Fleet) Serving(app, deployment, id string) (host.Replica, error) {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	a := f.Apps[app]
+	if a == nil || a.Deployments[deployment] == nil {
+		return nil, f.absentLocked(app, deployment)
+	}
+	for _, r := range a.Deployments[deployment].Replicas {
+		if r.ID == id && r.Running != nil {
+			return r.Running, nil
+		}
+	}
+	return nil, fmt.Errorf("no replica %q of deployment %s of application %s runs", id, deployment, app)
+}
+
 // Deployed is the application as it is deployed now, and, if this process keeps its code, as a revision has it.
 func (f *Fleet) Deployed(app string, revision int) (now deploy.App, then *deploy.App, ok bool) {
 	f.Mu.Lock()

@@ -171,6 +171,10 @@ func (a *Application) DeployingLocked() bool {
 func (f *Fleet) Absent(app, name string) error {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
+	return f.absentLocked(app, name)
+}
+
+func (f *Fleet) absentLocked(app, name string) error {
 	a := f.Apps[app]
 	if a == nil || a.Deleted || f.Shut || a.Deployments[name] != nil {
 		return f.MissingLocked(app)

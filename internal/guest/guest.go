@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/arena"
+	"github.com/helve-serve/helve/internal/capture"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/port"
@@ -60,6 +61,7 @@ type Guest struct {
 
 	control protocol.Table
 	drains  instance.Drains
+	process capture.Process
 	peer    atomic.Pointer[wire.Peer] // to the node of today
 	spans   *trace.Reporter           // of calls that the node does not see
 

@@ -297,3 +297,6 @@ func (r *workerReplica) startError(ctx context.Context, err error) error {
 	}
 	return fmt.Errorf("deployment %s: %w", r.dep.Name, err)
 }
+
+// Worker is the process of the replica, for questions that are not about one replica. A replica in this process has no such method.
+func (r *workerReplica) Worker() protocol.Caller { return r.worker.peer }

@@ -20,6 +20,7 @@ import (
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/audit"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/claim"
 	"github.com/helve-serve/helve/internal/clients"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/control"
@@ -125,7 +126,7 @@ type Node struct {
 	drivers    *worker.Listener // nil: no driver can attach
 	drains     bool             // a drain has begun
 	owners     control.Owners
-	claims     control.Claims
+	claims     claim.Claims
 	next       *successor   // of a node that hands over (handover.go); nil for others
 	former     *http.Server // for requests that the node before passes on; nil without
 	closing    bool

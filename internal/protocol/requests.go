@@ -122,6 +122,26 @@ type Stats struct {
 	Stats json.RawMessage `json:"stats"`
 }
 
+// Profile is the node's request for a profile of the worker's process. The worker takes one at a time, and answers when it is taken.
+type Profile struct {
+	Replica string  `json:"replica"`
+	Kind    string  `json:"kind"`    // cpu, heap, stacks or block
+	Seconds Seconds `json:"seconds"` // the time of the profile
+}
+
+// Profiled is a profile: a file of pprof from a Go worker, and stacks, which package profile reads, from a Python worker.
+type Profiled struct {
+	Pprof  []byte          `json:"pprof,omitempty"`
+	Stacks json.RawMessage `json:"stacks,omitempty"`
+	// Busy describes another profile that is being taken, which is why there is none.
+	Busy string `json:"busy,omitempty"`
+}
+
+// EndProfile is the node's message that nobody waits for the profile that is being taken: it ends early.
+type EndProfile struct {
+	Replica string `json:"replica"`
+}
+
 // Ping is the node's request for a sign of life. Any reply is one.
 type Ping struct{}
 
@@ -359,6 +379,8 @@ func (CheckReady) Op() string   { return "check_ready" }
 func (Reconfigure) Op() string  { return "reconfigure" }
 func (SetRank) Op() string      { return "set_rank" }
 func (RoutingStats) Op() string { return "routing_stats" }
+func (Profile) Op() string      { return "profile" }
+func (EndProfile) Op() string   { return "end_profile" }
 func (Ping) Op() string         { return "ping" }
 func (GrantBlock) Op() string   { return "grant_block" }
 func (RecallBlock) Op() string  { return "recall_block" }
@@ -389,6 +411,8 @@ func (CheckReady) Reply() (r Done)         { return }
 func (Reconfigure) Reply() (r Done)        { return }
 func (SetRank) Reply() (r Done)            { return }
 func (RoutingStats) Reply() (r Stats)      { return }
+func (Profile) Reply() (r Profiled)        { return }
+func (EndProfile) Reply() (r Done)         { return }
 func (Ping) Reply() (r Done)               { return }
 func (GrantBlock) Reply() (r Done)         { return }
 func (RecallBlock) Reply() (r Recalled)    { return }
@@ -430,6 +454,8 @@ func (r SetRank) check() (field, problem string) {
 }
 func (r RoutingStats) check() (field, problem string) { return needsReplica(r.Replica) }
 func (r RecallBlock) check() (field, problem string)  { return needsReplica(r.Replica) }
+func (r Profile) check() (field, problem string)      { return needsReplica(r.Replica) }
+func (r EndProfile) check() (field, problem string)   { return needsReplica(r.Replica) }
 func (r Models) check() (field, problem string)       { return needsReplica(r.Replica) }
 
 func (r GrantBlock) check() (field, problem string)  { return needsSlots(r.Replica, r.Slots) }

@@ -21,6 +21,7 @@ from helve._hooks import hook
 from helve._http import Exchange
 from helve._models import models
 from helve._opening import RefusedError
+from helve._profile import profiler
 
 
 class Succession:
@@ -62,6 +63,7 @@ class Succession:
             self.settle()
 
     def on_lost(self, error: BaseException) -> None:
+        profiler.end()  # nobody waits for it
         if self.node is None or not self.node.grace:
             from helve._worker import leave
 

@@ -29,6 +29,7 @@ from helve._names import is_private, match_name
 from helve._opening import read_token
 from helve._phrases import no_method, returned_generator, returned_none
 from helve._parts import WHERE, Out, parse_slots
+from helve._profile import profiler
 from helve._pickling import APART, PLAIN_TYPES, PROTOCOL, loads_code, pickled
 from helve._stream import Outflow, is_stream
 from helve._successor import Succession
@@ -534,6 +535,13 @@ class Worker(Succession):
                 _measures.watch(self.loop)
                 self.watchdog = _supervise.Watchdog(self.loop, request.get("unresponsive_after_s", 5.0))
             elif op == "ping":
+                reply = {}
+            elif op == "profile":
+                if self.instance is None or request["replica"] != self.replica:
+                    raise ReplicaUnavailableError("the replica is not in this worker")
+                reply = await profiler.take(self.loop, request["kind"], request["seconds"])
+            elif op == "end_profile":
+                profiler.end()
                 reply = {}
             elif op == "drain":
                 _runtime.drain.begin()

@@ -1,4 +1,5 @@
-package control
+// Package claim says which of several requests for one application is the last: it wins, and the others are told. It is pure bookkeeping under one lock.
+package claim
 
 import (
 	"fmt"
@@ -8,18 +9,18 @@ import (
 	"github.com/helve-serve/helve/internal/deploy"
 )
 
-// claim is the right of a request to deploy an application. The next request for the application takes it away: the last one wins, and the first is told.
+// Claim is the right of a request to deploy an application. The next request for the application takes it away: the last one wins, and the first is told.
 //
 // A whole file also claims its source. For example, a file with the application a is still being built when another one of the same source comes that has b alone: a is
 // not deployed any more, although no other request claims it, and b is not deleted.
-type claim struct {
+type Claim struct {
 	number uint64 // rises with each request
 	lost   chan struct{}
 	by     string // the author of the request that has taken it; set before lost is closed
 }
 
-// taken says that another request has the application.
-func (c *claim) taken() bool {
+// Taken says that another request has the application. A nil Claim is never taken.
+func (c *Claim) Taken() bool {
 	if c == nil {
 		return false
 	}
@@ -31,10 +32,16 @@ func (c *claim) taken() bool {
 	}
 }
 
-// error is the error of a request whose application another one has taken over: another request, or a deploy of a program.
-func (c *claim) error(app string) error {
+// Lost is closed when another request takes the application.
+func (c *Claim) Lost() <-chan struct{} { return c.lost }
+
+// Never is a claim that no request takes away, for a plan.
+func Never() *Claim { return &Claim{lost: make(chan struct{})} }
+
+// Error is the error of a request whose application another one has taken over: another request, or a deploy of a program.
+func (c *Claim) Error(app string) error {
 	by := ""
-	if c.taken() {
+	if c.Taken() {
 		by = ", of " + c.by + ","
 	}
 	return &helvetype.OperationError{
@@ -51,42 +58,43 @@ func (c *claim) error(app string) error {
 type Claims struct {
 	mu     sync.Mutex
 	number uint64
-	all    map[string]*claim
+	all    map[string]*Claim
 }
 
-// sourceClaim is the key of the claim of a source. No application has such a name.
-func sourceClaim(source string) string { return "source " + source }
+// Source is the key of the claim of a source. No application has such a name.
+func Source(source string) string { return "source " + source }
 
-// take takes applications and sources over from the requests that have them, all at once: of two requests with the same applications one has all.
-func (c *Claims) take(by string, keys ...string) (of map[string]*claim, number uint64) {
+// Take takes applications and sources over from the requests that have them, all at once: of two requests with the same applications one has all. by is the
+// author of the new request. The result has the claim of each key, and their number.
+func (c *Claims) Take(by string, keys ...string) (of map[string]*Claim, number uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.all == nil {
-		c.all = map[string]*claim{}
+		c.all = map[string]*Claim{}
 	}
 	c.number++
-	of = map[string]*claim{}
+	of = map[string]*Claim{}
 	for _, key := range keys {
 		if before := c.all[key]; before != nil {
 			before.by = by
 			close(before.lost)
 		}
-		of[key] = &claim{number: c.number, lost: make(chan struct{})}
+		of[key] = &Claim{number: c.number, lost: make(chan struct{})}
 		c.all[key] = of[key]
 	}
 	return of, c.number
 }
 
-// drop takes an application over that is deleted.
-func (c *Claims) drop(app, by string) {
-	c.take(by, app)
+// Drop takes an application over that is deleted.
+func (c *Claims) Drop(app, by string) {
+	c.Take(by, app)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.all, app)
 }
 
-// since says that a request after the one of a number has claimed an application.
-func (c *Claims) since(number uint64, app string) bool {
+// Since says that a request after the one of a number has claimed an application.
+func (c *Claims) Since(number uint64, app string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	newest := c.all[app]

@@ -1,4 +1,4 @@
-package control
+package claim
 
 import (
 	"sync"
@@ -12,15 +12,15 @@ func TestClaims(t *testing.T) {
 		t.Parallel()
 		for range 100 {
 			var c Claims
-			var both [2]map[string]*claim
+			var both [2]map[string]*Claim
 			var wg sync.WaitGroup
 			for i, keys := range [][]string{{"a", "b", "c"}, {"c", "b", "a"}} {
-				wg.Go(func() { both[i], _ = c.take("ann", keys...) })
+				wg.Go(func() { both[i], _ = c.Take("ann", keys...) })
 			}
 			wg.Wait()
-			first := both[0]["a"].taken()
+			first := both[0]["a"].Taken()
 			for _, key := range []string{"a", "b", "c"} {
-				if both[0][key].taken() != first || both[1][key].taken() == first {
+				if both[0][key].Taken() != first || both[1][key].Taken() == first {
 					t.Fatalf("%s: each request has a part of the applications", key)
 				}
 			}
@@ -29,20 +29,20 @@ func TestClaims(t *testing.T) {
 	t.Run("since", func(t *testing.T) {
 		t.Parallel()
 		var c Claims
-		first, number := c.take("ann", "a", sourceClaim("s"))
-		if c.since(number, "a") || c.since(number, "b") || first["a"].taken() {
+		first, number := c.Take("ann", "a", Source("s"))
+		if c.Since(number, "a") || c.Since(number, "b") || first["a"].Taken() {
 			t.Error("a claim is no newer one")
 		}
-		c.take("bob", "b")
-		if !c.since(number, "b") || first[sourceClaim("s")].taken() {
+		c.Take("bob", "b")
+		if !c.Since(number, "b") || first[Source("s")].Taken() {
 			t.Error("an application that a newer request has claimed is not known")
 		}
-		c.drop("b", "bob")
-		if c.since(number, "b") {
+		c.Drop("b", "bob")
+		if c.Since(number, "b") {
 			t.Error("an application that was deleted has a claim")
 		}
-		c.take("bob", sourceClaim("s"))
-		if !first[sourceClaim("s")].taken() || first["a"].taken() {
+		c.Take("bob", Source("s"))
+		if !first[Source("s")].Taken() || first["a"].Taken() {
 			t.Error("the source, and it alone, is taken over")
 		}
 	})

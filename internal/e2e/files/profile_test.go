@@ -1,0 +1,119 @@
+package files_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/profile"
+)
+
+// loop is a module whose replica is in pause() until it is told to go on.
+const loop = `
+import asyncio
+from helve import serve
+
+@serve.deployment(max_ongoing_requests=5)
+class Loop:
+    def __init__(self):
+        self.on = asyncio.Event()
+
+    async def pause(self):
+        await self.on.wait()
+
+    async def __call__(self, request):
+        if request.url.path == "/loop/go":
+            self.on.set()
+        else:
+            await self.pause()
+        return "ok"
+
+app = Loop.bind()
+`
+
+// TestProfile: an operator sees the stacks of replicas in Python and in Go workers, a process takes one profile at a time, and a profile ends when nobody waits for it.
+func TestProfile(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.write("loop.py", loop)
+	executable(t, filepath.Join(p.dir, "office"), "")
+	same(t, p.applied("applications: [{name: loop, route_prefix: /loop, import_path: loop:app}, {name: office, route_prefix: /, import_path: 'exec:office#office'}]"), map[string]string{"loop": "created 1", "office": "created 1"})
+	replica := func(app, deployment string) helvetype.Object {
+		return helvetype.Object{Kind: helvetype.KindReplica, App: app, Deployment: deployment, Replica: p.node.Status().Applications[app].Deployments[deployment].Replicas[0].ID}
+	}
+	python, clerk := replica("loop", "Loop"), replica("office", "Clerk")
+	paused := make(chan string, 1)
+	go func() {
+		r, err := http.Get(p.url + "/loop")
+		if err != nil {
+			paused <- err.Error()
+			return
+		}
+		defer r.Body.Close()
+		body, _ := io.ReadAll(r.Body)
+		paused <- string(body)
+	}()
+	for name, c := range map[string]struct {
+		of   helvetype.Object
+		kind profile.Kind
+		want string
+	}{
+		"the task that waits": {python, profile.Stacks, "loop.Loop.pause"},
+		"a goroutine of Go":   {clerk, profile.Stacks, "main.main"},
+		"memory of Go":        {clerk, profile.Heap, ""},
+		"memory of Python":    {python, profile.Heap, ""},
+		"waits of Python":     {python, profile.Block, "loop.Loop.__call__;loop.Loop.pause"},
+		"waits of Go":         {clerk, profile.Block, ""},
+		"CPU time of Go":      {clerk, profile.CPU, ""},
+		"CPU time of Python":  {python, profile.CPU, ""},
+	} {
+		await(t, name, func() bool {
+			file, err := p.Profile(t.Context(), c.of, c.kind, 100*time.Millisecond)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			read, err := profile.Decode(file)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			return strings.Contains(read.Folded(), c.want)
+		})
+	}
+	for _, of := range []helvetype.Object{python, clerk} {
+		ctx, leave := context.WithCancel(t.Context())
+		left := make(chan error, 1)
+		go func() {
+			_, err := p.Profile(ctx, of, profile.Block, time.Hour)
+			for code(err) == "Aborted" { // a question of the test came first
+				_, err = p.Profile(ctx, of, profile.Block, time.Hour)
+			}
+			left <- err
+		}()
+		await(t, "a refusal", func() bool {
+			_, err := p.Profile(t.Context(), of, profile.Stacks, time.Second)
+			return code(err) == "Aborted" && strings.Contains(err.Error(), "another profile of this process is being taken (block, until ")
+		})
+		leave()
+		if err := <-left; err == nil {
+			t.Error("a client that has left gets a profile")
+		}
+		await(t, "the end of the profile", func() bool {
+			_, err := p.Profile(t.Context(), of, profile.Stacks, time.Second)
+			return err == nil
+		})
+	}
+	nobody := python
+	nobody.Replica = "Loop#999"
+	if _, err := p.Profile(t.Context(), nobody, profile.CPU, time.Second); code(err) != "NotFound" {
+		t.Errorf("a replica that is not there: %v", err)
+	}
+	p.get("/loop/go")
+	if answer := <-paused; answer != "ok" {
+		t.Errorf("the call that was profiled answers %q", answer)
+	}
+}

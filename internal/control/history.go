@@ -476,7 +476,7 @@ func (o *Operator) Config(ctx context.Context, app string) (c helvetype.Effectiv
 				options, _ = options.Merge(layer, spec.FromOverride) //nolint:errcheck // it was in use
 			}
 		}
-		c.Deployments[d.Name] = plan.Values(options.Effective().Values())
+		c.Deployments[d.Name] = plan.Values(options.Effective().ValuesIn(d.Language))
 	}
 	return c, nil
 }

@@ -126,8 +126,11 @@ func (ap *apply) nextSettings(before NodeSettings) NodeSettings {
 	return before.over(ap.file, ap.source() == defaultSource && ap.r.Only == "" && !ap.r.Keep)
 }
 
-// warnSettings passes on the warnings about http_options, for a file that has them.
+// warnSettings passes on the warnings about http_options, for a file that has them, and warns about a place of proxies that has no effect.
 func (ap *apply) warnSettings(warnings []string) {
+	if l := ap.file.ProxyLocation; l == "Disabled" || l == "NoServer" {
+		ap.warn("proxy_location: " + l + " has no effect on a node that runs: whether a node serves HTTP is said when it starts, with helve start --http")
+	}
 	if ap.file.HTTP == nil {
 		return
 	}

@@ -92,6 +92,21 @@ type Value struct {
 // Values lists all options, in the order of the table.
 func (e Effective) Values() []Value { return optionTable.values((*Options)(&e), e.Sources) }
 
+// ValuesIn are the [Effective.Values] of a deployment in a language: one in Python has no options that Go alone has.
+func (e Effective) ValuesIn(language string) []Value {
+	all := e.Values()
+	if language != "python" {
+		return all
+	}
+	some := all[:0]
+	for i, o := range optionTable {
+		if !o.goOnly {
+			some = append(some, all[i])
+		}
+	}
+	return some
+}
+
 // Values lists all options, in the order of the table.
 func (e EffectiveApplication) Values() []Value {
 	return applicationTable.values((*Application)(&e), e.Sources)

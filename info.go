@@ -74,12 +74,12 @@ func Draining(ctx context.Context) <-chan struct{} {
 // neither its deadline nor its end.
 func Detach(ctx context.Context) context.Context { return call.Detach(ctx) }
 
-// LoggerFrom returns slog.Default with the attributes app, deployment, replica and request of the method that received ctx. Several
+// LoggerFrom returns slog.Default with the attributes app, deployment, replica and request_id of the method that received ctx. Several
 // replicas of one worker share its output; the attributes tell their lines apart. Outside of methods it returns slog.Default.
 func LoggerFrom(ctx context.Context) *slog.Logger {
 	i := call.InfoFrom(ctx)
 	if i == nil {
 		return slog.Default()
 	}
-	return slog.Default().With("app", i.App, "deployment", i.Deployment, "replica", i.Replica, "request", i.Request.String())
+	return slog.Default().With("app", i.App, "deployment", i.Deployment, "replica", i.Replica, "request_id", i.Request.String())
 }

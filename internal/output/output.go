@@ -166,10 +166,17 @@ func (o *Output) put(raw *logs.Record, formatted string) {
 	s := o.sink
 	if s.out == nil {
 		attrs := slices.Concat(o.attrs, []any{"stream", stream})
-		for _, id := range [][2]string{{"request_id", rec.Request}, {"trace_id", rec.Trace}} {
-			if id[1] != "" {
-				attrs = append(attrs, id[0], id[1])
+		of := [][2]string{{"request_id", rec.Request}, {"trace_id", rec.Trace}}
+		if o.from.Replica == "" { // a Go worker has several replicas, and its record says of which it is
+			of = append(of, [2]string{"deployment", rec.From.Deployment}, [2]string{"replica", rec.From.Replica})
+		}
+		for _, a := range of {
+			if a[1] != "" {
+				attrs = append(attrs, a[0], a[1])
 			}
+		}
+		if formatted == "" && rec.Stream == "" { // the logger of the node shows the level
+			text = logs.WithAttrs(rec.Text, rec.Attrs)
 		}
 		s.log.Log(context.Background(), rec.Level, text, attrs...)
 		return

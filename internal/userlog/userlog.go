@@ -107,11 +107,7 @@ func describe(ctx context.Context, rec *logs.Record) {
 	if info := call.InfoFrom(ctx); info != nil && info.Place != nil {
 		rec.From = logs.Writer{App: info.App, Deployment: info.Deployment, Replica: info.Replica}
 		rec.Request = info.Request.String()
-		trace := info.Trace
-		if trace == ([16]byte{}) {
-			trace = info.Request.Bytes()
-		}
-		if trace != ([16]byte{}) {
+		if trace := info.TraceID(); trace != ([16]byte{}) {
 			rec.Trace = hex.EncodeToString(trace[:])
 		}
 		return

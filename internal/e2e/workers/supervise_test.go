@@ -179,7 +179,7 @@ func TestWorkerLogs(t *testing.T) {
 		file, origin := "worker_watched_", "worker=watched-"
 		lines := [][]string{
 			{"INFO", "slog hello", `stream=stderr`}, {"level=ERROR", "slog hello", "stream=stdout"},
-			{"WARN", "of a replica: hello", "app=watched deployment=Watched replica=Watched#", "request="},
+			{"WARN", "of a replica: hello", "app=watched", "deployment=Watched replica=Watched#", "request_id="},
 		}
 		if app == "watchedpy" {
 			file, origin = "replica_watchedpy_Watched_", "replica=Watched#"

@@ -120,7 +120,7 @@ func TestReports(t *testing.T) {
 	}
 	log := x.log.String()
 	for _, want := range []string{
-		`level=ERROR msg="name -- text" app=app worker=app-1 deployment=D replica=D#1 stream=log`, `level=DEBUG msg="DEBUG hidden level=ERROR"`,
+		`level=ERROR msg="name -- text" app=app worker=app-1 deployment=D replica=D#1 stream=log`, `level=DEBUG msg="hidden level=ERROR"`,
 		`level=WARN msg="worker is unresponsive"`, `in spin\n`, `level=INFO msg="worker answers again"`,
 	} {
 		if !strings.Contains(log, want) {

@@ -70,9 +70,10 @@ type RequestQuery struct {
 // RequestTrace is a request with the calls that it has made.
 type RequestTrace struct {
 	Request
-	// Sentence says why the request has failed, or what took its time. Next names the command or the option that comes next; "" for none.
+	// Sentence says why the request has failed, or what took its time.
 	Sentence string `json:"sentence"`
-	Next     string `json:"next,omitempty"`
+	// Next names the command or the option that comes next; "" for none.
+	Next string `json:"next,omitempty"`
 	// Spans are what took time in the request, in the order of their begins: the request itself, calls, waits for slots, and spans of user code. Calls that took less
 	// than a millisecond and did not fail are among them only if the request is sampled.
 	Spans []Span `json:"spans"`

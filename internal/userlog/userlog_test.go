@@ -3,6 +3,7 @@ package userlog
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"log/slog"
 	"strings"
@@ -41,12 +42,18 @@ func TestReports(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	want := []output.Reported{
-		{Level: "WARN", Deployment: "Ranker", Replica: "Ranker#1", Request: "r-1", Text: "loaded\n  two", Attributes: map[string]string{"model": "a", "g.error": "one"}},
+		{Level: "WARN", Deployment: "Ranker", Replica: "Ranker#1", Request: "r-1", Trace: traceOf("r-1"), Text: "loaded\n  two", Attributes: map[string]string{"model": "a", "g.error": "one"}},
 		{Level: "INFO", Text: "no context"},
 	}
 	if diff := cmp.Diff(want, got[:2]); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// traceOf is the trace id of a request without a trace of its client's, in hex.
+func traceOf(request string) string {
+	id := call.IDFrom(request).Trace()
+	return hex.EncodeToString(id[:])
 }
 
 // TestToNode: a record in the process of a node goes to the lines of its replica.

@@ -22,8 +22,8 @@ const (
 type Author struct {
 	// Name is the name of the token, or of the user of the operating system.
 	Name string `json:"name"`
-	// Role is what the author may do.
-	Role Role `json:"role"`
+	// Role is what the author may do; empty for the author of a request that was refused for its token.
+	Role Role `json:"role,omitempty"`
 	// Via is the way in which the operation came: "rest", "socket" or "driver".
 	Via string `json:"via"`
 	// Address is the address of the client, where there is one.

@@ -260,37 +260,3 @@ func sum(to, values []int64, sign int64) []int64 {
 	}
 	return to
 }
-
-// Merge adds profiles of one kind up, for example those of the last minutes. It gives nil without a profile.
-func Merge(all []*Profile) *Profile {
-	if len(all) == 0 {
-		return nil
-	}
-	merged := *all[0]
-	merged.Functions, merged.Samples, merged.Duration = nil, nil, 0
-	functions, samples := map[Function]int{}, map[string]int{}
-	for _, p := range all {
-		merged.Duration += p.Duration
-		for i := range p.Samples {
-			s := &p.Samples[i]
-			key := p.key(s)
-			if at, known := samples[key]; known {
-				merged.Samples[at].Values = sum(merged.Samples[at].Values, s.Values, 1)
-				continue
-			}
-			added := Sample{Labels: s.Labels, Values: slices.Clone(s.Values), Stack: make([]Frame, 0, len(s.Stack))}
-			for _, f := range s.Stack {
-				fn := p.Functions[f.Function]
-				n, known := functions[fn]
-				if !known {
-					n = len(merged.Functions)
-					functions[fn], merged.Functions = n, append(merged.Functions, fn)
-				}
-				added.Stack = append(added.Stack, Frame{n, f.Line})
-			}
-			samples[key] = len(merged.Samples)
-			merged.Samples = append(merged.Samples, added)
-		}
-	}
-	return &merged
-}

@@ -118,18 +118,6 @@ func TestWithout(t *testing.T) {
 	}
 }
 
-// TestMerge: profiles of one kind add up.
-func TestMerge(t *testing.T) {
-	t.Parallel()
-	sum := profile.Merge([]*profile.Profile{python(t), python(t)})
-	if want := "MainThread;shop.Ranker.handle<x>;shop.score 3000000000\npool:1;shop.Ranker.handle<x> 1000000000\n"; sum.Folded() != want || sum.Duration != 4*time.Second {
-		t.Errorf("%s in %s, want %s", sum.Folded(), sum.Duration, want)
-	}
-	if profile.Merge(nil) != nil {
-		t.Error("no profiles are one")
-	}
-}
-
 // TestTracebacks: the stacks that a worker tells when its event loop stands.
 func TestTracebacks(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 	}
 	l.Calls().Begin() // the call dies with the process
 	fmt.Println("counted")
-	select {}
+	io.Copy(io.Discard, os.Stdin) //nolint:errcheck // the test kills the process. With select{} the runtime ended it as a deadlock, often before the test had looked at its descriptor
 }
 
 // TestPageOfAProcessThatIsKilled: the node has every call that the worker counted, and the call that died with it has failed. While it lived,
@@ -52,6 +53,11 @@ func TestPageOfAProcessThatIsKilled(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), "TELEMETRY_TEST_WORKER=1")
 	cmd.ExtraFiles = []*os.File{p.File()}
+	in, err := cmd.StdinPipe() // open until the process is killed
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -158,7 +158,7 @@ func (d *Deployment) Submit(b *call.Batch, c *call.Call, sink call.Sink) *Flight
 	if d.ReadsInput() {
 		AttachInput(&c.Info, c)
 	}
-	f.since = call.Now()
+	f.waits()
 	d.Router.Submit(b, &f.ticket, c.Origin, &c.Info, f)
 	d.watchQueue()
 	if c.Info.Above != nil {
@@ -291,7 +291,7 @@ func (d *Deployment) relay(b *call.Batch, s *Caller, in *wire.Incoming) call.Can
 	}
 	f.keep()
 	in.Info.Above = ancestors(&in.Call)
-	f.since = call.Now()
+	f.waits()
 	d.Router.Submit(b, &f.ticket, in.Origin, &in.Info, f)
 	d.watchQueue()
 	f.leave()

@@ -138,6 +138,13 @@ func (f *Flight) expireAfter(left time.Duration) {
 	}
 }
 
+// waits notes since when the call waits for a slot. The timer of its deadline may fire at any moment from [Flight.expireAfter] on, and reads it.
+func (f *Flight) waits() {
+	f.mu.Lock()
+	f.since = call.Now()
+	f.mu.Unlock()
+}
+
 func (f *Flight) keep() {
 	if f.in != nil {
 		f.in.Keep()
@@ -154,7 +161,7 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 	retry := (r.NotStarted || lost) && !answered && !f.pinned
 	f.handle = transport.Handle{}
 	if retry {
-		f.state, f.replica = waiting, nil
+		f.state, f.replica, f.since = waiting, nil, call.Now()
 	} else {
 		f.state, f.answered = done, true
 	}
@@ -184,7 +191,6 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 			f.call.Info.Above = above
 			f.mu.Unlock()
 		}
-		f.since = call.Now()
 		f.dep.Router.Requeue(b, &f.ticket, f.call.Origin, &f.call.Info, f)
 		f.leave()
 		if f.call.Info.Above != nil {
@@ -224,7 +230,7 @@ func (f *Flight) Cancel(b *call.Batch, cause error) {
 	if f.watch != nil {
 		f.watch.Stop()
 	}
-	state, h, at := f.state, f.handle, f.replica
+	state, h, at, since := f.state, f.handle, f.replica, f.since
 	if state == starting {
 		f.cancelled = cause
 	}
@@ -235,7 +241,7 @@ func (f *Flight) Cancel(b *call.Batch, cause error) {
 	e := call.FromCause(cause)
 	if state == waiting {
 		e = f.dep.explain(e)
-		f.dep.waited(&f.call.Info, f.call.Origin, f.since, e)
+		f.dep.waited(&f.call.Info, f.call.Origin, since, e)
 	} else {
 		f.fault(at, e)
 		if state == running && !Local(at) {

@@ -30,7 +30,7 @@ func main() {
 		return
 	}
 	only := flag.String("run", ".", "regular expression of the rows to run, matched against group/name; "+
-		"groups: inproc, core, scaling, worker, wire, stream, large, python, http, web, connections, start, durable, operate")
+		"groups: inproc, core, scaling, worker, wire, stream, large, python, http, web, connections, start, durable, operate, observe")
 	quick := flag.Bool("quick", false, "one short round: to see that it runs, not to compare")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -74,7 +74,7 @@ func run(ctx context.Context, only string, quick bool) error {
 		plan func(*bench) []measurement
 	}{
 		{"inproc", inprocRows}, {"core", coreRows}, {"scaling", scalingRows}, {"worker", workerRows}, {"wire", wireRows},
-		{"stream", streamRows}, {"large", largeRows}, {"python", pythonRows}, {"http", httpRows}, {"handler", handlerRows}, {"web", webRows}, {"connections", connectionRows}, {"start", startRows}, {"durable", durableRows}, {"operate", operateRows},
+		{"stream", streamRows}, {"large", largeRows}, {"python", pythonRows}, {"http", httpRows}, {"handler", handlerRows}, {"web", webRows}, {"connections", connectionRows}, {"start", startRows}, {"durable", durableRows}, {"operate", operateRows}, {"observe", observeRows},
 	} {
 		if err := runGroup(ctx, s, t, g.name, match, g.plan); err != nil {
 			return err

@@ -76,7 +76,7 @@ const (
 )
 
 // writeRequests writes the requests of HTTP.
-func writeRequests(p *page, s *telemetry.Snapshot) {
+func writeRequests(p *page, s *telemetry.Snapshot, shown detail) {
 	ingress := map[string]string{}
 	for _, a := range s.Applications {
 		ingress[a.Name] = a.Ingress
@@ -119,7 +119,7 @@ func writeRequests(p *page, s *telemetry.Snapshot) {
 	bounds := telemetry.Bounds()
 	for _, r := range rows {
 		k := &r.of.Calls
-		p.histogram(r.answered, bounds, k.Buckets[:len(bounds)+1], milliseconds(k.Busy), r.of.Exemplars)
+		p.histogram(r.answered, bounds, k.Buckets[:len(bounds)+1], milliseconds(k.Busy), shown, r.of.Exemplars)
 	}
 }
 
@@ -158,11 +158,21 @@ func views(s *telemetry.Snapshot) (all []view) {
 	return all
 }
 
+// waits are the waits of all calls for a slot: those that found one at once are in the first bucket.
+func (v *view) waits() telemetry.DurationCounts {
+	k := v.Waits
+	if at := k.Count(); len(k.Buckets) > 0 && v.Calls.Started > at {
+		k.Buckets = slices.Clone(k.Buckets)
+		k.Buckets[0] += v.Calls.Started - at
+	}
+	return k
+}
+
 // unhandled are the labels of a deployment's router, beside handle.
 func (v *view) unhandled() string { return `actor_id="",` + v.labels }
 
 // writeApplications writes the numbers of applications, deployments and replicas.
-func writeApplications(p *page, s *telemetry.Snapshot) {
+func writeApplications(p *page, s *telemetry.Snapshot, all []view, d details) {
 	p.family(prefix+"serve_application_status", gauge, "1 deploy failed, 2 unhealthy, 3 not started, 4 deleting, 5 deploying, 6 running.")
 	for _, a := range s.Applications {
 		p.line(label("", "application", a.Name), applicationStates[a.State])
@@ -176,15 +186,14 @@ func writeApplications(p *page, s *telemetry.Snapshot) {
 			}
 		}
 	}
-	all := views(s)
-	writeDeployments(p, all)
+	writeDeployments(p, all, d.others)
 	writeFailures(p, s, all)
-	writeRouters(p, all)
-	writeLifecycles(p, all)
-	writeReplicas(p, all)
+	writeRouters(p, all, d)
+	writeLifecycles(p, all, d.others)
+	writeReplicas(p, all, d.replicas)
 }
 
-func writeDeployments(p *page, all []view) {
+func writeDeployments(p *page, all []view, shown detail) {
 	for _, f := range []struct {
 		name, kind, help string
 		value            func(v *view) float64
@@ -198,6 +207,13 @@ func writeDeployments(p *page, all []view) {
 		p.family(f.name, f.kind, f.help)
 		for i := range all {
 			p.line(all[i].labels, f.value(&all[i]))
+		}
+	}
+	p.family("helve_deployment_processing_latency_ms", histogram, "Time from the start of a call at a replica of the deployment to its end, also of replicas that are gone.")
+	bounds := telemetry.Bounds()
+	for i := range all {
+		if k := &all[i].Calls; k.Started > 0 {
+			p.histogram(all[i].labels, bounds, k.Buckets[:len(bounds)+1], milliseconds(k.Busy), shown, nil)
 		}
 	}
 }
@@ -224,7 +240,7 @@ func writeFailures(p *page, s *telemetry.Snapshot, all []view) {
 }
 
 // writeRouters writes the numbers of the routers: calls that wait, and how long.
-func writeRouters(p *page, all []view) {
+func writeRouters(p *page, all []view, d details) {
 	p.family(prefix+"serve_num_router_requests_total", counter, "Calls that were sent to a replica of the deployment.")
 	for _, v := range all {
 		p.whole(label(label(v.unhandled(), "handle", ""), "route", v.app.Route), v.Calls.Started)
@@ -257,21 +273,13 @@ func writeRouters(p *page, all []view) {
 		}
 	}
 	p.family(prefix+"serve_request_router_fulfillment_time_ms", histogram, "Time that a call waited for a slot. A call that found one at once is in the first bucket.")
-	for _, v := range all {
-		k := v.Waits
-		if len(k.Buckets) == 0 {
-			continue
-		}
-		k.Buckets = slices.Clone(k.Buckets)
-		if at := k.Count(); v.Calls.Started > at {
-			k.Buckets[0] += v.Calls.Started - at
-		}
-		p.durations(v.unhandled()+`,handle_source=""`, k)
+	for i := range all {
+		p.durations(all[i].unhandled()+`,handle_source=""`, all[i].waits(), d.others)
 	}
 	p.family(prefix+"serve_request_router_queue_len", gauge, "Calls that run at the replica, as the router sees it.")
 	for _, v := range all {
 		for _, r := range v.replicas {
-			if r.State != "" {
+			if r.State != "" && (r.Running > 0 || d.replicas.zeros()) {
 				p.line(label(v.unhandled()+`,handle_source=""`, "replica_id", r.ID), float64(r.Running))
 			}
 		}
@@ -305,7 +313,7 @@ func origins(of map[string]int) (all []origin) {
 	return all
 }
 
-func writeLifecycles(p *page, all []view) {
+func writeLifecycles(p *page, all []view, shown detail) {
 	for _, f := range []struct {
 		name, help string
 		of         func(k *telemetry.LifecycleCounts) telemetry.DurationCounts
@@ -319,7 +327,7 @@ func writeLifecycles(p *page, all []view) {
 	} {
 		p.family(prefix+f.name, histogram, f.help)
 		for i := range all {
-			p.durations(all[i].labels, f.of(&all[i].Lifecycle))
+			p.durations(all[i].labels, f.of(&all[i].Lifecycle), shown)
 		}
 	}
 	for _, f := range []struct {
@@ -336,7 +344,7 @@ func writeLifecycles(p *page, all []view) {
 	}
 }
 
-func writeReplicas(p *page, all []view) {
+func writeReplicas(p *page, all []view, shown detail) {
 	each := func(f func(r *replicaView)) {
 		for i := range all {
 			for j := range all[i].replicas {
@@ -347,11 +355,17 @@ func writeReplicas(p *page, all []view) {
 	p.family(prefix+"serve_deployment_request_counter_total", counter, "Calls that the replica has begun.")
 	each(func(r *replicaView) { p.whole(r.routed, r.Calls.Started) })
 	p.family(prefix+"serve_deployment_error_counter_total", counter, "Calls of the replica that have failed, also those that died with its process.")
-	each(func(r *replicaView) { p.whole(r.routed, r.Calls.Failed) })
+	each(func(r *replicaView) {
+		if r.Calls.Failed > 0 || shown.zeros() {
+			p.whole(r.routed, r.Calls.Failed)
+		}
+	})
 	p.family(prefix+"serve_deployment_processing_latency_ms", histogram, "Time from the start of a call at the replica to its end.")
 	bounds := telemetry.Bounds()
 	each(func(r *replicaView) {
-		p.histogram(r.routed, bounds, r.Calls.Buckets[:len(bounds)+1], milliseconds(r.Calls.Busy), nil)
+		if r.Calls.Started > 0 {
+			p.histogram(r.routed, bounds, r.Calls.Buckets[:len(bounds)+1], milliseconds(r.Calls.Busy), shown, nil)
+		}
 	})
 	p.family(prefix+"serve_deployment_replica_starts_total", counter, "1 once the replica has become ready.")
 	each(func(r *replicaView) {

@@ -100,8 +100,10 @@ var ( //nolint:gochecknoglobals // pools of buffers are not state
 func (h *handler) write(p *page) error {
 	s := h.source.Metrics()
 	writeNode(p, &s)
-	writeRequests(p, &s)
-	writeApplications(p, &s)
+	all := views(&s)
+	d := detailsOf(&s, all)
+	writeRequests(p, &s, d.others)
+	writeApplications(p, &s, all, d)
 	h.machine.write(p, &s)
 	writeUser(p, s.User)
 	families, err := h.process.Gather()

@@ -40,7 +40,9 @@ func example() source {
 	waits := telemetry.NewDurations(telemetry.Bounds())
 	waits.Observe(30 * time.Millisecond)
 	lifecycle := telemetry.NewLifecycle()
-	lifecycle.Startup.Observe(3 * time.Second)
+	for _, d := range []*telemetry.Durations{lifecycle.Startup, lifecycle.Initialization, lifecycle.Shutdown, lifecycle.Reconfigure, lifecycle.HealthCheck, lifecycle.RoutingStats} {
+		d.Observe(3 * time.Second)
+	}
 	lifecycle.HealthFailures.Add(2)
 	var routed, unrouted telemetry.Requests
 	var others telemetry.Calls // requests above the bound of series
@@ -267,6 +269,7 @@ func thousand() source {
 				calls.Begin()
 				calls.End(time.Duration(i*j*k)*time.Microsecond, k == 7)
 			}
+			d.Calls.Add(calls.Counts())
 			d.Replicas = append(d.Replicas, telemetry.Replica{ID: fmt.Sprintf("D%d#%03d", i, j), State: helvetype.ReplicaRunning, Started: true, Healthy: true, Calls: calls.Counts()})
 		}
 		a.Deployments = append(a.Deployments, d)

@@ -52,19 +52,27 @@ func (p *page) whole(labels string, n uint64) {
 	p.b = append(strconv.AppendUint(p.b, n, 10), '\n')
 }
 
-// histogram writes the lines of a histogram. bounds are the upper ends of the buckets, without the infinite one; buckets are not cumulative. exemplars
-// may be nil.
-func (p *page) histogram(labels string, bounds []float64, buckets []uint64, sum float64, exemplars []telemetry.Exemplar) {
+// histogram writes the lines of a histogram. bounds are the upper ends of the buckets, without the infinite one; buckets are not cumulative. shown says which of
+// them have a line; exemplars may be nil.
+func (p *page) histogram(labels string, bounds []float64, buckets []uint64, sum float64, shown detail, exemplars []telemetry.Exemplar) {
 	var n uint64
+	var newest telemetry.Exemplar // since the line before
 	ends := p.ends(bounds)
+	shown = shown.of(len(bounds))
 	for i, count := range buckets {
 		n += count
+		if i < len(exemplars) && exemplars[i].At.After(newest.At) {
+			newest = exemplars[i]
+		}
+		if i < len(bounds) && !shown.shows(i) {
+			continue
+		}
 		p.begin("_bucket", labels, ends[i])
 		p.b = strconv.AppendUint(p.b, n, 10)
-		if p.open && i < len(exemplars) && !exemplars[i].At.IsZero() {
-			p.exemplar(exemplars[i])
+		if p.open && !newest.At.IsZero() {
+			p.exemplar(newest)
 		}
-		p.b = append(p.b, '\n')
+		p.b, newest = append(p.b, '\n'), telemetry.Exemplar{}
 	}
 	p.begin("_sum", labels, "")
 	p.b = append(p.number(sum), '\n')
@@ -88,10 +96,10 @@ func (p *page) ends(bounds []float64) []string {
 	return p.texts
 }
 
-// durations is histogram for durations, in milliseconds.
-func (p *page) durations(labels string, k telemetry.DurationCounts) {
-	if len(k.Buckets) > 0 {
-		p.histogram(labels, k.Bounds, k.Buckets, milliseconds(k.Sum), nil)
+// durations is histogram for durations, in milliseconds. One without a duration is left out.
+func (p *page) durations(labels string, k telemetry.DurationCounts, shown detail) {
+	if k.Count() > 0 {
+		p.histogram(labels, k.Bounds, k.Buckets, milliseconds(k.Sum), shown, nil)
 	}
 }
 

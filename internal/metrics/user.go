@@ -29,7 +29,7 @@ func writeUser(p *page, families []telemetry.UserFamily) {
 				labels = label(labels, s.Keys[i], strings.ToValidUTF8(s.Values[i], "\ufffd"))
 			}
 			if f.Kind == histogram {
-				p.histogram(labels, s.Bounds, s.Buckets, s.Sum, nil)
+				p.histogram(labels, s.Bounds, s.Buckets, s.Sum, 0, nil)
 			} else {
 				p.line(labels, s.Value)
 			}

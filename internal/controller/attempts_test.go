@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/instance"
@@ -64,6 +65,43 @@ func TestAttempts(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestStartsWhileDeleting: a call waits for a replica of an application that is being deleted, and the constructor fails each time. The starts have their delays, as ever.
+func TestStartsWhileDeleting(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(Settings{})
+		defer n.Close(t.Context())
+		var made atomic.Int64
+		def := driven("app", spec.Options{GracefulShutdownTimeout: 10 * time.Second}, func(context.Context) error {
+			if made.Add(1) > 1 {
+				return errors.New("no licence any more")
+			}
+			return nil
+		})
+		if err := n.Deploy(t.Context(), def); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range n.running("app", "A") {
+			kill(r, host.Ending{Exit: helvetype.Exit{Replica: r.ID, Reason: "killed", Code: -1, At: time.Now()}, First: true, FirstOfDeployment: true})
+		}
+		waited := make(chan struct{})
+		go func() {
+			defer close(waited)
+			if r, e := n.Deployment("app", "A").Acquire(t.Context(), &call.Info{Place: &call.Place{App: "app", Deployment: "A", Method: "Call"}}, "driver"); e == nil {
+				r.Gate().Release(nil)
+			}
+		}()
+		synctest.Wait()
+		if err := n.Delete(t.Context(), "app"); err != nil {
+			t.Error(err)
+		}
+		<-waited
+		if n := made.Load(); n < 2 || n > 6 {
+			t.Errorf("%d starts in 10 s, want one at once, and then after 1, 2 and 4 s", n-1)
+		}
+	})
 }
 
 // TestRouteOfFailedDeploy: requests of an application that failed to start get 503, and not the answers of the application whose prefix is shorter. Another application may

@@ -250,6 +250,9 @@ func (c *Controller) startFailed(r *fleet.Replica, err error) {
 	c.forgetLocked(r, event, states.Facts{Error: err.Error()}, fleet.ExitInputs(exit))
 	if r.Of == d.Now && event == states.Stopped {
 		r.LeavePlaceLocked(exit) // another deployment has failed, for example: its error is none of this one's
+		if r.Ctx.Err() == nil {  // the application is being deleted, and calls of it still wait for a replica: the next start has its delay as ever
+			d.Failures.StartFailed(r.Order, time.Now())
+		}
 	} else if r.Of == d.Now {
 		r.LeavePlaceLocked(exit)
 		d.Failures.StartFailed(r.Order, time.Now())

@@ -38,6 +38,7 @@ var keptSeeds = []uint64{ //nolint:gochecknoglobals // a constant
 	407515881,            // a Reconfigure that waited for another did not look at its context
 	914096310,            // an instance that refused a config which came while it was made was never closed
 	97957079,             // the first deploy of a node that was killed fails at the next node, and is being removed as the chaos ends
+	584474812,            // an application that was being deleted started a replica whose constructor failed again and again, without a delay
 	596140871, 824949286, // a deploy and a Reconfigure gave a replica configs at once, and it kept the wrong one
 }
 

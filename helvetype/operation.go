@@ -100,6 +100,8 @@ type ApplicationPlan struct {
 	Name string `json:"name"`
 	// Change is "created", "changed", "unchanged" or "deleted".
 	Change string `json:"change"`
+	// Reason is why a change makes a revision that leaves all options and replicas as they are, for example "a rollback is a revision of its own".
+	Reason string `json:"reason,omitempty"`
 	// Fields are the changes of the options of the application itself.
 	Fields []ValueChange `json:"fields,omitempty"`
 	// Deployments are sorted by name.
@@ -186,7 +188,9 @@ type RevisionEntry struct {
 	Reason string `json:"reason,omitempty"`
 	// RollbackOf is the revision that this one repeats; 0 for none.
 	RollbackOf int `json:"rollback_of,omitempty"`
-	// Changes has a line for each deployment that differs from the revision before, for example "Ranker: new replicas (version)".
+	// Before is the revision that ran when this one was deployed; 0 for none, and for one that is not kept any more.
+	Before int `json:"before,omitempty"`
+	// Changes has a line for each deployment that differs from revision Before, for example "Ranker: new replicas (version)".
 	Changes []string `json:"changes,omitempty"`
 }
 
@@ -206,6 +210,8 @@ type Rollout struct {
 	Steps int `json:"steps,omitempty"`
 	// StartedAt is the time of its begin.
 	StartedAt time.Time `json:"started_at"`
+	// Since is the time since which it is in its state.
+	Since time.Time `json:"since"`
 	// Deadline is the time at which it is given up if no replica becomes ready before.
 	Deadline time.Time `json:"deadline,omitzero"`
 	// New counts calls of the new revision in the window of the error rate.

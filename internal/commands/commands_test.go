@@ -517,7 +517,7 @@ func TestProgress(t *testing.T) {
 	now := time.Unix(1000, 0)
 	in := details.Instance{Applications: map[string]details.AppDetails{
 		"shop": {Status: helvetype.ApplicationDeploying, Revision: 4, Rollout: &helvetype.Rollout{
-			From: 3, To: 4, State: "waiting", Step: 1, Steps: 2, StartedAt: now.Add(-time.Minute), New: helvetype.CallWindow{Calls: 10, Failures: 1}, Message: "the next step begins in 5 s",
+			From: 3, To: 4, State: "waiting", Step: 1, Steps: 2, StartedAt: now.Add(-time.Hour), Since: now.Add(-time.Minute), New: helvetype.CallWindow{Calls: 10, Failures: 1}, Message: "the next step begins in 5 s",
 		}, Deployments: map[string]details.DeploymentDetails{"Ranker": {
 			Name: "Ranker", Status: helvetype.DeploymentUpdating, TargetNumReplicas: 2, Replicas: []details.ReplicaDetails{
 				{ReplicaID: "Ranker#001", State: helvetype.ReplicaRunning, NotReady: &helvetype.Condition{Since: now, Reason: "cold"}},

@@ -64,6 +64,9 @@ func historyText(h helvetype.History, width int) string {
 		if e.From != "" {
 			notes = append(notes, "from "+e.From)
 		}
+		if len(e.Changes) > 0 && e.Before != e.Number-1 {
+			notes = append(notes, fmt.Sprintf("against revision %d:", e.Before))
+		}
 		notes = append(notes, e.Changes...)
 		if e.Reason != "" {
 			first, _, _ := strings.Cut(strings.TrimSpace(e.Reason), "\n")

@@ -348,7 +348,7 @@ func note(r details.ReplicaDetails, now time.Time) string {
 
 // rolloutText writes the state of a rollout.
 func rolloutText(b *strings.Builder, r *helvetype.Rollout, now time.Time, width int) {
-	text := fmt.Sprintf("revision %d to %d, %s since %s", r.From, r.To, r.State, shown.Ago(now.Sub(r.StartedAt)))
+	text := fmt.Sprintf("revision %d to %d, %s since %s", r.From, r.To, r.State, shown.Ago(now.Sub(r.Since)))
 	if r.Steps > 0 {
 		text += fmt.Sprintf(", step %d of %d", r.Step, r.Steps)
 	}

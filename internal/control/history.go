@@ -107,12 +107,11 @@ func (o *Operator) plan(ctx context.Context, def deploy.App, settle func(NodeSet
 	}
 	p = plan.Of(in)
 	switch {
-	case of.Unchanged && slices.ContainsFunc(p.Deployments, func(d helvetype.DeploymentPlan) bool { return d.Next != d.Wanted }): // at another target capacity
-		p.Change = plan.Changed
-	case of.Unchanged:
+	case !of.Running:
+	case of.Reason == "" && !slices.ContainsFunc(p.Deployments, func(d helvetype.DeploymentPlan) bool { return d.Next != d.Wanted }): // else at another target capacity
 		p.Change = plan.Unchanged
-	case of.Running && p.Change == plan.Unchanged && !deploy.SamePlaces(&of.Now, &of.Next):
-		p.Change = plan.Changed // a revision in other directories, whose replicas go on
+	case p.Change == plan.Unchanged:
+		p.Change, p.Reason = plan.Changed, of.Reason
 	}
 	return p, of.Next, nil
 }
@@ -382,7 +381,7 @@ func (o *Operator) History(ctx context.Context, app string) (h helvetype.History
 	}
 	h.App, h.Revisions, h.FailedDeploy = app, []helvetype.RevisionEntry{}, o.set.Node.Status().Applications[app].FailedDeploy
 	starting := now.Attempt != nil || o.deploying(app)
-	for i, n := range all {
+	for _, n := range all {
 		e := helvetype.RevisionEntry{
 			Number: n.Number, At: n.Record.At, By: n.Record.By, From: n.Record.From, Source: n.Record.Source, Message: n.Record.Message,
 			State: "retired", Reason: n.Outcome.Reason, RollbackOf: int(n.Record.RollbackOf),
@@ -401,8 +400,8 @@ func (o *Operator) History(ctx context.Context, app string) (h helvetype.History
 		case uint64(n.Number) == now.Revision:
 			e.State = "running"
 		}
-		if n.Err == nil && i+1 < len(all) && all[i+1].Err == nil {
-			e.Changes = changesOf(all[i+1].Record, n.Record)
+		if ran := slices.IndexFunc(all, func(other records.Numbered) bool { return uint64(other.Number) == n.Record.Before }); n.Err == nil && ran >= 0 && all[ran].Err == nil {
+			e.Before, e.Changes = all[ran].Number, changesOf(all[ran].Record, n.Record)
 		}
 		h.Revisions = append(h.Revisions, e)
 	}

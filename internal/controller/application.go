@@ -49,11 +49,12 @@ func (c *Controller) Deploy(ctx context.Context, def deploy.App) error {
 	if ctx.Err() != nil { // replicas that are quick would else be ready before finish looks at ctx
 		return call.EndOf(ctx)
 	}
-	r, err := c.add(ctx, def, record)
-	if err == nil && r == nil {
+	r, same, err := c.add(ctx, def, record)
+	if err == nil && same {
 		def.NoteUnchanged()
+		return c.join(ctx, r)
 	}
-	if err != nil || r == nil {
+	if err != nil {
 		return err
 	}
 	if c.records.Durable { // the store has it: a next node would go on with it too
@@ -72,19 +73,13 @@ func (c *Controller) finish(ctx context.Context, r *fleet.Revision) error {
 	select {
 	case <-r.Settled:
 	case <-r.Stuck:
-		c.Mu.Lock()
-		why := ""
-		if a.Change != nil {
-			why = a.Change.Stuck
-		}
-		c.Mu.Unlock()
 		go func() { // when an operator has resumed it, or another deploy has come
 			<-r.Settled
 			if err := c.end(context.WithoutCancel(ctx), r); err != nil {
 				c.Log.Warn("a revision whose rollout was paused does not run", "app", a.Name, "revision", r.Number, "error", err)
 			}
 		}()
-		return fmt.Errorf("application %s, revision %d: %w; helve resume, helve rollback or another deploy ends that: %s", a.Name, r.Number, deploy.ErrStuck, why)
+		return c.stuck(r)
 	case <-ctx.Done():
 		why := call.EndOf(ctx) // methods of the user's error may run: not under the lock
 		c.Mu.Lock()
@@ -118,7 +113,7 @@ func (c *Controller) end(ctx context.Context, r *fleet.Revision) error {
 			return err
 		}
 		c.awaitRestored(ctx, a)
-		return fmt.Errorf("application %s stays at revision %d: %w", a.Name, now, err)
+		return staysError(a.Name, now, err)
 	}
 	ctx = context.WithoutCancel(ctx)
 	if def.KeepFailed && !deleted {
@@ -162,17 +157,17 @@ func (c *Controller) awaitStopped(a *fleet.Application) {
 	})
 }
 
-// add makes def the target; nil for an application that runs already as def says. An application of its name that is being deleted has its time to drain first.
-func (c *Controller) add(ctx context.Context, def deploy.App, record store.Revision) (*fleet.Revision, error) {
+// add makes def the target. same: the revision that it gives was the target before, and is as def says. An application of its name that is being deleted has its time to drain first.
+func (c *Controller) add(ctx context.Context, def deploy.App, record store.Revision) (r *fleet.Revision, same bool, err error) {
 	for {
-		r, first, err := c.tryAdd(ctx, def, record)
+		r, same, first, err := c.tryAdd(ctx, def, record)
 		if first == nil {
-			return r, err
+			return r, same, err
 		}
 		select {
 		case <-first.over:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("application %q %s: %w", def.Graph.App, first.late, call.EndOf(ctx))
+			return nil, false, fmt.Errorf("application %q %s: %w", def.Graph.App, first.late, call.EndOf(ctx))
 		}
 	}
 }
@@ -184,21 +179,22 @@ type obstacle struct {
 }
 
 // tryAdd writes def into the store and makes it the target, unless an obstacle has to be over first.
-func (c *Controller) tryAdd(ctx context.Context, def deploy.App, record store.Revision) (_ *fleet.Revision, first *obstacle, _ error) {
+func (c *Controller) tryAdd(ctx context.Context, def deploy.App, record store.Revision) (_ *fleet.Revision, same bool, first *obstacle, _ error) {
 	if err := c.records.Lock(ctx); err != nil {
-		return nil, nil, err
+		return nil, false, nil, err
 	}
 	defer c.records.Unlock()
 	c.Mu.Lock()
 	defer c.Mu.Unlock()
+	there := c.Apps[def.Graph.App]
+	if !c.Shut && c.newRevisionLocked(there, &def) == "" {
+		return there.Current, true, nil, nil
+	}
 	first, err := c.admitLocked(def)
 	if first != nil || err != nil {
-		return nil, first, err
+		return nil, false, first, err
 	}
-	there := c.Apps[def.Graph.App]
-	if c.unchangedLocked(there, &def) {
-		return nil, nil, nil
-	}
+	there = c.Apps[def.Graph.App]
 	f := c.FormerLocked(there, def.Graph.App, record.Identity)
 	if u := def.Undoes; u != nil {
 		f.Undone, f.Why = u.Revision, u.Reason
@@ -218,9 +214,9 @@ func (c *Controller) tryAdd(ctx context.Context, def deploy.App, record store.Re
 		c.Mu.Lock()
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, false, nil, err
 	}
-	return c.addLocked(def, record.Identity, there, w), nil, nil
+	return c.addLocked(def, record.Identity, there, w), false, nil, nil
 }
 
 // admitLocked looks whether an application may be deployed now.

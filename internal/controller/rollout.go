@@ -38,7 +38,9 @@ func (c *Controller) rollOutLocked(a *fleet.Application, now time.Time) (wake ti
 		a.Change = nil
 	case d.Stepped:
 		a.NoteStepLocked()
-		c.wg.Go(func() { c.LogStale(a.Name, c.storeRollout(c.ctx, a, ch, ch.Paused, ch.Step)) })
+	}
+	if d.Stepped || d.Reached {
+		c.storeRolloutLocked(a)
 	}
 	return d.Wake
 }
@@ -106,13 +108,13 @@ func (c *Controller) stickLocked(a *fleet.Application, why string) {
 	if ch.Settled() { // all replicas are new: there is nothing to pause
 		a.Change = nil
 	} else {
-		ch.Pause()
+		ch.Pause(time.Now())
 		select {
 		case <-a.Current.Stuck: // it was resumed, and has failed again
 		default:
 			close(a.Current.Stuck)
 		}
-		c.wg.Go(func() { c.LogStale(a.Name, c.storeRollout(c.ctx, a, ch, true, ch.Step)) })
+		c.storeRolloutLocked(a)
 	}
 	a.NoteRolloutLocked("rollout_paused", "automatic_rollback is off: "+why, nil)
 	a.WakeLocked()
@@ -124,7 +126,7 @@ func (c *Controller) PauseRollout(ctx context.Context, app, by string) error {
 		if ch.Paused {
 			return fmt.Errorf("application %q: %w: it is paused already", app, deploy.ErrNoRollout)
 		}
-		ch.Pause()
+		ch.Pause(time.Now())
 		return nil
 	})
 }
@@ -164,7 +166,7 @@ func (c *Controller) steer(ctx context.Context, app, reason, by string, do func(
 	w := a.Current.Wrote
 	c.Mu.Unlock()
 	if err == nil {
-		err = c.records.WriteRollout(ctx, app, w, next.Paused, next.Step)
+		err = c.records.WriteRollout(ctx, app, w, farOf(next))
 	}
 	if err != nil {
 		return err
@@ -191,8 +193,19 @@ func (c *Controller) steer(ctx context.Context, app, reason, by string, do func(
 	return nil
 }
 
-// storeRollout writes the pause and the step of a rollout into the store.
-func (c *Controller) storeRollout(ctx context.Context, a *fleet.Application, ch *fleet.Change, paused bool, step int) error {
+// farOf is how far a rollout is, for the next node.
+func farOf(r *rollout.Rollout) records.Rollout {
+	return records.Rollout{Paused: r.Paused, Step: r.Step, Since: r.Since()}
+}
+
+// storeRolloutLocked has a goroutine write how far the rollout of an application is.
+func (c *Controller) storeRolloutLocked(a *fleet.Application) {
+	ch := a.Change
+	c.wg.Go(func() { c.LogStale(a.Name, c.storeRollout(c.ctx, a, ch)) })
+}
+
+// storeRollout writes how far a rollout is into the store.
+func (c *Controller) storeRollout(ctx context.Context, a *fleet.Application, ch *fleet.Change) error {
 	ctx, cancel := records.Bounded(ctx)
 	defer cancel()
 	if err := c.records.Lock(ctx); err != nil {
@@ -200,12 +213,12 @@ func (c *Controller) storeRollout(ctx context.Context, a *fleet.Application, ch 
 	}
 	defer c.records.Unlock()
 	c.Mu.Lock()
-	there, w := a.Change == ch && !ch.Settled() && !a.EndingLocked() && !c.HandedOver, a.Current.Wrote
+	there, w, far := a.Change == ch && !ch.Settled() && !a.EndingLocked() && !c.HandedOver, a.Current.Wrote, farOf(ch.Rollout)
 	c.Mu.Unlock()
 	if !there {
 		return nil
 	}
-	return c.records.WriteRollout(ctx, a.Name, w, paused, step)
+	return c.records.WriteRollout(ctx, a.Name, w, far)
 }
 
 // startFormerLocked starts a replica of the revision before, where another of that revision has ended while the application changes.

@@ -310,7 +310,7 @@ type Comparison struct {
 	Same map[string]bool
 	// SameFiles says which deployments have the same files in their working_dir, as [SameFiles] does.
 	SameFiles map[string]bool
-	// Unchanged says that a deploy would make no revision.
-	Unchanged bool
-	Devices   int // GPUs of the machine
+	// Reason says why a deploy makes a revision; "" for a deploy that makes none.
+	Reason  string
+	Devices int // GPUs of the machine
 }

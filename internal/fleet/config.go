@@ -2,8 +2,10 @@ package fleet
 
 import (
 	"encoding/json"
+	"slices"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/userconfig"
 )
 
@@ -11,6 +13,25 @@ import (
 func (d *Deployment) NewConfigLocked(value json.RawMessage) userconfig.Config {
 	d.configs++
 	return userconfig.Config{Value: value, Number: d.configs}
+}
+
+// DefinedLocked are the deployments of the application as its revision has them, each with the user config that was set in place since as an override.
+func (a *Application) DefinedLocked() []spec.Deployment {
+	all := slices.Clone(a.Current.Def.Graph.Deployments)
+	for i, s := range all {
+		d := a.Deployments[s.Name]
+		if d == nil || d.Now.Revision != a.Current {
+			continue
+		}
+		config := d.Now.Config.Next().Value
+		if spec.ConfigDigest(config) == spec.ConfigDigest(s.Options.UserConfig) {
+			continue
+		}
+		if layer, err := json.Marshal(map[string]json.RawMessage{"user_config": config}); err == nil {
+			all[i].Options, _ = s.Options.Merge(layer, spec.FromOverride) //nolint:errcheck // it is in use
+		}
+	}
+	return all
 }
 
 // MayConfigureLocked says that one more replica may be given a user config. Replicas are given it in waves, so that never all of them are busy with it; a

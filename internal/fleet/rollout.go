@@ -31,7 +31,10 @@ func (a *Application) BeginRolloutLocked(r *Revision) {
 	if a.Previous == nil || r.Def.Restored {
 		return
 	}
-	a.Change = &Change{Rollout: rollout.New(a.Previous.Number, r.Number, r.Wrote.Step, r.Wrote.Paused, time.Now()), Back: a.Previous}
+	a.Change = &Change{Rollout: rollout.New(a.Previous.Number, r.Number, time.Now()), Back: a.Previous}
+	if was := r.Wrote.Rollout; r.Wrote.Unended() { // a node before this one has begun it
+		a.Change.Continue(was.Step, was.Paused, r.Def.At, was.Since)
+	}
 	a.NoteRolloutLocked("rollout_started", fmt.Sprintf("revision %d changes to revision %d", a.Change.From, a.Change.To), nil)
 }
 

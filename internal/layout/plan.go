@@ -19,7 +19,11 @@ func Plan(p helvetype.Plan, width int) string {
 	changes := map[string]int{}
 	for _, app := range p.Applications {
 		changes[app.Change]++
-		fmt.Fprintf(&b, "%s application %s: %s\n", sign(app.Change), app.Name, app.Change)
+		text := app.Name + ": " + app.Change
+		if app.Reason != "" {
+			text += " (" + app.Reason + ")"
+		}
+		Paragraph(&b, sign(app.Change)+" application ", "    ", text, width)
 		values(&b, "    ", app.Fields, width)
 		for _, d := range app.Deployments {
 			if app.Change != "unchanged" || d.ScaledBy != "" && d.Submitted != d.Next || len(d.Overrides) > 0 {

@@ -4,16 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/helve-serve/helve/internal/store"
 )
 
-// WriteRollout writes the pause and the step of a rollout whose deploy is w, so that the next node goes on there. It does nothing if the record is of another
-// deploy by now.
-func (t *Target) WriteRollout(ctx context.Context, app string, w *Deploy, paused bool, step int) error {
+// Rollout is how far a rollout is, for the next node.
+type Rollout struct {
+	Paused bool
+	Step   int       // from 1
+	Since  time.Time // when it was paused, or its step began to wait; zero while it does neither
+}
+
+// WriteRollout writes how far a rollout is whose deploy is w, so that the next node goes on there. It does nothing if the record is of another deploy by now.
+func (t *Target) WriteRollout(ctx context.Context, app string, w *Deploy, r Rollout) error {
 	return t.change(ctx, app, w, "the pause and the step of its rollout", func(a *store.App) (changes bool) {
-		changes = a.Paused != paused || a.Step != step
-		a.Paused, a.Step = paused, step
+		changes = a.Paused != r.Paused || a.Step != r.Step || !a.Since.Equal(r.Since)
+		a.Paused, a.Step, a.Since = r.Paused, r.Step, r.Since.UTC()
 		return changes
 	})
 }

@@ -44,7 +44,7 @@ func (t *Target) Stored(ctx context.Context) ([]Stored, error) {
 			continue
 		}
 		w := &Deploy{Number: int(a.Record.Revision), Modified: a.Modified, Scales: numbers[key.App], overrides: a.Record.Overrides, before: a, from: int(a.Record.Before)}
-		w.Paused, w.Step, w.Watch, w.Restarting = a.Record.Paused, a.Record.Step, a.Record.Watch, a.Record.Restarting
+		w.Rollout, w.Watch, w.Restarting = Rollout{a.Record.Paused, a.Record.Step, a.Record.Since}, a.Record.Watch, a.Record.Restarting
 		w.outcomes = a.Record.Outcomes
 		if r, err := store.Get(ctx, t.Store, store.RevisionKey(key.App, a.Record.Revision)); err == nil {
 			w.keep = r.Record.Keep

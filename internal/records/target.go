@@ -186,9 +186,8 @@ type Deploy struct {
 	unended   bool      // another process has begun the deploy, and this one goes on with it
 	before    store.Stored[store.App]
 	changed   map[string]changedScale // the deployments whose number of replicas the deploy has set
-	// Paused and Step are in the record of a rollout that another process has begun.
-	Paused bool
-	Step   int
+	// Rollout is in the record of a rollout that another process has begun.
+	Rollout Rollout
 	// Watch is the watch after the rollout, for [Target.End], and of a revision that was read from the store; nil for none.
 	Watch *store.Watch
 	// Restarting are the replicas that a rolling restart is to replace: see [Target.WriteRestart].
@@ -307,6 +306,7 @@ func (t *Target) tryWriteDeploy(ctx context.Context, r store.Revision, f Former)
 		}
 		writes = append(writes, ws...)
 	}
+	r.Before = uint64(f.Current)
 	revision, err := t.revisionRecord(ctx, r, w.Number)
 	if err != nil {
 		return nil, err

@@ -76,6 +76,10 @@ type Rollout struct {
 
 	steps    int
 	reached  time.Time      // when all replicas of the step were ready; zero before
+	waited   time.Time      // reached in a node before this one; zero for none
+	paused   time.Time      // when it was paused; zero while it is not
+	going    time.Time      // when it has begun, its last step has begun, or it was resumed
+	settled  time.Time      // when all replicas were of the new revision; zero before
 	until    time.Time      // that the step waits; zero for until Resume
 	frozen   map[string]int // numbers of new replicas while it is paused
 	progress time.Time      // of the last replica that became ready
@@ -86,15 +90,38 @@ type Rollout struct {
 	rates    rates
 }
 
-// New begins a rollout, or goes on with a rollout of another node, at its step.
-func New(from, to, step int, paused bool, now time.Time) *Rollout {
-	return &Rollout{From: from, To: to, StartedAt: now, Step: max(step, 1), Paused: paused, progress: now, rates: rates{}}
+// New begins a rollout.
+func New(from, to int, now time.Time) *Rollout {
+	return &Rollout{From: from, To: to, StartedAt: now, Step: 1, going: now, progress: now, rates: rates{}}
+}
+
+// Continue goes on with a rollout of a node before this one, which has begun it at a time, at its step. since is the [Rollout.Since] of that node.
+func (r *Rollout) Continue(step int, paused bool, began, since time.Time) {
+	if r.Step, r.Paused = max(step, 1), paused; !began.IsZero() {
+		r.StartedAt = began
+	}
+	if paused {
+		r.paused = since
+	} else {
+		r.waited = since
+	}
+}
+
+// Since is when the rollout was paused, or when its step began to wait; zero while it does neither.
+func (r *Rollout) Since() time.Time {
+	switch {
+	case r.Paused:
+		return r.paused
+	case r.waits():
+		return r.reached
+	}
+	return time.Time{}
 }
 
 // Watch is a rollout that has settled, which a node before this one has watched. old has the calls by which the revision before is judged: see [Rollout.Old].
 func Watch(from, to int, until time.Time, old map[string]helvetype.CallWindow, now time.Time) *Rollout {
-	r := New(from, to, 1, false, now)
-	r.watched = until
+	r := New(from, to, now)
+	r.settled, r.watched = now, until
 	for name, calls := range old {
 		r.rates[name] = &rate{seen: map[string]helvetype.CallWindow{}, last: calls}
 	}
@@ -128,6 +155,7 @@ type Failure struct {
 type Decision struct {
 	Limits  map[string]int // the number of new replicas that each deployment may have now
 	Stepped bool           // another step has begun
+	Reached bool           // the step begins to wait
 	Failure *Failure
 	Over    bool      // the rollout has settled, and was watched long enough
 	Wake    time.Time // when to look again although nothing has changed; zero for no such time
@@ -141,16 +169,16 @@ func (d *Decision) later(at time.Time) {
 }
 
 // Pause stops the rollout where it is. Replicas that end are replaced by replicas of the same revision.
-func (r *Rollout) Pause() { r.Paused = true }
+func (r *Rollout) Pause(now time.Time) { r.Paused, r.paused = true, now }
 
-// Resume lets a paused rollout go on, and ends the wait of a step; of a step that is paused and waits for a time, the pause alone. It returns false if
-// there is nothing to resume.
+// Resume lets a paused rollout go on, else it ends the wait of a step. For example, an operator pauses a rollout whose step waits: the first Resume ends the pause, and the second one
+// the wait. It returns false if there is nothing to resume.
 func (r *Rollout) Resume(now time.Time) bool {
 	waits := r.waits()
 	if !r.Paused && !waits {
 		return false
 	}
-	if waits && r.Stuck == "" && (!r.Paused || r.until.IsZero()) {
+	if waits && !r.Paused {
 		r.Step++
 		r.reached = time.Time{}
 	}
@@ -159,13 +187,13 @@ func (r *Rollout) Resume(now time.Time) bool {
 			p.samples, p.now = nil, [2]helvetype.CallWindow{}
 		}
 	}
-	r.Paused, r.progress, r.frozen, r.Stuck = false, now, nil, ""
+	r.Paused, r.going, r.progress, r.frozen, r.Stuck = false, now, now, nil, ""
 	return true
 }
 
 // Settle notes that all replicas are of the new revision and ready. From now on the error rate alone is watched. It returns false if nothing is.
 func (r *Rollout) Settle(all []Deployment, now time.Time) (watches bool) {
-	r.Paused, r.watched = false, now
+	r.Paused, r.settled, r.watched = false, now, now
 	for _, d := range all {
 		if d.RollBack && d.Rate.Enabled && !d.New {
 			r.watched = latest(r.watched, now.Add(d.Rate.Window))
@@ -226,7 +254,10 @@ func (r *Rollout) advance(all []Deployment, now time.Time, d *Decision) (stepped
 			return stepped
 		}
 		if r.reached.IsZero() {
-			r.reached = now
+			r.reached, d.Reached = now, true
+			if !r.waited.IsZero() { // the node before has waited already
+				r.reached, r.waited = r.waited, time.Time{}
+			}
 		}
 		if r.until = (time.Time{}); !never && pause != nil {
 			r.until = r.reached.Add(*pause)
@@ -235,7 +266,7 @@ func (r *Rollout) advance(all []Deployment, now time.Time, d *Decision) (stepped
 			d.later(r.until)
 			return stepped
 		}
-		r.Step, r.reached, r.progress, stepped = r.Step+1, time.Time{}, now, true
+		r.Step, r.reached, r.waited, r.going, r.progress, stepped = r.Step+1, time.Time{}, time.Time{}, now, now, true
 	}
 	return stepped
 }
@@ -328,14 +359,14 @@ func clock(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // Status is the rollout for the status of its application.
 func (r *Rollout) Status() *helvetype.Rollout {
-	s := &helvetype.Rollout{From: r.From, To: r.To, State: "going", Message: r.message, StartedAt: r.StartedAt, Deadline: r.deadline}
+	s := &helvetype.Rollout{From: r.From, To: r.To, State: "going", Message: r.message, StartedAt: r.StartedAt, Since: r.going, Deadline: r.deadline}
 	switch {
 	case r.Settled():
-		s.State = "watching"
+		s.State, s.Since = "watching", r.settled
 	case r.Paused:
-		s.State = "paused"
+		s.State, s.Since = "paused", r.paused
 	case r.waits():
-		s.State = "waiting"
+		s.State, s.Since = "waiting", r.reached
 	}
 	if r.steps > 1 {
 		s.Step, s.Steps = r.Step, r.steps

@@ -27,7 +27,7 @@ func one(n int, s Settings) []Deployment {
 func TestSteps(t *testing.T) {
 	t.Parallel()
 	s := Settings{Steps: []int{1, 4}, StepPause: pause(time.Minute)}
-	r := New(1, 2, 0, false, start)
+	r := New(1, 2, start)
 	look := func(n int, after time.Duration) Decision {
 		t.Helper()
 		return r.Look(one(n, s), start.Add(after))
@@ -59,9 +59,9 @@ func TestSteps(t *testing.T) {
 
 func TestPause(t *testing.T) {
 	t.Parallel()
-	r := New(1, 2, 0, false, start)
+	r := New(1, 2, start)
 	r.Look(one(2, Settings{}), start)
-	r.Pause()
+	r.Pause(start)
 	all := one(2, Settings{})
 	all[0].Live = 3
 	if d := r.Look(all, start); d.Limits["D"] != 3 || r.Status().State != "paused" {
@@ -77,9 +77,58 @@ func TestPause(t *testing.T) {
 	}
 }
 
+// TestPauseInAStep: Resume ends the pause alone, and then the wait of the step. Each state has its own time.
+func TestPauseInAStep(t *testing.T) {
+	t.Parallel()
+	r := New(1, 2, start)
+	s := Settings{Steps: []int{1}}
+	since := func(state string, after time.Duration) {
+		t.Helper()
+		r.Look(one(1, s), start.Add(after))
+		if got := r.Status(); got.State != state || !got.Since.Equal(start.Add(after)) || r.Step != 1 {
+			t.Errorf("%+v, want %s since %s", got, state, after)
+		}
+	}
+	r.Look(one(0, s), start)
+	since("waiting", time.Second)
+	r.Pause(start.Add(time.Minute))
+	since("paused", time.Minute)
+	if !r.Resume(start.Add(time.Hour)) {
+		t.Error("not resumed")
+	}
+	since("waiting", time.Second)
+	if !r.Resume(start.Add(2*time.Hour)) || r.Step != 2 {
+		t.Errorf("the wait has not ended: %+v", r.Status())
+	}
+	if got := r.Status(); got.State != "going" || !got.Since.Equal(start.Add(2*time.Hour)) || !got.StartedAt.Equal(start) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestContinue: the next node of a killed one goes on with the times of the rollout. For example, a step waits for a minute, and the node is killed after 50 s of it.
+func TestContinue(t *testing.T) {
+	t.Parallel()
+	killed, began := start.Add(50*time.Second), start.Add(-time.Minute)
+	r := New(1, 2, killed)
+	r.Continue(1, false, began, start)
+	s := Settings{Steps: []int{1}, StepPause: pause(time.Minute)}
+	r.Look(one(0, s), killed) // it takes the replica over
+	if got := r.Status(); got.State != "going" || !got.StartedAt.Equal(began) {
+		t.Errorf("%+v", got)
+	}
+	if d := r.Look(one(1, s), killed.Add(time.Second)); !d.Wake.Equal(start.Add(time.Minute)) || !d.Reached || r.Status().State != "waiting" || !r.Since().Equal(start) {
+		t.Errorf("%+v %+v", d, r.Status())
+	}
+	paused := New(1, 2, killed)
+	paused.Continue(2, true, began, start)
+	if got := paused.Status(); got.State != "paused" || !got.Since.Equal(start) || paused.Step != 2 {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestDeadline(t *testing.T) {
 	t.Parallel()
-	r := New(1, 2, 0, false, start)
+	r := New(1, 2, start)
 	look := func(n int, after time.Duration) Decision { return r.Look(one(n, Settings{}), start.Add(after)) }
 	look(0, 0)
 	if d := look(1, 9*time.Minute); d.Failure != nil || !d.Wake.Equal(start.Add(19*time.Minute)) {
@@ -118,7 +167,7 @@ func TestRate(t *testing.T) {
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	s := Settings{Rate: defaults, RollBack: true}
-	r := New(1, 2, 0, false, start)
+	r := New(1, 2, start)
 	var old, now [2]uint64
 	look := func(n int, after time.Duration) Decision {
 		all, at := one(n, s), start.Add(after)
@@ -174,10 +223,10 @@ func TestEnds(t *testing.T) {
 				}
 				all[i] = d
 			}
-			r, now, limits := New(1, 2, 0, false, start), start, map[string]int{}
+			r, now, limits := New(1, 2, start), start, map[string]int{}
 			for range 300 {
 				if rng.IntN(5) == 0 {
-					r.Pause()
+					r.Pause(start)
 				}
 				d := r.Look(all, now)
 				if d.Failure != nil {

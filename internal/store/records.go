@@ -38,6 +38,8 @@ type App struct {
 	Before   uint64 `json:"before,omitempty"` // the revision that ran before that; 0 for none
 	Paused   bool   `json:"paused,omitempty"` // the rollout to Revision is paused
 	Step     int    `json:"step,omitempty"`   // of the rollout to Revision, from 1; 0 for none
+	// Since is when the rollout was paused, or when its step was reached and began to wait; zero while it does neither.
+	Since time.Time `json:"since,omitzero"`
 	// Watch is the watch of Revision after its rollout; nil for none. It is over at its time.
 	Watch *Watch `json:"watch,omitempty"`
 	// Restarting has the ids of the replicas that a rolling restart is to replace, on the node that wrote the record.
@@ -115,6 +117,8 @@ type Revision struct {
 	// Versions name the code of deployments in Python, and Archives have the digests of the archives in their environments, by their names.
 	Versions map[string]string   `json:"versions,omitempty"`
 	Archives map[string][]string `json:"archives,omitempty"`
+	// Before is the revision that ran when this one was deployed; 0 for none.
+	Before uint64 `json:"before,omitempty"`
 	// RollbackOf is the revision that this one repeats; 0 for none.
 	RollbackOf uint64 `json:"rollback_of,omitempty"`
 	// Sources say where options come from that are not from code, by deployment and path, without those that are overridden.

@@ -33,7 +33,7 @@ func fixtures(t testing.TB) (ops []store.Op, records []any) {
 	}
 	capacity := 50.0
 	app := store.App{
-		Revision: 2, Before: 1, Paused: true, Step: 1, Restarting: []string{"D#1"},
+		Revision: 2, Before: 1, Paused: true, Step: 1, Since: at, Restarting: []string{"D#1"},
 		Watch:    &store.Watch{From: 1, Until: at, Old: map[string]helvetype.CallWindow{"D": {Calls: 9, Failures: 1}}},
 		Outcomes: map[uint64]store.Outcome{1: {State: store.Failed, Reason: "no port", Deployment: "D", At: at}}, Overrides: map[string]json.RawMessage{"D": json.RawMessage(`{"num_replicas":2}`)},
 		Attempt: &store.Attempt{
@@ -44,7 +44,7 @@ func fixtures(t testing.TB) (ops []store.Op, records []any) {
 	two := store.Revision{
 		Graph: graph, Code: []string{code}, Identity: "i", Submitted: json.RawMessage(`{"a":1}`), By: "ann", From: "host:/srv", At: at, Go: &program, Python: &program,
 		Own: true, Parts: map[string]store.Part{"exec:/srv/hello#hello": {Graph: graph, Program: program}}, Arguments: map[string]string{"D": code},
-		Versions: map[string]string{"D": "1"}, Archives: map[string][]string{"D": {code}}, RollbackOf: 1,
+		Versions: map[string]string{"D": "1"}, Archives: map[string][]string{"D": {code}}, RollbackOf: 1, Before: 1,
 		Source: "default", Message: "more replicas", Sources: map[string]map[string]spec.Source{"D": {"num_replicas": spec.FromFile}},
 		Overrides: map[string]json.RawMessage{"D": json.RawMessage(`{"version":"2"}`)}, Below: map[string]json.RawMessage{"D": json.RawMessage(`{"version":"1"}`)}, Keep: 20,
 	}

@@ -260,7 +260,9 @@ type Explanation struct {
 	Object Object `json:"object"`
 	// Sentence is the answer in one sentence.
 	Sentence string `json:"sentence"`
-	// Next is what will be tried next and when; "" for nothing.
+	// Detail has the lines of the error that the sentence has no room for, such as a traceback, or the last lines that a process wrote to stderr; "" for none.
+	Detail string `json:"detail,omitempty"`
+	// Next is what will be tried next and when, or the command that comes next; "" for nothing.
 	Next string `json:"next,omitempty"`
 	// Timeline has the events that led there, the oldest first.
 	Timeline []Event `json:"timeline"`

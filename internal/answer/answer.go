@@ -25,6 +25,12 @@ func sentence(b *strings.Builder, text, next string, width int) {
 func Explanation(e helvetype.Explanation, width int) string {
 	var b strings.Builder
 	sentence(&b, e.Sentence, e.Next, width)
+	if e.Detail != "" {
+		b.WriteString("\n")
+		for line := range strings.Lines(e.Detail) {
+			b.WriteString("  " + strings.TrimRight(line, "\n") + "\n")
+		}
+	}
 	var rows [][]string
 	for _, event := range e.Timeline {
 		change := event.Reason

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/why"
@@ -18,7 +19,7 @@ func (o *Operator) Explain(ctx context.Context, of helvetype.Object, revision in
 		return e, &helvetype.OperationError{Code: helvetype.CodeInvalidArgument, Message: "the name of an application is missing", Next: "helve status lists the applications"}
 	}
 	s := o.set.Node.Status()
-	e, ok := why.Explain(of, s, o.set.Events)
+	e, ok := why.Explain(of, s, o.set.Events, time.Now())
 	if ok {
 		return e, nil
 	}

@@ -175,7 +175,7 @@ type Launch struct {
 // The reasons that [Launch].Waits is told.
 const (
 	WaitsForProcess     = "its worker process to connect"
-	WaitsForConstructor = "its constructor, the lifespan of an ASGI application, Reconfigure and first health check"
+	WaitsForConstructor = "its constructor or its first checks"
 	WaitsForUses        = "the deployments that it uses"
 )
 

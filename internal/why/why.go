@@ -29,8 +29,11 @@ type Events interface {
 // timelineMax is the largest number of events of an answer.
 const timelineMax = 30
 
-// Explain says why an application, a deployment or a replica is as it is. false: neither the status nor the events know the object.
-func Explain(of helvetype.Object, s helvetype.Status, events Events) (e helvetype.Explanation, ok bool) {
+// recently is how long after its end a replica is named in the answer about an application, or a deployment, that has recovered since.
+const recently = 15 * time.Minute
+
+// Explain says why an application, a deployment or a replica is as it is now. false: neither the status nor the events know the object.
+func Explain(of helvetype.Object, s helvetype.Status, events Events, now time.Time) (e helvetype.Explanation, ok bool) {
 	own := events.History(of)
 	e = helvetype.Explanation{Object: of, Timeline: timeline(own, events)}
 	app, there := s.Applications[of.App]
@@ -40,15 +43,21 @@ func Explain(of helvetype.Object, s helvetype.Status, events Events) (e helvetyp
 		e.Sentence, e.Next = application(of, app)
 		if app.Status != helvetype.ApplicationRunning {
 			e.Sentence += began(own, events)
+			e.Detail = details(app.Message)
+			break
+		}
+		for _, name := range slices.Sorted(maps.Keys(app.Deployments)) {
+			troubled(&e, of.App, name, app.Deployments[name], now)
 		}
 	case of.Kind == helvetype.KindDeployment && has:
-		e.Sentence, e.Next = deployment(of, d), step(d.Next, d.NextAt)
+		e.Sentence, e.Next, e.Detail = deployment(of, d), step(d.Next, d.NextAt), details(d.Message)
+		troubled(&e, of.App, of.Deployment, d, now)
 		if d.Status != helvetype.DeploymentHealthy {
 			e.Sentence += began(own, events)
 		}
 	case of.Kind == helvetype.KindReplica && has:
 		if i := slices.IndexFunc(d.Replicas, func(r helvetype.ReplicaStatus) bool { return r.ID == of.Replica }); i >= 0 {
-			e.Sentence, e.Next = replica(of, d.Replicas[i])
+			e.Sentence, e.Next, e.Detail = replica(of, d.Replicas[i])
 			break
 		}
 		fallthrough
@@ -56,12 +65,63 @@ func Explain(of helvetype.Object, s helvetype.Status, events Events) (e helvetyp
 		if len(own) == 0 {
 			return e, false
 		}
-		e.Sentence = gone(of, own, events)
+		e.Sentence, e.Detail = gone(of, own, events), details(ending(own).Message)
 		if has {
 			e.Next = step(d.Next, d.NextAt)
 		}
 	}
 	return e, true
+}
+
+// troubled adds the trouble of a deployment that its state does not show: replicas that do not answer, calls that wait for slots, and the last replica that has ended.
+func troubled(e *helvetype.Explanation, app, name string, d helvetype.DeploymentStatus, now time.Time) {
+	prefix := ""
+	if e.Object.Kind == helvetype.KindApplication {
+		prefix = "deployment " + name + ": "
+	}
+	next := func(text string) { e.Next = cmp.Or(e.Next, text) }
+	for _, r := range d.Replicas {
+		if r.Unresponsive != nil {
+			e.Sentence += fmt.Sprintf("; %sreplica %s gets calls, and %s", prefix, r.ID, stands(r.Unresponsive))
+			next(fmt.Sprintf("helve profile %s/%s/%s --stacks shows where its threads are; with max_unresponsive_s the node replaces such a replica", app, name, r.ID))
+			e.Detail = cmp.Or(e.Detail, r.Unresponsive.Stacks)
+			break
+		}
+	}
+	if d.Calls.Queued > 0 && d.Ready > 0 {
+		e.Sentence += fmt.Sprintf("; %s%s a slot, because the ready replicas run as many calls as max_ongoing_requests allows (%d)", prefix, waitFor(d.Calls.Queued), d.Calls.Running)
+		next(fmt.Sprintf("helve scale %s/%s N adds replicas; helve calls %[1]s/%[2]s lists the calls that hold the slots", app, name))
+	}
+	if x := d.LastExit; x != nil && now.Sub(x.At) < recently && !strings.Contains(e.Sentence, brief(x.Reason)) {
+		e.Sentence += fmt.Sprintf("; %sreplica %s ended at %s: %s", prefix, x.Replica, stamp(x.At), brief(x.Reason))
+		if d.Ready >= d.Wanted {
+			e.Sentence += ", and another one has taken its place"
+		}
+		e.Detail = cmp.Or(e.Detail, strings.Join(x.Lines, "\n"))
+		next(fmt.Sprintf("helve why %s/%s/%s; helve logs %[1]s/%[2]s --replica %[3]s has its last lines", app, name, x.Replica))
+	}
+	if d.Calls.Errors > 0 && e.Next == "" {
+		next("helve why --failed " + app + " lists requests that have failed")
+	}
+}
+
+func waitFor(calls int) string {
+	if calls == 1 {
+		return "1 call waits for"
+	}
+	return fmt.Sprintf("%d calls wait for", calls)
+}
+
+// stands says how a worker does not answer.
+func stands(u *helvetype.Unresponsive) string {
+	text := "has not answered since " + stamp(u.Since)
+	if at, ok := blockedAt(u.Stacks); ok {
+		return text + ": its event loop is blocked in " + at
+	}
+	if state, ok := strings.CutPrefix(firstLine(u.Stacks), "State: "); ok {
+		text += ": the state of its process is " + state
+	}
+	return text
 }
 
 // Revision says what has become of a revision of an application.
@@ -103,7 +163,7 @@ func application(of helvetype.Object, a helvetype.ApplicationStatus) (sentence, 
 		return sentence + failed(a), afterFailed
 	}
 	if a.Message != "" {
-		sentence += ": " + a.Message
+		sentence += ": " + brief(a.Message)
 	} else if a.Status == helvetype.ApplicationRunning {
 		sentence += fmt.Sprintf(": each of its %s has its replicas", count(len(a.Deployments), "deployment"))
 	}
@@ -135,48 +195,70 @@ func failed(a helvetype.ApplicationStatus) string {
 	if len(a.Deployments) > 0 {
 		text += ", and the application serves on as it was"
 	}
-	return text + ": " + strings.TrimSpace(f.Error)
+	return text + ": " + brief(f.Error)
 }
 
 func deployment(of helvetype.Object, d helvetype.DeploymentStatus) string {
 	sentence := fmt.Sprintf("deployment %s is %s (%s): %d of %s get calls", of, d.Status, d.Trigger, d.Ready, count(d.Wanted, "replica"))
 	if d.Message != "" {
-		sentence += "; " + d.Message
+		sentence += "; " + brief(d.Message)
 	}
-	if d.FirstFailure != nil && d.Failures > 1 && d.FirstFailure.Error != d.Message {
-		sentence += fmt.Sprintf("; the first of %d failures, of replica %s at %s: %s", d.Failures, d.FirstFailure.Replica, stamp(d.FirstFailure.At), d.FirstFailure.Error)
+	if f := d.FirstFailure; f != nil && d.Failures > 1 {
+		if text := brief(f.Error); !strings.Contains(sentence, text) {
+			sentence += fmt.Sprintf("; the first of %d failures, of replica %s at %s: %s", d.Failures, f.Replica, stamp(f.At), text)
+		} else {
+			sentence += fmt.Sprintf("; %d failures since %s", d.Failures, stamp(f.At))
+		}
 	}
 	return sentence
 }
 
-func replica(of helvetype.Object, r helvetype.ReplicaStatus) (sentence, next string) {
+func replica(of helvetype.Object, r helvetype.ReplicaStatus) (sentence, next, detail string) {
 	sentence = fmt.Sprintf("replica %s is %s since %s", of, r.State, stamp(r.StartedAt))
 	switch {
 	case r.Wait != nil:
 		sentence += fmt.Sprintf(" and waits for %s since %s", r.Wait.For, stamp(r.Wait.Since))
 	case r.NotReady != nil && r.NotReady.Kept != "":
-		sentence += fmt.Sprintf(" and is kept, %s: it gets calls although it is not ready since %s: %s", r.NotReady.Kept, stamp(r.NotReady.Since), r.NotReady.Reason)
-		next = step(r.NotReady.Next, r.NotReady.NextAt)
+		sentence += fmt.Sprintf(" and is kept, %s: it gets calls although it is not ready since %s: %s", r.NotReady.Kept, stamp(r.NotReady.Since), brief(r.NotReady.Reason))
+		next, detail = step(r.NotReady.Next, r.NotReady.NextAt), r.NotReady.Traceback
 	case r.NotReady != nil:
-		sentence += fmt.Sprintf(" and gets no calls since %s: %s", stamp(r.NotReady.Since), r.NotReady.Reason)
-		next = step(r.NotReady.Next, r.NotReady.NextAt)
+		sentence += fmt.Sprintf(" and gets no calls since %s: %s", stamp(r.NotReady.Since), brief(r.NotReady.Reason))
+		next, detail = step(r.NotReady.Next, r.NotReady.NextAt), r.NotReady.Traceback
 	case r.Ejected != nil:
 		sentence += fmt.Sprintf(" and is ejected since %s: %s", stamp(r.Ejected.Since), r.Ejected.Reason)
 		next = step(r.Ejected.Next, r.Ejected.NextAt)
 	case r.Unresponsive != nil:
-		sentence += ", gets calls, and has not answered since " + stamp(r.Unresponsive.Since)
+		sentence += ", gets calls, and " + stands(r.Unresponsive)
+		next = fmt.Sprintf("helve profile %s/%s/%s --stacks shows where its threads are; with max_unresponsive_s the node replaces such a replica", of.App, of.Deployment, r.ID)
+		detail = r.Unresponsive.Stacks
 	case r.Ready:
 		sentence += " and gets calls"
 	}
 	if r.LastExit != nil {
-		sentence += fmt.Sprintf("; it is in the place of %s, which ended at %s: %s", r.LastExit.Replica, stamp(r.LastExit.At), r.LastExit.Reason)
+		sentence += fmt.Sprintf("; it is in the place of %s, which ended at %s: %s", r.LastExit.Replica, stamp(r.LastExit.At), brief(r.LastExit.Reason))
+		detail = cmp.Or(detail, details(r.LastExit.Reason), strings.Join(r.LastExit.Lines, "\n"))
 	}
-	return sentence, next
+	return sentence, next, detail
+}
+
+// ending is the event that tells why an object is gone. For example, the last event of a replica is stopped, and replace before it has the error of its health check.
+func ending(own []helvetype.Event) helvetype.Event {
+	last := own[len(own)-1]
+	if last.Message != "" || last.To != "" || last.From != string(helvetype.ReplicaStopping) {
+		return last
+	}
+	for _, ev := range slices.Backward(own) {
+		if ev.From != ev.To && ev.To == string(helvetype.ReplicaStopping) {
+			last.Reason, last.Message = ev.Reason, ev.Message
+			break
+		}
+	}
+	return last
 }
 
 // gone explains an object that is not there any more.
 func gone(of helvetype.Object, own []helvetype.Event, events Events) string {
-	last := own[len(own)-1]
+	last := ending(own)
 	sentence := fmt.Sprintf("%s %s is gone since %s", of.Kind, of, stamp(last.Time))
 	if last.To != "" { // its end has left the events
 		sentence = fmt.Sprintf("%s %s is not there any more; its last event, at %s, is %s", of.Kind, of, stamp(last.Time), last.Reason)
@@ -184,7 +266,7 @@ func gone(of helvetype.Object, own []helvetype.Event, events Events) string {
 		sentence += " (" + last.Reason + ")"
 	}
 	if last.Message != "" {
-		sentence += ": " + last.Message
+		sentence += ": " + brief(last.Message)
 	}
 	return sentence + began(own, events)
 }
@@ -207,8 +289,8 @@ func began(own []helvetype.Event, events Events) string {
 		return ""
 	}
 	text := fmt.Sprintf(". It began at %s with %s %s: %s", stamp(first.Time), first.Object.Kind, first.Object, cmp.Or(first.Reason, "changed"))
-	if first.Message != "" && !strings.Contains(last.Message, first.Message) {
-		text += ": " + first.Message
+	if first.Message != "" && !strings.Contains(last.Message, first.Message) && first.To != string(helvetype.ApplicationDeploying) {
+		text += ": " + brief(first.Message)
 	}
 	return text
 }

@@ -50,6 +50,8 @@ func crash() (helvetype.Status, kept) {
 		{ID: 4, Object: shop("Ranker"), From: "HEALTHY", To: "UNHEALTHY", Reason: "replica_failed", Message: "killed by SIGKILL", Cause: 3},
 		{ID: 5, Object: shop(), From: "RUNNING", To: "UNHEALTHY", Reason: "deployment_unhealthy", Message: "deployment Ranker: killed by SIGKILL", Cause: 4},
 		{ID: 6, Object: shop("Ranker", "R#3"), To: "STARTING", Reason: "restart", Cause: 3},
+		{ID: 7, Object: shop("Ranker", "R#0"), From: "RUNNING", To: "STOPPING", Reason: "replace", Message: "replica R#0 failed 3 health checks: no"},
+		{ID: 8, Object: shop("Ranker", "R#0"), From: "STOPPING", Reason: "stopped", Cause: 7},
 	}
 	for i := range events {
 		events[i].Time = at.Add(time.Duration(i) * time.Second)
@@ -87,15 +89,16 @@ func TestExplain(t *testing.T) {
 			"it is in the place of R#2, which ended at 2026-01-02T03:04:05.000Z: killed by SIGKILL", "", "died restart"},
 		"a replica that is not ready": {shop("Ranker", "R#4"), "replica shop/Ranker/R#4 is RUNNING since 2026-01-02T03:04:05.000Z and gets no calls since 2026-01-02T03:04:05.000Z: its readiness check failed: cold",
 			"the next readiness check, at 2026-01-02T03:04:05.000Z", ""},
-		"an ejected replica":       {shop("Ranker", "R#5"), "replica shop/Ranker/R#5 is RUNNING since 2026-01-02T03:04:05.000Z and is ejected since 2026-01-02T03:04:05.000Z: 5 calls in a row failed", "", ""},
-		"a replica that works":     {shop("Ranker", "R#6"), "replica shop/Ranker/R#6 is RUNNING since 2026-01-02T03:04:05.000Z and gets calls", "", ""},
-		"a replica that is gone":   {shop("Ranker", "R#2"), "replica shop/Ranker/R#2 is gone since 2026-01-02T03:04:06.000Z (died): killed by SIGKILL", next, "died"},
-		"an application that runs": {helvetype.Object{Kind: helvetype.KindApplication, App: "fine"}, "application fine is RUNNING: each of its 1 deployment has its replicas", "", ""},
+		"an ejected replica":          {shop("Ranker", "R#5"), "replica shop/Ranker/R#5 is RUNNING since 2026-01-02T03:04:05.000Z and is ejected since 2026-01-02T03:04:05.000Z: 5 calls in a row failed", "", ""},
+		"a replica that works":        {shop("Ranker", "R#6"), "replica shop/Ranker/R#6 is RUNNING since 2026-01-02T03:04:05.000Z and gets calls", "", ""},
+		"a replica that is gone":      {shop("Ranker", "R#2"), "replica shop/Ranker/R#2 is gone since 2026-01-02T03:04:06.000Z (died): killed by SIGKILL", next, "died"},
+		"a replica that was replaced": {shop("Ranker", "R#0"), "replica shop/Ranker/R#0 is gone since 2026-01-02T03:04:11.000Z (replace): replica R#0 failed 3 health checks: no", next, "replace stopped"},
+		"an application that runs":    {helvetype.Object{Kind: helvetype.KindApplication, App: "fine"}, "application fine is RUNNING: each of its 1 deployment has its replicas", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, events := crash()
-			e, ok := Explain(c.of, s, events)
+			e, ok := Explain(c.of, s, events, at.Add(time.Minute))
 			var reasons []string
 			for _, ev := range e.Timeline {
 				reasons = append(reasons, ev.Reason)
@@ -107,7 +110,7 @@ func TestExplain(t *testing.T) {
 	}
 	for _, o := range []helvetype.Object{shop("Nothing"), shop("Ranker", "R#9"), {Kind: helvetype.KindApplication, App: "none"}} {
 		s, events := crash()
-		if e, ok := Explain(o, s, events); ok {
+		if e, ok := Explain(o, s, events, at); ok {
 			t.Errorf("%s is explained: %s", o, e.Sentence)
 		}
 	}
@@ -118,7 +121,7 @@ func TestCauseInACircle(t *testing.T) {
 	t.Parallel()
 	events := kept{{ID: 1, Object: shop(), Cause: 2}, {ID: 2, Object: shop("Ranker"), Cause: 1}}
 	s, _ := crash()
-	if e, ok := Explain(shop(), s, events); !ok || len(e.Timeline) != 2 {
+	if e, ok := Explain(shop(), s, events, at); !ok || len(e.Timeline) != 2 {
 		t.Errorf("%+v", e)
 	}
 }

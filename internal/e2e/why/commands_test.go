@@ -1,0 +1,332 @@
+package why_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/helve-serve/helve/internal/e2e/fixture"
+	"github.com/helve-serve/helve/internal/kernel"
+)
+
+// service is a durable node of the binary helve, with one GPU. The situations share it: each has an application of its own.
+type service struct {
+	binary, root, http string
+	said               *fixture.Output
+}
+
+// serve starts the node of a test. The root is short, because paths of sockets have a limit.
+func serve(t *testing.T) *service {
+	t.Helper()
+	s := &service{binary: fixture.Compile(t, "./cmd/helve"), http: fixture.FreeAddress(t)}
+	var err error
+	if s.root, err = os.MkdirTemp("", "hw"); err != nil { //nolint:usetesting // t.TempDir has the name of the test in it
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(s.root) })
+	if err := os.Mkdir(filepath.Join(s.root, "run"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	node := s.command(context.WithoutCancel(t.Context()), s.root, "start", "--state-dir", filepath.Join(s.root, "state"), "--http", s.http, "--admin", "private")
+	node.WaitDelay, node.SysProcAttr = time.Second, kernel.Child(syscall.SIGKILL)
+	s.said, _ = fixture.Launch(t, node)
+	t.Cleanup(func() { // the children of a keeper that is killed would serve on
+		if text, err := s.command(context.WithoutCancel(t.Context()), s.root, "stop").CombinedOutput(); err != nil {
+			t.Errorf("stop: %v\n%s", err, text)
+		}
+		if t.Failed() {
+			t.Log(s.said.Text())
+		}
+	})
+	s.said.Line(t, "serves on")
+	return s
+}
+
+// command is a command of the binary, whose node is that of the test.
+func (s *service) command(ctx context.Context, dir string, args ...string) *exec.Cmd {
+	c := exec.CommandContext(ctx, s.binary, args...)
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "HELVE_") && !strings.HasPrefix(v, "HELVE_PYTHON=") || strings.HasPrefix(v, "PYTHONPATH=") || strings.HasPrefix(v, "NOTIFY_SOCKET=")
+	})
+	c.Env, c.Dir = append(env, "HELVE_RUNTIME_DIR="+filepath.Join(s.root, "run"), "HELVE_GPUS=1"), dir
+	return c
+}
+
+// operator is a directory of modules and files, from which an operator gives commands.
+type operator struct {
+	*service
+	t   *testing.T
+	dir string
+}
+
+func (s *service) operator(t *testing.T) *operator { return &operator{s, t, t.TempDir()} }
+
+// write writes a file.
+func (o *operator) write(name, text string) {
+	o.t.Helper()
+	if err := os.WriteFile(filepath.Join(o.dir, name), []byte(text), 0o600); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+// helve runs a command, and gives all that it prints.
+func (o *operator) helve(args ...string) (text string, err error) {
+	b, err := o.command(o.t.Context(), o.dir, args...).CombinedOutput()
+	return string(b), err
+}
+
+// deploy deploys an application of the module app.py.
+func (o *operator) deploy(app, module string, args ...string) (text string, err error) {
+	o.t.Helper()
+	o.write("app.py", "import asyncio, os, sys, time, traceback\nfrom helve import serve\n\n"+module)
+	o.write("serve.yaml", "applications:\n- {name: "+app+", route_prefix: /"+app+", import_path: app:app}\n")
+	return o.helve(append([]string{"deploy", "serve.yaml", "--source", app}, args...)...)
+}
+
+// runs deploys an application, and waits until it runs.
+func (o *operator) runs(app, module string) {
+	o.t.Helper()
+	if text, err := o.deploy(app, module, "--wait"); err != nil {
+		o.t.Fatalf("%v\n%s", err, text)
+	}
+}
+
+// why asks until the first sentence of the answer has all texts.
+func (o *operator) why(of string, texts ...string) {
+	o.t.Helper()
+	o.asks([]string{of}, texts)
+}
+
+func (o *operator) asks(args, texts []string) {
+	o.t.Helper()
+	look := time.NewTicker(100 * time.Millisecond) // each look starts a process
+	defer look.Stop()
+	end := time.After(time.Minute)
+	for {
+		text, _ := o.helve(append([]string{"why"}, args...)...)
+		answer, _, _ := strings.Cut(text, "\nnext: ")
+		answer, _, _ = strings.Cut(answer, "\n\n")
+		if lacks(strings.Join(strings.Fields(answer), " "), texts) == "" {
+			return
+		}
+		select {
+		case <-look.C:
+		case <-end:
+			o.t.Fatalf("helve why %q lacks one of %q in its first sentence:\n%s", args, texts, text)
+		}
+	}
+}
+
+// get makes a request, and gives the body and the id.
+func (o *operator) get(path string, header ...string) (body, id string) {
+	o.t.Helper()
+	r, err := http.NewRequestWithContext(o.t.Context(), http.MethodGet, "http://"+o.http+path, nil)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	a, err := http.DefaultClient.Do(r)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	defer a.Body.Close()
+	b, err := io.ReadAll(a.Body)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return string(bytes.TrimSpace(b)), a.Header.Get("X-Request-ID")
+}
+
+// replica is a replica as helve status shows it.
+type replica struct {
+	ID  string `json:"replica_id"`
+	PID int
+}
+
+// replicas lists the replicas of a deployment.
+func (o *operator) replicas(app, deployment string) []replica {
+	o.t.Helper()
+	text, err := o.helve("status", "-o", "json")
+	if err != nil {
+		o.t.Fatalf("%v\n%s", err, text)
+	}
+	var s struct {
+		Applications map[string]struct {
+			Deployments map[string]struct{ Replicas []replica }
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		o.t.Fatal(err)
+	}
+	return s.Applications[app].Deployments[deployment].Replicas
+}
+
+// TestCommands has a situation in each row. An operator who sees an application only, by the commands, gets its cause in the first sentence of helve why.
+func TestCommands(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	for name, situation := range situations {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			situation(s.operator(t))
+		})
+	}
+}
+
+// situations are the rows of [TestCommands]. The applications have names of their own.
+var situations = map[string]func(o *operator){ //nolint:gochecknoglobals // a table
+	"a constructor raises": func(o *operator) {
+		if text, err := o.deploy("raises", `
+@serve.deployment
+class Model:
+    def __init__(self):
+        raise RuntimeError("no database at db:5432")
+
+app = Model.bind()
+`, "--wait"); err == nil {
+			o.t.Errorf("the deploy has ended well: %s", text)
+		}
+		o.why("raises", "raises is DEPLOY_FAILED", "no database at db:5432 (RuntimeError in __init__, app.py line 8)")
+		o.why("raises/Model", "failed to start 3 times in a row", "no database at db:5432 (RuntimeError in __init__, app.py line 8)")
+	},
+	"a constructor is slow": func(o *operator) {
+		if text, err := o.deploy("slow", `
+@serve.deployment
+class Model:
+    def __init__(self):
+        time.sleep(3600)
+
+app = Model.bind()
+`); err != nil {
+			o.t.Fatalf("%v\n%s", err, text)
+		}
+		o.why("slow", "slow is DEPLOYING", "Model", "its constructor")
+		o.why("slow/Model", "0 of 1 replica get calls", "its constructor")
+		o.why("slow/Model/"+o.replicas("slow", "Model")[0].ID, "is STARTING", "waits for its constructor")
+	},
+	"health checks fail": func(o *operator) {
+		o.runs("sick", `
+@serve.deployment(health_check_period_s=0.1)
+class Model:
+    def check_health(self):
+        if os.path.exists("`+o.dir+`/sick"):
+            raise RuntimeError("the connection to redis is lost")
+
+app = Model.bind()
+`)
+		replica := o.replicas("sick", "Model")[0].ID
+		o.write("sick", "")
+		for _, of := range []string{"sick", "sick/Model", "sick/Model/" + replica} {
+			o.why(of, "health checks: the connection to redis is lost")
+		}
+	},
+	"readiness checks fail": func(o *operator) {
+		if text, err := o.deploy("cold", `
+@serve.deployment(readiness_check_period_s=0.1)
+class Model:
+    def check_ready(self):
+        raise LookupError("the cache is cold")
+
+app = Model.bind()
+`); err != nil {
+			o.t.Fatalf("%v\n%s", err, text)
+		}
+		o.why("cold", "cold is DEPLOYING", "gets no calls: its readiness check failed", "the cache is cold")
+		o.why("cold/Model", "0 of 1 replica get calls", "the cache is cold")
+		o.why("cold/Model/"+o.replicas("cold", "Model")[0].ID, "gets no calls since", "the cache is cold")
+	},
+	"an event loop is blocked": func(o *operator) {
+		o.runs("blocked", `
+@serve.deployment(unresponsive_after_s=0.2)
+class Model:
+    async def __call__(self, request):
+        while not os.path.exists("`+o.dir+`/go"):
+            time.sleep(0.01)
+
+app = Model.bind()
+`)
+		o.t.Cleanup(func() { o.write("go", "") })
+		ctx, cancel := context.WithCancel(o.t.Context())
+		defer cancel()
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+o.http+"/blocked", nil)
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if a, err := http.DefaultClient.Do(r); err == nil {
+				a.Body.Close()
+			}
+		}()
+		for _, of := range []string{"blocked", "blocked/Model", "blocked/Model/" + o.replicas("blocked", "Model")[0].ID} {
+			o.why(of, "has not answered since", "its event loop is blocked in __call__, app.py line 9")
+		}
+		o.write("go", "")
+		<-done
+	},
+	"a crash loop": func(o *operator) {
+		if text, err := o.deploy("crashes", `
+@serve.deployment
+class Model:
+    def __init__(self):
+        print("libmodel.so: no such file", file=sys.stderr, flush=True)
+        os._exit(7)
+
+app = Model.bind()
+`, "--wait"); err == nil {
+			o.t.Errorf("the deploy has ended well: %s", text)
+		}
+		o.why("crashes", "crashes is DEPLOY_FAILED", "its worker ended while the constructor ran: exit status 7")
+		o.why("crashes/Model", "failed to start 3 times in a row", "exit status 7")
+	},
+	"a worker is killed": func(o *operator) {
+		o.runs("killed", `
+@serve.deployment
+class Model:
+    pass
+
+app = Model.bind()
+`)
+		r := o.replicas("killed", "Model")[0]
+		if err := syscall.Kill(r.PID, syscall.SIGKILL); err != nil {
+			o.t.Fatal(err)
+		}
+		for _, of := range []string{"killed", "killed/Model", "killed/Model/" + r.ID} {
+			o.why(of, r.ID, "killed by SIGKILL")
+		}
+	},
+	"a worker is out of memory": func(o *operator) {
+		o.runs("hungry", `
+@serve.deployment(limits={"memory": 256 << 20})
+class Model:
+    def __call__(self, request):
+        try:
+            bytearray(1 << 30).count(1)
+        except MemoryError: # where the kernel does not kill the process, its limit is that of its allocations
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+
+app = Model.bind()
+`)
+		replica := o.replicas("hungry", "Model")[0].ID
+		_, id := o.get("/hungry")
+		for _, of := range []string{"hungry", "hungry/Model", "hungry/Model/" + replica} {
+			o.why(of, replica, "out of memory (limit 256 MiB)")
+		}
+		o.why(id, "replica "+replica+" of hungry/Model died while it ran the call", "out of memory (limit 256 MiB)")
+	},
+}

@@ -83,6 +83,8 @@ type Config struct {
 	// Metrics makes the handler of GET /metrics of the admin interface: metrics.Handler of package helve/metrics. nil: there are no
 	// metrics, and Prometheus' library is not linked. Package cli sets it by itself.
 	Metrics func(MetricsSource) http.Handler
+	// Tracing says which requests are sampled, and where their spans go.
+	Tracing Tracing
 	// OutOfLine runs the methods of Call and Stream.Call on goroutines of their own too.
 	OutOfLine bool
 }
@@ -111,7 +113,7 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 		HTTPLimits: c.HTTPLimits.limits(), HTTPOptions: c.HTTPOptions.options(), AccessLog: c.AccessLog,
 		AccessLogFormat: c.HTTPOptions.AccessLogFormat, LogDir: c.LogDir, StrictCodec: c.StrictCodec, StateDir: c.StateDir,
 		WorkerGrace: c.WorkerGrace, ArenaSize: c.ArenaSize, ReferenceLimit: c.ReferenceLimit, MaxBody: c.MaxBody, Admin: c.Admin,
-		OutOfLine: c.OutOfLine, Metrics: c.metrics(), Others: others(ctx),
+		Tracing: c.Tracing.settings(), OutOfLine: c.OutOfLine, Metrics: c.metrics(), Others: others(ctx),
 	}.Run(ctx, untypedBuild(build))
 	if err != nil {
 		return nil, err

@@ -202,6 +202,7 @@ type run struct {
 	admin     string
 	adminTLS  adminTLS // of a service
 	access    string
+	tracing   tracing
 	verbose   bool
 }
 
@@ -226,6 +227,7 @@ func (r *run) nodeFlags(c *cobra.Command) {
 	c.Flags().StringVar(&r.admin, "admin", adminPrivate, adminUsage)
 	c.Flags().StringVar(&r.access, "access-log", "", "write a line to stdout per HTTP request: time, client, method, route, status, duration, request id, bytes and replica; as text, or as json")
 	c.Flags().Lookup("access-log").NoOptDefVal = "text"
+	r.tracing.flags(c)
 	c.Flags().BoolVarP(&r.verbose, "verbose", "v", false, "log more")
 }
 
@@ -351,7 +353,7 @@ func (r *run) check() error {
 	if r.access != "" && r.access != "text" && r.access != "json" {
 		return usageError{fmt.Errorf("--access-log=%s: must be text or json", r.access)}
 	}
-	return nil
+	return r.tracing.check()
 }
 
 // config is the configuration that the flags set.
@@ -360,6 +362,7 @@ func (r *run) config(log *slog.Logger) (helve.Config, error) {
 	config := helve.Config{
 		Logger: log, Isolation: helve.Isolation(r.isolation), Output: os.Stderr, HTTP: r.http, StateDir: r.stateDir, WorkerGrace: time.Duration(r.grace),
 		ArenaSize: int64(r.arena), MaxBody: int(r.maxBody), HTTPLimits: r.limits.limits(), HTTPOptions: options, Admin: adminOf(r.admin),
+		Tracing: r.tracing.config(),
 	}
 	if r.access != "" {
 		config.AccessLog, config.HTTPOptions.AccessLogFormat = os.Stdout, r.access

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/helve-serve/helve/internal/secret"
+	"github.com/helve-serve/helve/internal/spec"
 )
 
 // The functions of this file read fields with one value. of is the context for messages, for example `deployment "A": `.
@@ -167,14 +168,6 @@ func (r *reader) http(f field) {
 			}
 		}
 	}
-	times := func(into **float64, least float64) func(r *reader, f field) {
-		return func(r *reader, f field) {
-			if n, ok := r.number(f, of, least, maxSeconds); ok {
-				n = max(n, 0)
-				*into = &n
-			}
-		}
-	}
 	known := fields{
 		"host": words(&h.Host, false),
 		"port": func(r *reader, f field) {
@@ -192,29 +185,42 @@ func (r *reader) http(f field) {
 				r.wrong(f.value.at, "%sroot_path: must begin with / and not end with it, is %q", of, *p)
 			}
 		},
-		"request_timeout_s":    times(&h.RequestTimeout, -maxSeconds), // negative numbers are no limit, as 0 is
-		"keep_alive_timeout_s": times(&h.KeepAlive, aboveZero),
+		"request_timeout_s":    numberOf(&h.RequestTimeout, of, -maxSeconds, maxSeconds), // negative numbers are no limit, as 0 is
+		"keep_alive_timeout_s": numberOf(&h.KeepAlive, of, aboveZero, maxSeconds),
 		"ssl_keyfile":          words(&h.Key, true),
 		"ssl_certfile":         words(&h.Certificate, true),
-		"ssl_keyfile_password": func(r *reader, f field) {
-			words(&h.KeyPassword, true)(r, f)
-		},
-		"ssl_ca_certs": words(&h.ClientCA, true),
+		"ssl_keyfile_password": words(&h.KeyPassword, true),
+		"ssl_ca_certs":         words(&h.ClientCA, true),
 		// Ray Serve has these in its class HTTPOptions, and not in files.
 		"location":    func(r *reader, f field) { r.warn(f.at, "%slocation: has no effect: write proxy_location", of) },
 		"num_cpus":    func(r *reader, f field) { r.warn(f.at, "%snum_cpus: has no effect", of) },
 		"root_url":    func(r *reader, f field) { r.warn(f.at, "%sroot_url: has no effect", of) },
 		"middlewares": func(r *reader, f field) { r.warn(f.at, "%smiddlewares: has no effect: give them to serve.start", of) },
 	}
-	r.each(v, known, func(f field) {
-		r.warn(f.at, "%s%s: there is no such field, and it has no effect%s", of, f.name, didYouMean(f.name, known.names()))
-	})
+	r.eachOr(v, known, of)
 	if (h.Key == nil) != (h.Certificate == nil) {
 		r.wrong(f.at, "http_options: HTTPS needs both ssl_keyfile and ssl_certfile")
 	} else if h.Key == nil && (h.KeyPassword != nil || h.ClientCA != nil) {
 		r.wrong(f.at, "http_options: ssl_keyfile_password and ssl_ca_certs need ssl_keyfile and ssl_certfile")
 	}
 	r.file.HTTP = h
+}
+
+// numberOf reads a field that is a number; one below 0 is 0.
+func numberOf(into **float64, of string, least, most float64) func(r *reader, f field) {
+	return func(r *reader, f field) {
+		if n, ok := r.number(f, of, least, most); ok {
+			n = max(n, 0)
+			*into = &n
+		}
+	}
+}
+
+// eachOr reads the known fields of an object of settings, and warns of others.
+func (r *reader) eachOr(v *value, known fields, of string) {
+	r.each(v, known, func(f field) {
+		r.warn(f.at, "%s%s: there is no such field, and it has no effect%s", of, f.name, didYouMean(f.name, known.names()))
+	})
 }
 
 // maxSeconds is spec.MaxDuration as a number.
@@ -233,28 +239,49 @@ func (r *reader) tracing(f field) {
 		return
 	}
 	const of = "tracing_config."
-	t := &Tracing{}
-	numbers := func(into **float64, most float64) func(r *reader, f field) {
-		return func(r *reader, f field) {
-			if n, ok := r.number(f, of, 0, most); ok {
-				*into = &n
-			}
-		}
-	}
+	r.file.places[key("", "", of+"otlp_headers")] = f.at
+	t := &spec.Tracing{}
 	known := fields{
 		"enabled":        func(r *reader, f field) { t.Enabled = r.boolean(f, of) },
-		"sampling_ratio": numbers(&t.Ratio, 1),
-		"slow_request_s": numbers(&t.Slow, maxSeconds),
+		"sampling_ratio": numberOf(&t.Ratio, of, 0, 1),
+		"slow_request_s": numberOf(&t.Slow, of, 0, maxSeconds),
+		"otlp_endpoint": func(r *reader, f field) {
+			if at, ok := r.text(f, of); ok && f.value.kind == text {
+				if _, err := spec.TracesURL(at); at != "" && err != nil {
+					r.wrong(f.value.at, "%sotlp_endpoint: %s", of, err)
+				}
+				t.Endpoint = &at
+			}
+		},
+		"otlp_headers": func(r *reader, f field) { t.Headers = r.headers(f, of) },
 		"exporter_import_path": func(r *reader, f field) {
 			if path, ok := r.text(f, of); ok && path != "" {
-				r.warn(f.at, "%sexporter_import_path: has no effect: the node keeps sampled requests, and runs no exporter", of)
+				r.warn(f.at, "%sexporter_import_path: has no effect: the node sends spans itself, to otlp_endpoint", of)
 			}
 		},
 	}
-	r.each(v, known, func(f field) {
-		r.warn(f.at, "%s%s: there is no such field, and it has no effect%s", of, f.name, didYouMean(f.name, known.names()))
-	})
+	r.eachOr(v, known, of)
+	if len(t.Headers) > 0 && (t.Endpoint == nil || *t.Endpoint == "") {
+		r.wrong(f.at, "tracing_config: otlp_headers needs otlp_endpoint: headers are for one receiver")
+	}
 	r.file.Tracing = t
+}
+
+// headers reads headers of requests. Their values may have placeholders.
+func (r *reader) headers(f field, of string) map[string]string {
+	v, all := r.object(f.at, of+f.name, f.value), map[string]string{}
+	if v == nil {
+		return nil
+	}
+	for _, h := range v.fields {
+		if h.value == nil || h.value.kind != text || h.name == "" || strings.ContainsFunc(h.name, func(c rune) bool { return c <= ' ' || c > '~' || c == ':' }) {
+			r.wrong(valueOr(h), "%s%s.%s: must be a header's name with a text", of, f.name, h.name)
+			continue
+		}
+		r.sealText(h.value)
+		all[h.name] = h.value.text
+	}
+	return all
 }
 
 // logging reads a logging_config. It is nil for null.

@@ -12,6 +12,7 @@ import (
 	"errors"
 
 	"github.com/helve-serve/helve/internal/secret"
+	"github.com/helve-serve/helve/internal/spec"
 )
 
 // File is a file that was read.
@@ -25,7 +26,7 @@ type File struct {
 	// Logging is the object logging_config for all replicas; nil for none.
 	Logging json.RawMessage
 	// Tracing is the object tracing_config; nil for none.
-	Tracing *Tracing
+	Tracing *spec.Tracing
 	// TargetCapacity is the percent of all numbers of replicas that should run; nil for all.
 	TargetCapacity *float64
 	// Warnings are about fields that have no effect, each with the name of the file and the line.
@@ -33,29 +34,6 @@ type File struct {
 
 	reader *reader
 	places map[string]place // by application, deployment and option: see key
-}
-
-// Tracing says which requests are sampled, and which are slow.
-type Tracing struct {
-	Enabled bool `json:"enabled"`
-	// Ratio is the part of the requests that are sampled if Enabled, from 0 to 1; nil for [DefaultRatio].
-	Ratio *float64 `json:"sampling_ratio,omitempty"`
-	// Slow is the time in seconds from which on the node keeps a request, 0 for none; nil for that of the node. Ray Serve has no such field.
-	Slow *float64 `json:"slow_request_s,omitempty"`
-}
-
-// DefaultRatio is the part of the requests that a tracing_config without a ratio samples, as in Ray Serve.
-const DefaultRatio = 0.01
-
-// SampledRatio is the part of the requests that are sampled. Nil samples nothing.
-func (t *Tracing) SampledRatio() float64 {
-	switch {
-	case t == nil || !t.Enabled:
-		return 0
-	case t.Ratio == nil:
-		return DefaultRatio
-	}
-	return *t.Ratio
 }
 
 // HTTP are the HTTP options of a file. A field that the file does not have is nil.

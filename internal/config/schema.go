@@ -27,7 +27,8 @@ func Schema() []byte {
 		}),
 		"grpc_options": typed("object"), "tracing_config": described(fieldsOf(schema{
 			"enabled": typed("boolean"), "exporter_import_path": text0(), "sampling_ratio": schema{"type": []string{"number", "null"}, "minimum": 0, "maximum": 1}, "slow_request_s": schema{"type": []string{"number", "null"}, "minimum": 0},
-		}), "Which requests the node keeps with all their spans."), "controller_options": typed("object"), "logging_config": schema{"$ref": "#/$defs/logging_config"},
+			"otlp_endpoint": text0(), "otlp_headers": schema{"type": []string{"object", "null"}, "additionalProperties": typed("string")},
+		}), "Which requests the node keeps with all their spans, and the receiver of OpenTelemetry that gets them."), "controller_options": typed("object"), "logging_config": schema{"$ref": "#/$defs/logging_config"},
 		"target_capacity": schema{"type": []string{"number", "null"}, "minimum": 0, "maximum": 100, "description": "Percent of all numbers of replicas that should run."},
 		"applications":    schema{"type": "array", "items": schema{"$ref": "#/$defs/application"}},
 	})

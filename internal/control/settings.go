@@ -12,6 +12,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/config"
 	"github.com/helve-serve/helve/internal/secret"
+	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/store"
 )
 
@@ -23,7 +24,7 @@ type NodeSettings struct {
 	// Logging is the logging_config of the last file; the applications of the file have it.
 	Logging json.RawMessage `json:"logging_config,omitempty"`
 	// Tracing is the tracing_config of the last file that has one; nil for none.
-	Tracing *config.Tracing `json:"tracing_config,omitempty"`
+	Tracing *spec.Tracing `json:"tracing_config,omitempty"`
 	// TargetCapacity is the percent of all numbers of replicas that run; nil for 100.
 	TargetCapacity *float64 `json:"target_capacity,omitempty"`
 }
@@ -89,9 +90,11 @@ func (o *Operator) Settings(ctx context.Context) (s helvetype.NodeSettings, err 
 		s.HTTPOptions = secret.Redact(b)
 	}
 	if now.Tracing != nil {
-		if s.TracingConfig, err = json.Marshal(now.Tracing); err != nil {
+		b, err := json.Marshal(now.Tracing)
+		if err != nil {
 			return s, err
 		}
+		s.TracingConfig = secret.Redact(b)
 	}
 	if len(now.Logging) > 0 {
 		s.LoggingConfig = secret.Redact(now.Logging)
@@ -99,22 +102,22 @@ func (o *Operator) Settings(ctx context.Context) (s helvetype.NodeSettings, err 
 	return s, nil
 }
 
-// SettingError is a mistake in one field of http_options.
+// SettingError is a mistake in one setting.
 type SettingError struct {
-	Field string // for example "ssl_certfile"
+	Field string // for example "http_options.ssl_certfile"
 	Err   error
 }
 
-func (e *SettingError) Error() string { return "http_options." + e.Field + ": " + e.Err.Error() }
+func (e *SettingError) Error() string { return e.Field + ": " + e.Err.Error() }
 
 // Unwrap returns the error of the field.
 func (e *SettingError) Unwrap() error { return e.Err }
 
-// placeSetting gives a mistake in http_options its place in the file.
+// placeSetting gives a mistake in the settings its place in the file.
 func (ap *apply) placeSetting(err error) error {
 	field := "http_options"
 	if e, ok := errors.AsType[*SettingError](err); ok {
-		field += "." + e.Field
+		field = e.Field
 	} else {
 		err = fmt.Errorf("http_options: %w", err)
 	}

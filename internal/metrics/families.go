@@ -43,6 +43,9 @@ func writeNode(p *page, s *telemetry.Snapshot) {
 	p.line("", float64(s.References.Bytes))
 	p.family("helve_references_refused_total", counter, "Results for which there was no room.")
 	p.whole("", s.References.Refused)
+	p.family("helve_spans_total", counter, "Spans of sampled requests, by result: sent to the receiver of OpenTelemetry, or dropped.")
+	p.whole(label("", "result", "dropped"), s.Spans.Dropped)
+	p.whole(label("", "result", "sent"), s.Spans.Sent)
 	if d := s.Disk; d != nil {
 		p.family("helve_state_writes_total", counter, "Transactions and blobs that the node has written to its state directory.")
 		p.whole("", d.Writes)

@@ -63,7 +63,7 @@ func example() source {
 	return source{Version: "1.2.3", HTTP: "http://127.0.0.1:8000", Events: 9, Requests: requests, Ongoing: 4, Serving: true,
 		Transitions: []telemetry.TransitionCount{{Kind: helvetype.KindReplica, Reason: "died", Application: "app", Deployment: "D", Number: 3}},
 		References:  helvetype.References{Bytes: 100, Results: 2, Refused: 1}, Loop: telemetry.Loop{Number: 12, Last: time.Millisecond},
-		Disk: &telemetry.Disk{Writes: 6, Syncs: 12, Failing: true}, Applications: []telemetry.Application{{
+		Disk: &telemetry.Disk{Writes: 6, Syncs: 12, Failing: true}, Spans: telemetry.Spans{Sent: 40, Dropped: 2}, Applications: []telemetry.Application{{
 			Name: "app", Route: "/", Ingress: "D", State: helvetype.ApplicationRunning, SharedMemory: &helvetype.SharedMemory{Size: 1 << 20, Leased: 3 << 16},
 			Deployments: []telemetry.Deployment{{
 				Name: "D", State: helvetype.DeploymentUnhealthy, Wanted: 2, Queued: 5, Starts: 7, Calls: total, Origins: map[string]int{"": 2, "app/E": 3}, Waits: waits.Counts(), Lifecycle: lifecycle.Counts(), Replicas: []telemetry.Replica{

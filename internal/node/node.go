@@ -31,6 +31,7 @@ import (
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/logs"
+	"github.com/helve-serve/helve/internal/otlp"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/restore"
 	"github.com/helve-serve/helve/internal/secret"
@@ -63,6 +64,8 @@ type Settings struct {
 	MaxBody int
 	// AccessLog gets a line per HTTP request to an application. nil: there is no access log.
 	AccessLog io.Writer
+	// Tracing says where spans go, and of how many requests, without a tracing_config. The variables of OpenTelemetry in Program.Env are below it.
+	Tracing otlp.Settings
 	// HTTP bounds the resources that clients of the ingress may hold.
 	HTTP clients.Limits
 	// HTTPOptions are the other settings of the ingress, checked. Certificate is that of their files; nil without TLS.
@@ -99,6 +102,7 @@ type Node struct {
 	events    *telemetry.Events
 	user      *telemetry.UserMetrics
 	trace     *trace.Recorder
+	spans     *otlp.Exporter
 	state     string // the state directory; "" without
 	connected peers  // drivers
 
@@ -150,13 +154,12 @@ func New(s Settings) *Node {
 	if err := telemetry.BoundsError(); err != nil {
 		n.log.Warn("the usual buckets of latencies are used", "reason", err)
 	}
-	n.trace = trace.New()
-	n.wg.Go(func() { n.trace.Collect(n.ctx) })
+	n.secrets = &secret.Resolver{}
+	n.newTracing()
 	n.events = telemetry.NewEvents(n.eventFile())
 	n.user = telemetry.NewUserMetrics(func(why string) { n.log.Warn("metrics of a program are not kept", "reason", why) })
 	cd := codec.New()
 	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger, AccessLog: s.AccessLog, Trace: n.trace, Limits: s.HTTP, Options: s.HTTPOptions, Apps: func() map[string]bool { return n.Readiness() }})
-	n.secrets = &secret.Resolver{}
 	n.started.Store(&s.HTTPOptions)
 	n.workers = host.NewWorkers(host.Settings{
 		Secrets: n.secrets, Logger: s.Logger, Codec: cd, Version: s.Version, Node: name, Program: s.Program, Output: s.Output, Logs: s.Logs, Lines: n.lines,
@@ -225,6 +228,7 @@ func (n *Node) Metrics() telemetry.Snapshot {
 	s.User = n.user.Families()
 	s.Serving = n.HTTP() != "" && !n.Draining()
 	s.Transitions = n.events.Transitions()
+	s.Spans.Sent, s.Spans.Dropped = n.spans.Counts()
 	if kept := n.results.Status(); kept != nil {
 		s.References = *kept
 	}

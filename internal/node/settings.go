@@ -17,7 +17,6 @@ import (
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/spec"
-	"github.com/helve-serve/helve/internal/trace"
 )
 
 // httpSettings are the options of the ingress that a file changes, over those with which the node was started.
@@ -28,6 +27,9 @@ type httpSettings struct {
 
 // CheckSettings says what UseSettings would, and changes nothing.
 func (n *Node) CheckSettings(s control.NodeSettings) (later, warnings []string, err error) {
+	if _, _, err := n.tracing(s.Tracing); err != nil {
+		return nil, nil, err
+	}
 	_, warnings, err = n.httpSettings(s.HTTP)
 	if err == nil && s.HTTP != nil {
 		later = n.laterSettings(*s.HTTP)
@@ -55,6 +57,12 @@ func (n *Node) laterSettings(h config.HTTP) (paths []string) {
 // starts has no listener yet, and takes also the idle time of connections of HTTP/2. The warnings are about options that the node does not take now, each with the way to change it.
 // An error is a *[control.SettingError] where one field is wrong, and nothing is changed.
 func (n *Node) UseSettings(s control.NodeSettings, starts bool) (warnings []string, err error) {
+	ratio, receiver, err := n.tracing(s.Tracing)
+	if err != nil && starts { // for example, a variable of a header is not set any more
+		n.log.Error("the receiver of spans of a file of applications is not used", "error", err)
+	} else if err != nil {
+		return nil, err
+	}
 	next, warnings, err := n.httpSettings(s.HTTP)
 	if err != nil && starts { // for example, a file of the certificate is gone: the other settings hold all the same
 		n.log.Error("the certificate of a file of applications is not used, but that of the command", "error", err)
@@ -72,7 +80,7 @@ func (n *Node) UseSettings(s control.NodeSettings, starts bool) (warnings []stri
 	}
 	n.SetCapacity(s.TargetCapacity)
 	n.level.Set(levelOf(s.Logging))
-	n.useTracing(s.Tracing)
+	n.useTracing(s.Tracing, ratio, receiver)
 	if starts {
 		if s.HTTP != nil {
 			n.proxy.Configure(next.options, next.idle)
@@ -85,16 +93,6 @@ func (n *Node) UseSettings(s control.NodeSettings, starts bool) (warnings []stri
 		n.Publish()
 	}
 	return warnings, nil
-}
-
-// useTracing makes a tracing_config that of the node, for the requests that begin and end from now on; nil for none.
-func (n *Node) useTracing(t *config.Tracing) {
-	n.trace.SetRatio(t.SampledRatio())
-	slow := trace.DefaultSlow
-	if t != nil && t.Slow != nil {
-		slow = seconds(*t.Slow)
-	}
-	n.trace.SetSlow(slow)
 }
 
 // httpSettings are the options that hold with those of a file, and the warnings about the rest; h may be nil.
@@ -152,7 +150,7 @@ func (n *Node) certificateFiles(h *config.HTTP, to *listen.Files) error {
 		}
 		text, err := n.secrets.Text(*f.from)
 		if err != nil {
-			return &control.SettingError{Field: f.name, Err: err}
+			return &control.SettingError{Field: "http_options." + f.name, Err: err}
 		}
 		*f.to = text
 	}
@@ -166,7 +164,7 @@ func fileMistake(err error) error {
 		return err
 	}
 	field := map[string]string{"Certificate": "ssl_certfile", "Key": "ssl_keyfile", "KeyPassword": "ssl_keyfile_password", "ClientCA": "ssl_ca_certs"}[m.Field]
-	return &control.SettingError{Field: cmp.Or(field, m.Field), Err: m.Err}
+	return &control.SettingError{Field: "http_options." + cmp.Or(field, m.Field), Err: m.Err}
 }
 
 // levelOf is the level of a logging_config; nil without one.

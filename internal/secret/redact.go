@@ -8,9 +8,9 @@ import (
 )
 
 // HiddenKeys are the fields of options and files whose texts are never shown, also without a placeholder or tag.
-var hiddenKeys = []string{"env_vars", "ssl_keyfile_password"} //nolint:gochecknoglobals // a constant
+var hiddenKeys = []string{"env_vars", "ssl_keyfile_password", "otlp_headers"} //nolint:gochecknoglobals // a constant
 
-// Redact is JSON as it may be shown: every text below a key env_vars or ssl_keyfile_password is "***", and so is each text that is marked as secret.
+// Redact is JSON as it may be shown: every text below a key env_vars, ssl_keyfile_password or otlp_headers is "***", and so is each text that is marked as secret.
 // A placeholder is shown as the file has it, for example "${env:API_KEY}", also below such a key if it is the whole text. JSON that cannot be read is "***" as a whole.
 func Redact(raw json.RawMessage) json.RawMessage { return redact(raw, false) }
 

@@ -303,7 +303,7 @@ func (f *Flight) record(r Replica, ended int64, e *call.Error, again bool) {
 		return
 	}
 	kind := trace.Call
-	if f.call.Items != nil {
+	if f.call.Items != nil && f.call.Exchange == nil { // the parts of an HTTP request are no stream of items
 		kind = trace.Stream
 	}
 	rec := trace.Of(i, kind, e)

@@ -13,6 +13,7 @@ import (
 	"github.com/helve-serve/helve/internal/clients"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/node"
+	"github.com/helve-serve/helve/internal/otlp"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/spec"
 )
@@ -41,6 +42,7 @@ type Config struct {
 	ReferenceLimit  int64
 	MaxBody         int
 	Admin           string
+	Tracing         otlp.Settings
 	Metrics         func(admin.Node) http.Handler // nil for that of the context (package cli), if it has one
 	OutOfLine       bool
 	Others          []Build // the applications of a durable node's executable beside the one of Run
@@ -96,6 +98,9 @@ func (c Config) check() error {
 	}
 	if f := c.AccessLogFormat; f != "" && f != "text" && f != LogJSON {
 		wrong("HTTPOptions", "AccessLogFormat: must be text or json, is %q", f)
+	}
+	if err := c.Tracing.Check(); err != nil {
+		wrong("Tracing", "%w", err)
 	}
 	if err := node.CheckMaxBody(c.MaxBody); err != nil {
 		wrong("MaxBody", "%w", err)

@@ -20,6 +20,7 @@ type Snapshot struct {
 	References   helvetype.References // results that are kept
 	Loop         Loop
 	Disk         *Disk // nil for a node that keeps its state in memory
+	Spans        Spans
 }
 
 // TransitionCount is how often objects of a kind have had an event for a reason. For example, replicas of deployment D of the application hello died 3
@@ -33,6 +34,11 @@ type TransitionCount struct {
 type Loop struct {
 	Number uint64        // of turns
 	Last   time.Duration // of the last turn
+}
+
+// Spans are the spans of sampled requests that a receiver has taken, and those that were dropped on the way to it.
+type Spans struct {
+	Sent, Dropped uint64
 }
 
 // Disk has the counts of a node that keeps its state on disk.

@@ -140,12 +140,15 @@ class LoggingConfig(BaseModel):
 
 
 class TracingConfig(BaseModel):
-    """Which requests a node keeps with all their calls. A node takes it from the files that are applied to it, and runs no exporter.
+    """Which requests a node keeps with all their calls, and where their spans go. A node takes it from the files that are applied to it.
 
     Attributes:
         enabled: Whether requests are sampled. Default: False.
         exporter_import_path: Import path of a function that makes the exporter. Without effect.
         sampling_ratio: Share of the requests that are traced, 0 to 1. Default: 0.01.
+        slow_request_s: Seconds from which on a request is slow and kept, 0 for none. Default: 1. Ray Serve does not have it, nor the next two.
+        otlp_endpoint: URL of a receiver of OpenTelemetry over HTTP, such as http://127.0.0.1:4318, for the spans of sampled requests.
+        otlp_headers: Headers of the requests to it. Their values may be placeholders such as ${env:NAME}.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -153,6 +156,9 @@ class TracingConfig(BaseModel):
     enabled: bool = False
     exporter_import_path: str = ""
     sampling_ratio: float = 0.01
+    slow_request_s: Optional[float] = Field(default=None, ge=0)
+    otlp_endpoint: Optional[str] = None
+    otlp_headers: Optional[Dict[str, str]] = None
 
     @field_validator("sampling_ratio")
     @classmethod

@@ -65,6 +65,8 @@ func playRole(role string) error {
 		return httpFullRole()
 	case "attached":
 		return attachedRole()
+	case "observed":
+		return observedRole()
 	case "load":
 		return loadRole()
 	case "streams-helve":

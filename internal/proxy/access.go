@@ -2,59 +2,26 @@ package proxy
 
 import (
 	"bufio"
-	"cmp"
 	"context"
-	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/helve-serve/helve/internal/access"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/clients"
 	"github.com/helve-serve/helve/internal/timed"
 )
 
-// accessLog writes a line per request when its answer is complete, for example
-//
-//	2026-05-04T10:15:02.031Z 127.0.0.1:51234 POST / 200 1.3ms 5f0c4f0e-8f6a-4d1e-9f0b-2f6f8a1f7c55 12 hello Ingress#001
-//
-// with the time, client, method, route, status, duration, request id, bytes of the body, application and replica. The route is the prefix of the
-// application, and "-" where no application has the path: the path itself is the client's text. The status is the one under which the request
-// is counted ([accessed.outcome]); 101 is a connection that the handler took over. An application or replica is "-" if the request came to none.
-type accessLog struct {
-	json bool // lines of JSON, with the fields of accessLine
-
-	mu sync.Mutex
-	to io.Writer
-}
-
-// accessLine has the fields of a line.
-type accessLine struct {
-	Time      string  `json:"time"`
-	Client    string  `json:"client"`
-	Method    string  `json:"method"`
-	Route     string  `json:"route"` // "" where no application has the path
-	Status    int     `json:"status"`
-	Duration  float64 `json:"duration_ms"`
-	RequestID string  `json:"request_id"`
-	Bytes     int64   `json:"bytes"`
-	App       string  `json:"app,omitempty"`
-	Replica   string  `json:"replica,omitempty"`
-}
-
-// write writes the line of a request.
-func (l *accessLog) write(begun time.Time, took time.Duration, status int, r *http.Request, route *served, x *exchange) {
-	line := accessLine{
-		Time: begun.UTC().Format("2006-01-02T15:04:05.000Z"), Client: r.RemoteAddr, Method: r.Method, Status: status,
-		Duration: float64(took.Microseconds()) / 1000, Bytes: x.answer.bytes,
-	}
+// logAccess writes the line of a request into the access log. The route is the prefix of the application, and not the path, which is the client's text. The status is the
+// one under which the request is counted ([accessed.outcome]); 101 is a connection that the handler took over.
+func (p *Proxy) logAccess(begun time.Time, took time.Duration, status int, r *http.Request, route *served, x *exchange) {
+	line := access.Line{Begun: begun, Took: took, Client: r.RemoteAddr, Method: r.Method, Status: status, Bytes: x.answer.bytes}
 	if ids := x.answer.Header()["X-Request-Id"]; len(ids) == 1 {
-		line.RequestID = ids[0]
+		line.Request = ids[0]
 	}
 	if route != nil {
 		line.Route, line.App = route.Prefix, route.App
@@ -62,17 +29,7 @@ func (l *accessLog) write(begun time.Time, took time.Duration, status int, r *ht
 	if info := x.info(); info != nil {
 		line.Replica = info.Replica
 	}
-	var b []byte
-	if l.json {
-		b, _ = json.Marshal(line)
-		b = append(b, '\n')
-	} else {
-		b = fmt.Appendf(nil, "%s %s %s %s %d %.1fms %s %d %s %s\n", line.Time, line.Client, line.Method, cmp.Or(line.Route, "-"), line.Status, line.Duration,
-			cmp.Or(line.RequestID, "-"), line.Bytes, cmp.Or(line.App, "-"), cmp.Or(line.Replica, "-"))
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.to.Write(b) //nolint:errcheck // a log that cannot be written is not the client's trouble
+	p.access.Write(&line)
 }
 
 // exchange is the memory of one request to an application. The call and the answer are in one struct, because they cost one
@@ -158,7 +115,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, client *clients.Co
 		requests.End(method, status, took, x.trace())
 		p.endSpan(x, status, took)
 		if p.access != nil {
-			p.access.write(begun, took, status, r, route, x)
+			p.logAccess(begun, took, status, r, route, x)
 		}
 	}()
 	p.request(w, r, route, x)

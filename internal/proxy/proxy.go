@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/access"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/clients"
 	"github.com/helve-serve/helve/internal/coding"
@@ -109,7 +110,7 @@ type Proxy struct {
 	limits   clients.Limits
 	options  atomic.Pointer[Options] // requests read it while SetOptions replaces it
 	trusted  *forwarded.Trusted      // nil for no peer
-	access   *accessLog              // nil for none
+	access   *access.Log             // nil for none
 	trace    *trace.Recorder         // nil for none
 	memory   *clients.Memory
 	clients  *clients.Set
@@ -135,7 +136,7 @@ func New(s Settings) *Proxy {
 		p.log = slog.New(slog.DiscardHandler)
 	}
 	if s.AccessLog != nil {
-		p.access = &accessLog{to: s.AccessLog, json: s.Options.JSONLog}
+		p.access = access.New(s.AccessLog, s.Options.JSONLog)
 	}
 	p.setOptions(s.Options)
 	p.memory = clients.NewMemory(p.limits.Memory)

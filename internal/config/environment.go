@@ -67,8 +67,10 @@ func (r *reader) environment(f field, of string, note func(option string, at pla
 		},
 		"pip": packages([4]string{"packages", "pip_check", "pip_install_options", "pip_version"}),
 		"uv":  packages([4]string{"packages", "uv_check", "uv_pip_install_options", "uv_version"}),
-		"excludes": func(r *reader, f field) { // nodes pack the modules that programs import, so the list has no effect
+		"excludes": func(r *reader, f field) {
+			note("runtime_env.excludes", f.at)
 			r.texts(f, at)
+			out["excludes"] = f.value.json()
 		},
 		"config":      func(*reader, field) {}, // settings of Ray for making environments
 		"_ray_commit": func(*reader, field) {},

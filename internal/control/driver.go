@@ -34,7 +34,7 @@ type Node interface {
 	LoadBuild(ctx context.Context, path, app string, c build.Command) (deploy.App, error)
 	// Durable says that applications outlive the node, and Keep packs a directory or file of a program for that.
 	Durable() bool
-	Keep(ctx context.Context, path string) (kept pack.Packed, err error)
+	Keep(ctx context.Context, path string, leave []pack.Excludes) (kept pack.Packed, notice string, err error)
 	// NoteUnstored records that the store has refused a change of an application.
 	NoteUnstored(app string, err error)
 	Delete(ctx context.Context, name string) error
@@ -144,7 +144,7 @@ func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (done protocol.D
 	if err != nil {
 		return done, call.NewError(helvetype.ReasonBadInput, err.Error())
 	}
-	if done.Left, err = keep(ctx, d.node, &app, r.App.Own); err != nil {
+	if done.Left, done.Notices, err = keep(ctx, d.node, &app, r.App.Own); err != nil {
 		return done, err
 	}
 	if c.Taken() { // while its directories were packed

@@ -27,7 +27,9 @@ type node struct {
 	asked  string
 	loaded int
 	got    deploy.App
-	keeps  map[string]error // by path, of a durable node; nil if the node is not durable
+	keeps  map[string]error  // by path, of a durable node; nil if the node is not durable
+	leave  [][]pack.Excludes // of each path that was kept
+	notice string
 	// keeping is called for each path; nil for nothing.
 	keeping func()
 	// unstored is the error of NoteUnstored, with the application.
@@ -81,7 +83,7 @@ func (n *node) LoadPart(_ context.Context, path, app string, _ build.Command) (*
 
 func (n *node) Durable() bool { return n.keeps != nil }
 
-func (n *node) Keep(_ context.Context, path string) (kept pack.Packed, err error) {
+func (n *node) Keep(_ context.Context, path string, leave []pack.Excludes) (kept pack.Packed, notice string, err error) {
 	if n.keeping != nil {
 		n.keeping()
 	}
@@ -90,9 +92,10 @@ func (n *node) Keep(_ context.Context, path string) (kept pack.Packed, err error
 		err = fmt.Errorf("%s: %w", path, fs.ErrNotExist)
 	}
 	if err != nil {
-		return kept, err
+		return kept, "", err
 	}
-	return pack.Packed{Path: path, Digest: "digest of " + path}, nil
+	n.leave = append(n.leave, leave)
+	return pack.Packed{Path: path, Digest: "digest of " + path}, n.notice, nil
 }
 
 func (n *node) NoteUnstored(app string, err error) { n.unstored = app + ": " + err.Error() }

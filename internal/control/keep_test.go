@@ -56,6 +56,23 @@ func TestKeep(t *testing.T) {
 			t.Errorf("left %v, %v, packed %v", left, err, n.got.Python.Packed)
 		}
 	})
+	t.Run("files that are excluded", func(t *testing.T) {
+		t.Parallel()
+		n := &node{keeps: map[string]error{"/srv/shop": nil, "/srv/data": nil}, notice: "it is large"}
+		request := `{"app":{"name":"shop","ingress":"A","own":["/srv/shop"],"deployments":[
+			{"name":"A","class":"m:A","options":{"runtime_env":{"working_dir":"/srv/data","excludes":["*.bin"]}}},{"name":"B","class":"m:B","options":{}}]}}`
+		reply, err := control.NewDriver(n, new(control.Owners), new(claim.Claims)).Control(t.Context(), "deploy", json.RawMessage(request))
+		done, _ := reply.(protocol.Deployed)
+		if err != nil || !cmp.Equal(done.Notices, []string{"it is large", "it is large"}) || len(n.leave) != 2 {
+			t.Fatalf("%+v, %v, left out %v", done, err, n.leave)
+		}
+		if data := n.leave[0]; len(data) != 1 || !data[0].Match("a.bin", false) {
+			t.Errorf("of the working_dir of A: %v", data)
+		}
+		if shop := n.leave[1]; len(shop) != 2 || shop[1].Match("a.bin", false) { // B may read its files
+			t.Errorf("of the program's directory: %v", shop)
+		}
+	})
 	t.Run("the disk is full", func(t *testing.T) {
 		t.Parallel()
 		full := errors.New("no space left on device")

@@ -453,7 +453,7 @@ func (ap *apply) pythonApplication(ctx context.Context, of config.Application, b
 			}
 		}
 	}
-	left, err := keep(ctx, n, &a, b.App.Own)
+	left, notices, err := keep(ctx, n, &a, b.App.Own)
 	if err != nil {
 		return a, refusal(err)
 	}
@@ -463,7 +463,7 @@ func (ap *apply) pythonApplication(ctx context.Context, of config.Application, b
 			ap.warn(fmt.Sprintf("application %q: the node keeps no copy of %s: %s. The application runs from there, so do not remove or change it; a rollback does not bring its files back", of.Name, l.Path, l.Why))
 		}
 	}
-	for _, text := range b.Warnings {
+	for _, text := range slices.Concat(notices, b.Warnings) {
 		ap.warn(fmt.Sprintf("application %q: %s", of.Name, text))
 	}
 	return a, nil

@@ -10,11 +10,12 @@ import (
 // Durable says that applications outlive the node. It keeps their code: see [Node.Keep].
 func (n *Node) Durable() bool { return n.set.durable() }
 
-// Keep packs a directory or file of a program into the blobs of the node, and gives its digest.
-func (n *Node) Keep(ctx context.Context, path string) (kept pack.Packed, err error) {
-	tree, err := pack.Scan(path, pack.Default())
+// Keep packs a directory or file of a program, without the files that all of leave match, into the blobs of the node, and gives its digest. notice is a warning for the user;
+// "" for none.
+func (n *Node) Keep(ctx context.Context, path string, leave []pack.Excludes) (kept pack.Packed, notice string, err error) {
+	tree, err := pack.Scan(path, pack.Default(), leave...)
 	if err != nil {
-		return kept, err
+		return kept, "", err
 	}
 	kept.Path = path
 	r, w := io.Pipe()
@@ -28,7 +29,7 @@ func (n *Node) Keep(ctx context.Context, path string) (kept pack.Packed, err err
 	kept.Digest, _, err = n.set.Blobs.Put(ctx, r)
 	r.CloseWithError(err) //nolint:errcheck // it gives none
 	<-packed
-	return kept, err
+	return kept, tree.Notice(), err
 }
 
 // blob reads the packed files of a durable node; nil for another node.

@@ -36,7 +36,7 @@ func TestKeep(t *testing.T) {
 	}
 	blobs := store.NewMemoryBlobs()
 	n := &Node{set: Settings{Durable: true, Blobs: blobs}}
-	kept, err := n.Keep(t.Context(), dir)
+	kept, _, err := n.Keep(t.Context(), dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,13 +50,13 @@ func TestKeep(t *testing.T) {
 	t.Run("a full disk", func(t *testing.T) {
 		t.Parallel()
 		n := &Node{set: Settings{Durable: true, Blobs: failing{blobs}}}
-		if _, err := n.Keep(t.Context(), dir); !errors.Is(err, errFull) {
+		if _, _, err := n.Keep(t.Context(), dir, nil); !errors.Is(err, errFull) {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("no directory", func(t *testing.T) {
 		t.Parallel()
-		if _, err := n.Keep(t.Context(), dir+"-none"); !errors.Is(err, os.ErrNotExist) {
+		if _, _, err := n.Keep(t.Context(), dir+"-none", nil); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -68,15 +68,15 @@ type entry struct {
 // Scan lists what is to be packed of a directory, below its own name: for example, the file shop.py of /srv/shop is packed as shop/shop.py. A regular
 // file is a tree of one file.
 //
-// Left out are directories that other programs make from the code or keep beside it: of version control, virtual environments, caches, node_modules,
+// Left out are files that all of leave match, and directories that other programs make from the code or keep beside it: of version control, virtual environments, caches, node_modules,
 // and the directories of nodes; sockets, pipes and devices; files that this user cannot read, and links that lead nowhere.
-func Scan(path string, l Limits) (*Tree, error) {
+func Scan(path string, l Limits, leave ...Excludes) (*Tree, error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
 	name := filepath.Base(path)
-	s := scan{limits: l, tree: &Tree{root: path}}
+	s := scan{limits: l, leave: leave, tree: &Tree{root: path}}
 	switch {
 	case !filepath.IsAbs(path):
 		err = fmt.Errorf("the path %s is not absolute", path)
@@ -95,6 +95,9 @@ func Scan(path string, l Limits) (*Tree, error) {
 		if err = s.add(entry{name: name, path: path, dir: true}); err == nil {
 			err = s.directory(path, name, []fs.FileInfo{st})
 		}
+	}
+	if large, ok := errors.AsType[*TooLargeError](err); ok && len(s.tree.entries) > 1 {
+		large.text += fmt.Sprintf(", of those read: %s. %s", s.tree.largest(), advice)
 	}
 	return s.tree, err
 }
@@ -121,6 +124,7 @@ func check(path string, st fs.FileInfo) error {
 // scan is one Scan.
 type scan struct {
 	limits Limits
+	leave  []Excludes
 	tree   *Tree
 	bytes  int64
 }
@@ -147,7 +151,7 @@ func (s *scan) directory(path, name string, above []fs.FileInfo) error {
 		at := filepath.Join(path, e.Name())
 		inside := name + "/" + e.Name()
 		st, err := os.Stat(at) // of the file that a link leads to
-		if err != nil || !utf8.ValidString(e.Name()) {
+		if err != nil || !utf8.ValidString(e.Name()) || excluded(s.leave, strings.TrimPrefix(inside, s.tree.entries[0].name+"/"), st.IsDir()) {
 			continue
 		}
 		switch {

@@ -89,6 +89,7 @@ type Options struct {
 	Env                      map[string]string
 	Dir                      string
 	PyModules                []string
+	Excludes                 []string
 	Pip                      Pip
 	Limits                   Limits
 	UnresponsiveAfter        time.Duration
@@ -348,6 +349,9 @@ var optionTable = rows( //nolint:gochecknoglobals // a constant
 		row("py_modules", "", NewReplicas, textList(), nil,
 			func(o *Options) *[]string { return &o.PyModules },
 			"Directories and files of Python modules, and archives (.zip, .whl) of some, that workers can import."),
+		row("excludes", "", Lightweight, textList(), nil,
+			func(o *Options) *[]string { return &o.Excludes },
+			"Files of `working_dir` and `py_modules` that a durable node does not keep, as patterns of a `.gitignore` file."),
 		group("pip", "", func(o *Options) *Pip { return &o.Pip },
 			row("packages", "", NewReplicas, textList(), nil,
 				func(p *Pip) *[]string { return &p.Packages },

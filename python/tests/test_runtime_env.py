@@ -86,7 +86,7 @@ def test_forms(tmp_path, monkeypatch):
         ),
         ({"uv": ["a"]}, {"pip": {"packages": ["a"]}}),
         ({"uv": {"packages": ["a"], "uv_check": False, "uv_version": "==0.4"}}, {"pip": {"packages": ["a"], "pip_check": False}}),
-        ({"excludes": ["*.bin"], "config": {"setup_timeout_seconds": 1}, "pip": None}, {}),
+        ({"excludes": ["*.bin"], "config": {"setup_timeout_seconds": 1}, "pip": None}, {"excludes": ["*.bin"]}),
     ]:
         assert environment(value) == want
         assert environment(want) == want

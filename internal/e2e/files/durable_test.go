@@ -220,6 +220,38 @@ func TestSameFilesUnderAnotherPath(t *testing.T) {
 	}
 }
 
+// TestExcludes: a durable node keeps a working_dir without the files that the patterns name, and the replicas that run go on when the patterns change.
+func TestExcludes(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	config := func(excludes string) string {
+		return "applications:\n- name: default\n  import_path: one:app\n  runtime_env: {working_dir: v1, excludes: [" + excludes + "]}\n"
+	}
+	if err := os.MkdirAll(filepath.Join(s.dir, "v1", "data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.write("v1/one.py", "import os\n\nfrom helve import serve\n\n\n@serve.deployment\ndef word(request):\n    return f'{os.getpid()} {sorted(os.listdir())}'\n\n\napp = word.bind()\n")
+	for _, file := range []string{"data/a.csv", "large.bin", "small.bin"} {
+		s.write("v1/"+file, file)
+	}
+	s.write("serve.yaml", config(`data/`))
+	s.deploy()
+	first := s.get("/")
+	if !strings.HasSuffix(first, " ['large.bin', 'one.py', 'small.bin']") {
+		t.Errorf("without data: %s", first)
+	}
+	s.write("serve.yaml", config(`"*.bin", "!small.bin"`))
+	s.deploy()
+	if after := s.get("/"); after != first {
+		t.Errorf("other patterns alone: %s", after)
+	}
+	s.write("v1/one.py", "import os\n\nfrom helve import serve\n\n\n@serve.deployment\ndef word(request):\n    return f'{sorted(os.listdir())}'\n\n\napp = word.bind()\n")
+	s.deploy()
+	if after := s.get("/"); after != "['data', 'one.py', 'small.bin']" {
+		t.Errorf("without large.bin: %s", after)
+	}
+}
+
 // get is the body of the answer to a request.
 func (s *service) get(path string) string {
 	s.t.Helper()

@@ -531,6 +531,8 @@ class Driver:
             raise ReplicaUnavailableError(f"{e}; serve.status() says what has become of application {graph.app_name!r}") from None
         if deployed.get("left"):
             warn_of_left(deployed["left"], app["own"])
+        for notice in deployed.get("notices") or ():
+            print(f"warning: {notice}.", file=sys.stderr, flush=True)
         if deployed.get("unchanged"):
             unchanged(graph.app_name)
         return deployed["url"]

@@ -118,11 +118,6 @@ def _texts(at: str, value: Any) -> list:
     return _limits.texts(at, value)
 
 
-def _excludes(at: str, value: Any) -> None:
-    """The node packs and copies nothing, so the list has no effect."""
-    _texts(at, value)
-
-
 def _config(at: str, value: Any) -> None:
     """Ray's settings for the making of environments have no effect."""
     if not isinstance(value, dict):
@@ -184,7 +179,7 @@ _CHECKS = {
     "py_modules": _modules,
     "pip": lambda at, value: _installer(at, value, _PIP),
     "uv": lambda at, value: _installer(at, value, _UV),
-    "excludes": _excludes,
+    "excludes": _texts,
     "config": _config,
 }
 

@@ -73,6 +73,7 @@ OPTIONS = {
         "env_vars": _limits.variables,
         "working_dir": _limits.text,
         "py_modules": _limits.texts,
+        "excludes": _limits.texts,
         "pip": partial(_limits.group, of={
             "packages": _limits.texts,
             "pip_install_options": _limits.texts,

@@ -61,18 +61,7 @@ func (a *Server) one(c *ask) {
 		return
 	}
 	app := details.App(name, status, a.set.Node.Applications()[name], details.Here(a.set.Node.HTTP()))
-	a.addSubmitted(c.r.Context(), &app)
 	answer(c.w, http.StatusOK, app)
-}
-
-// addSubmitted adds the configuration of an application that a file has.
-func (a *Server) addSubmitted(ctx context.Context, app *details.AppDetails) {
-	if a.set.Operator == nil {
-		return
-	}
-	if b, err := a.set.Operator.Submitted(ctx, app.Name); err == nil && len(b) > 0 && string(b) != "null" {
-		app.DeployedAppConfig, app.Source = b, details.Declarative
-	}
 }
 
 // instance describes the node, with the applications of a source; "" for all.
@@ -100,7 +89,6 @@ func (a *Server) instance(ctx context.Context, source string) details.Instance {
 	in.References = status.References
 	for _, name := range slices.Sorted(maps.Keys(status.Applications)) {
 		app := details.App(name, status.Applications[name], deployed[name], here)
-		a.addSubmitted(ctx, &app)
 		if source != "" && app.Source != source {
 			continue
 		}

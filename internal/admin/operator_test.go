@@ -210,9 +210,20 @@ func operate(t testing.TB) operated {
 			t.Fatal(err)
 		}
 	}
-	o.Server = New(Settings{Node: fakeNode{telemetry.NewEvents(nil)}, Operator: o.operator, Tokens: tokens, Version: "test"})
+	o.Server = New(Settings{Node: fileNode{fakeNode{telemetry.NewEvents(nil)}}, Operator: o.operator, Tokens: tokens, Version: "test"})
 	t.Cleanup(o.Close)
 	return o
+}
+
+// fileNode is a node whose application is of a file.
+type fileNode struct{ fakeNode }
+
+func (n fileNode) Applications() map[string]deploy.DeployedApp {
+	all := n.fakeNode.Applications()
+	app := all["app"]
+	app.Submitted = json.RawMessage(`{"name":"app"}`)
+	all["app"] = app
+	return all
 }
 
 // ask sends a request over TCP of the loopback interface with the token of a role; "" for none. Headers are lines.

@@ -108,7 +108,7 @@ func TestStreamsOutlastBodies(t *testing.T) {
 			t.Fatal(resp, err)
 		}
 		time.Sleep(2 * bodyTime) // of the bubble
-		node, _ := o.set.Node.(fakeNode)
+		node, _ := o.set.Node.(fileNode)
 		node.events.Emit(helvetype.Event{Object: helvetype.Object{Kind: helvetype.KindNode}, Reason: "r"})
 		if line, err := bufio.NewReader(resp.Body).ReadString('\n'); err != nil {
 			t.Errorf("%q, %v", line, err)

@@ -89,7 +89,7 @@ func TestStreams(t *testing.T) {
 func TestEventsGoOnAfterTheLastOne(t *testing.T) {
 	t.Parallel()
 	o := operate(t)
-	node, _ := o.set.Node.(fakeNode)
+	node, _ := o.set.Node.(fileNode)
 	for range 3 {
 		node.events.Emit(helvetype.Event{Object: helvetype.Object{Kind: helvetype.KindNode}, Reason: "r"})
 	}

@@ -236,7 +236,7 @@ func (d *Driver) deployInBackground(ctx context.Context, app deploy.App) error {
 
 // pythonApplication is an application as a driver sends it, with all that is wrong with it.
 func pythonApplication(ctx context.Context, n Node, a protocol.PythonApp) (deploy.App, error) {
-	g := spec.Graph{App: a.Name, Ingress: &spec.IngressSpec{Deployment: a.Ingress}}
+	g := spec.Graph{App: a.Name, Ingress: &spec.IngressSpec{Deployment: a.Ingress, DocsPath: a.DocsPath}}
 	if a.RoutePrefix != nil {
 		g.RoutePrefix = *a.RoutePrefix
 	}

@@ -9,6 +9,8 @@ import (
 // DeployedApp is an application as it was deployed, for people and programs that ask the node.
 type DeployedApp struct {
 	Revision    int
+	DocsPath    string          // as in [spec.IngressSpec]
+	Submitted   json.RawMessage // the configuration that a file has of it; nil if a program has deployed it
 	Deployments map[string]DeployedDeployment
 }
 

@@ -246,6 +246,12 @@ func App(name string, s helvetype.ApplicationStatus, was deploy.DeployedApp, her
 	if s.RoutePrefix != "" {
 		app.RoutePrefix = &s.RoutePrefix
 	}
+	if len(was.Submitted) > 0 {
+		app.DeployedAppConfig, app.Source = shown(was.Submitted), Declarative
+	}
+	if was.DocsPath != "" {
+		app.DocsPath = &was.DocsPath
+	}
 	for d, ds := range s.Deployments {
 		wants := was.Deployments[d]
 		node := TopologyNode{Name: d, AppName: name, IsIngress: wants.Ingress, OutboundDeployments: []Outbound{}}

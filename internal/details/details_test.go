@@ -101,6 +101,19 @@ func TestAddress(t *testing.T) {
 	}
 }
 
+// TestDeployedByFile: the configuration of a file is shown without secrets, also of an application that is being deleted, and the path of its documentation.
+func TestDeployedByFile(t *testing.T) {
+	t.Parallel()
+	was := deploy.DeployedApp{DocsPath: "/docs", Submitted: json.RawMessage(`{"name":"shop","runtime_env":{"env_vars":{"KEY":"hunter2"}}}`)}
+	app := App("shop", helvetype.ApplicationStatus{Status: helvetype.ApplicationDeleting}, was, Here(""))
+	if app.Source != Declarative || *app.DocsPath != "/docs" || !strings.Contains(string(app.DeployedAppConfig), `"KEY":"***"`) {
+		t.Errorf("%+v: %s", app, app.DeployedAppConfig)
+	}
+	if app := App("shop", helvetype.ApplicationStatus{}, deploy.DeployedApp{}, Here("")); app.DocsPath != nil || app.DeployedAppConfig != nil {
+		t.Errorf("of a program: %+v", app)
+	}
+}
+
 // TestFirstDeployFailed: an application without deployments whose deploy has failed is of a file, because a program leaves no such application.
 func TestFirstDeployFailed(t *testing.T) {
 	t.Parallel()

@@ -214,10 +214,10 @@ func (f *Fleet) Applications() map[string]deploy.DeployedApp {
 	defer f.Mu.Unlock()
 	all := map[string]deploy.DeployedApp{}
 	for name, a := range f.Apps {
-		app := deploy.DeployedApp{Revision: a.Current.Number, Deployments: map[string]deploy.DeployedDeployment{}}
+		app := deploy.DeployedApp{Revision: a.Current.Number, Submitted: a.Current.Def.Submitted, Deployments: map[string]deploy.DeployedDeployment{}}
 		ingress := ""
 		if in := a.Current.Def.Graph.Ingress; in != nil {
-			ingress = in.Deployment
+			ingress, app.DocsPath = in.Deployment, in.DocsPath
 		}
 		for _, d := range a.Deployments {
 			app.Deployments[d.Name] = deploy.Deployed(d.Now.Definition, d.Wanted, d.Now.Config.Current.Value, d.Name == ingress)

@@ -264,6 +264,7 @@ type PythonApp struct {
 	Name        string             `json:"name"`
 	RoutePrefix *string            `json:"route_prefix"` // nil for no route
 	Ingress     string             `json:"ingress"`      // name of a deployment
+	DocsPath    string             `json:"docs_path"`    // as in [spec.IngressSpec]
 	Python      string             `json:"python"`       // path of the interpreter
 	SysPath     []string           `json:"sys_path"`
 	Dir         string             `json:"cwd"`

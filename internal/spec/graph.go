@@ -31,6 +31,8 @@ type IngressSpec struct {
 	Deployment string      `json:"deployment"`
 	Method     string      `json:"method,omitempty"`
 	Kind       IngressKind `json:"kind,omitempty"`
+	// DocsPath is the path below the route prefix where an application of FastAPI shows its documentation, such as /docs; "" for none.
+	DocsPath string `json:"docs_path,omitempty"`
 }
 
 // HiddenApps begins the names of applications that are tasks and actors of Python programs for Ray Serve. Such programs do not see them in the
@@ -71,6 +73,11 @@ type Method struct {
 // normal returns the graph without options, with the lists sorted whose order has no meaning.
 func (g Graph) normal() Graph {
 	g.IngressOptions = nil
+	if g.Ingress != nil && g.Ingress.DocsPath != "" { // is told to people, and changes nothing
+		in := *g.Ingress
+		in.DocsPath = ""
+		g.Ingress = &in
+	}
 	g.Deployments = slices.Clone(g.Deployments)
 	for i := range g.Deployments {
 		d := &g.Deployments[i]

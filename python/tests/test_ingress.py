@@ -17,7 +17,7 @@ from starlette.routing import Mount, Route
 
 from helve import _http as http
 from helve import serve
-from helve.serve.deployment import http_mistake, methods_of
+from helve.serve.deployment import Graph, http_mistake, methods_of
 from helve.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
 
@@ -563,6 +563,24 @@ def test_builders(node, builder):
 
     assert get(node(A)) == (200, "built None")
     assert get(node(serve.deployment(serve.ingress(builder)()))) == (200, "built None")
+
+
+@pytest.mark.parametrize("app,path", [
+    (FastAPI(), "/docs"), (FastAPI(docs_url="/manual"), "/manual"), (FastAPI(docs_url=None), ""), (FastAPI(openapi_url=None), ""), (APIRouter(), "/docs"), (build, ""),
+])
+def test_the_path_of_the_documentation_is_known_at_the_deploy(app, path):
+    @serve.deployment
+    class Other:
+        pass
+
+    @serve.deployment
+    @serve.ingress(app)
+    class A:
+        def __init__(self, other):
+            pass
+
+    assert Graph(A.bind(Other.bind()), "a").docs_path() == path
+    assert Graph(Other.bind(), "a").docs_path() == ""
 
 
 def test_a_builder_that_builds_nothing():

@@ -155,7 +155,7 @@ def _graph(app: dict, request: dict) -> dict:
     own = [p for p in _code.own_entries() if p not in site]
     return {
         "app": {
-            "name": app["name"], "route_prefix": app["route_prefix"], "ingress": graph.ingress, "cwd": request["dir"],
+            "name": app["name"], "route_prefix": app["route_prefix"], "ingress": graph.ingress, "docs_path": graph.docs_path(), "cwd": request["dir"],
             "blob": base64.b64encode(dumps(graph.code)).decode(), "deployments": _secret.sealed(graph.deployments), "own": own,
             "env": {"HELVE_RAY_COMPAT": "1"} if request.get("ray") else {},
         },

@@ -509,7 +509,7 @@ class Driver:
 
             env = _loader.prepared(graph, env)
         app: dict = {
-            "name": graph.app_name, "route_prefix": route_prefix, "ingress": graph.ingress, "python": sys.executable,
+            "name": graph.app_name, "route_prefix": route_prefix, "ingress": graph.ingress, "docs_path": graph.docs_path(), "python": sys.executable,
             "sys_path": [p or os.getcwd() for p in sys.path], "cwd": os.getcwd(), "env": env, "runtime_env": _environment.merge(_environment.program(), runtime_env),
             "blob": base64.b64encode(dumps(graph.code)).decode(), "deployments": graph.deployments,
             "author": _author(), "program": _program(),

@@ -602,6 +602,11 @@ class Graph:
         })
         return name
 
+    def docs_path(self) -> str:
+        """The path of the documentation that the ingress has of its API, below the route prefix; "" for none."""
+        definition = getattr(self.targets.get(self.ingress), DEFINITION, None)
+        return "" if definition is None else definition.docs_path()
+
     def _bound(self, value: Any) -> Optional[str]:
         """The name of a bound application that is part of the graph; None for other values."""
         return self._names.get(id(value)) if type(value) is Application else None

@@ -115,6 +115,14 @@ class Definition:
                 for route in routes:
                     _claim(route, cls)
 
+    def docs_path(self) -> str:
+        """The path of the pages that FastAPI makes of the routes, "" for none. The application of a function is not known here."""
+        if self.builder:
+            return ""
+        if _is("fastapi", "FastAPI", self.app):
+            return (self.app.openapi_url and self.app.docs_url) or ""
+        return "/docs" if _is("fastapi.routing", "APIRouter", self.app) else ""
+
     async def build(self, instance: Any) -> Any:
         """The application of a replica. The process has one replica, so the application is changed in place."""
         app = self.app

@@ -32,6 +32,8 @@ type Node interface {
 	LoadPart(ctx context.Context, path, app string, c build.Command) (*deploy.Part, error)
 	// LoadBuild looks into an executable for one of its applications, to deploy it.
 	LoadBuild(ctx context.Context, path, app string, c build.Command) (deploy.App, error)
+	// Deployed gives an application as it was deployed, and a revision of it; ok is false if there is none. See [fleet.Fleet.Deployed].
+	Deployed(app string, revision int) (now deploy.App, then *deploy.App, ok bool)
 	// Durable says that applications outlive the node, and Keep packs a directory or file of a program for that.
 	Durable() bool
 	Keep(ctx context.Context, path string, leave []pack.Excludes) (kept pack.Packed, notice string, err error)
@@ -153,6 +155,9 @@ func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (done protocol.D
 		return done, call.NewError(helvetype.ReasonDeploymentUnavailable, err.Error())
 	}
 	app.Author = d.author(r.App.Author)
+	if now, _, ok := d.node.Deployed(app.Graph.App, 0); ok && now.Source != "" {
+		done.Notices = append(done.Notices, fmt.Sprintf("application %q was deployed by source %s, and belongs to this program with this deploy; the next deploy from there takes it back", app.Graph.App, now.Source))
+	}
 	var unchanged atomic.Bool
 	app.Unchanged = func() { unchanged.Store(true) }
 	deploy := func() error { return d.node.Deploy(ctx, app) }

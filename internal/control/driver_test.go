@@ -30,6 +30,7 @@ type node struct {
 	keeps  map[string]error  // by path, of a durable node; nil if the node is not durable
 	leave  [][]pack.Excludes // of each path that was kept
 	notice string
+	source string // of the applications that are there
 	// keeping is called for each path; nil for nothing.
 	keeping func()
 	// unstored is the error of NoteUnstored, with the application.
@@ -41,6 +42,10 @@ var errBusy = errors.New("busy")
 func (n *node) Deploy(_ context.Context, app deploy.App) error {
 	n.asked, n.got = "deploy "+app.Graph.App, app
 	return nil
+}
+
+func (n *node) Deployed(string, int) (now deploy.App, then *deploy.App, ok bool) {
+	return deploy.App{Source: n.source}, nil, n.source != ""
 }
 
 func (n *node) Delete(_ context.Context, name string) error {

@@ -93,6 +93,17 @@ func TestKeep(t *testing.T) {
 	})
 }
 
+// TestTakesApplicationOfFile: a program that deploys an application of a file is told.
+func TestTakesApplicationOfFile(t *testing.T) {
+	t.Parallel()
+	for source, want := range map[string]string{"": "", "prod": `application "shop" was deployed by source prod, and belongs to this program with this deploy; the next deploy from there takes it back`} {
+		reply, err := control.NewDriver(&node{source: source}, new(control.Owners), new(claim.Claims)).Control(t.Context(), "deploy", json.RawMessage(kept))
+		if done, _ := reply.(protocol.Deployed); err != nil || strings.Join(done.Notices, "\n") != want {
+			t.Errorf("of source %q: %+v, %v", source, done, err)
+		}
+	}
+}
+
 // TestLastDeployOfDrivers: an application belongs to the program that has asked last, and the deploy of the other program fails with its name.
 func TestLastDeployOfDrivers(t *testing.T) {
 	t.Parallel()

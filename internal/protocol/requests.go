@@ -316,7 +316,7 @@ type Deployed struct {
 	URL string `json:"url"` // as in [Address]
 	// Left are paths of the program that a node whose applications outlive it does not keep: the application runs from there.
 	Left []Left `json:"left,omitempty"`
-	// Notices are warnings of directories that the node keeps, and that are unusually large.
+	// Notices are warnings: of directories that the node keeps and that are unusually large, and of an application that belonged to a file.
 	Notices []string `json:"notices,omitempty"`
 	// Unchanged says that the application ran already as it was deployed now, and goes on.
 	Unchanged bool `json:"unchanged,omitempty"`

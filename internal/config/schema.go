@@ -20,7 +20,7 @@ func Schema() []byte {
 		"additional_log_standard_attrs": schema{"type": "array", "items": schema{"enum": logAttributes}},
 	})
 	root := fieldsOf(schema{
-		"proxy_location": described(enum("EveryNode", "HeadOnly", "Disabled", "NoServer"), "Disabled and NoServer are for no HTTP. There is one node, so the others are equal."),
+		"proxy_location": described(enum("EveryNode", "HeadOnly", "Disabled", "NoServer"), "There is one node, so the places with HTTP are equal. Disabled and NoServer are no HTTP in helve run; helve deploy leaves a node with HTTP as it is, because helve start says whether it has some."),
 		"http_options": fieldsOf(schema{
 			"host": text0(), "port": schema{"type": "integer", "minimum": 0, "maximum": 65535}, "root_path": text0(), "request_timeout_s": typed("number", "null"),
 			"keep_alive_timeout_s": schema{"type": []string{"number", "null"}, "exclusiveMinimum": 0}, "ssl_keyfile": text0(), "ssl_certfile": text0(), "ssl_keyfile_password": text0(), "ssl_ca_certs": text0(),

@@ -243,11 +243,18 @@ func isKept(name string) bool {
 	return unfinished && len(number) > 1 && number[0] == '.' && strings.Trim(number[1:], "0123456789") == ""
 }
 
+// Kept is the path of the copy that [Build.Keep] makes in dir, and says whether it is there.
+func (b Build) Kept(dir string) (path string, there bool) {
+	path = filepath.Join(dir, keptPrefix+b.Digest[:keptDigits])
+	_, err := os.Stat(path)
+	return path, err == nil
+}
+
 // Keep copies the executable into dir under its digest, and returns the path of the copy. Workers run the copy, so
 // that they run the same code after the file at the original path was replaced.
 func (b Build) Keep(dir string) (string, error) {
-	path := filepath.Join(dir, keptPrefix+b.Digest[:keptDigits])
-	if _, err := os.Stat(path); err == nil {
+	path, there := b.Kept(dir)
+	if there {
 		return path, nil
 	}
 	in, err := os.Open(b.Path)

@@ -46,7 +46,7 @@ func (o *Operator) Apply(ctx context.Context, by helvetype.Author, r helvetype.A
 	if err := o.current(r.If); err != nil { // before builds that may take minutes
 		return a, err
 	}
-	ap := &apply{o: o, by: by, r: r, file: file, outcomes: map[string]helvetype.Outcome{}, notes: true}
+	ap := &apply{o: o, by: by, r: r, file: file, outcomes: map[string]helvetype.Outcome{}}
 	defer ap.unpin()
 	ap.warnings = slices.Clone(file.Warnings)
 	ap.claim()
@@ -175,7 +175,7 @@ type apply struct {
 	claims map[string]*claim.Claim // by application
 	whole  *claim.Claim            // of the source, for a file that says of all applications of the source which there are; nil for others
 	number uint64                  // of the claims
-	notes  bool                    // the node keeps the failures for its status; not of a plan
+	plans  bool                    // nothing is changed, and the node keeps no failure for its status
 
 	mu       sync.Mutex
 	outcomes map[string]helvetype.Outcome
@@ -228,7 +228,7 @@ func (ap *apply) warn(text string) {
 func (ap *apply) refuse(app string, err error) {
 	e, ok := errors.AsType[*helvetype.OperationError](err)
 	passing := ok && (e.Code == helvetype.CodeAborted || e.Code == helvetype.CodeUnavailable || e.Code == helvetype.CodeFailedPrecondition)
-	if ap.notes && !passing && !errors.Is(err, context.Canceled) {
+	if !ap.plans && !passing && !errors.Is(err, context.Canceled) {
 		failed := helvetype.FailedDeploy{By: ap.by.Name, Source: ap.source(), Error: err.Error()}
 		if ok {
 			failed.Error = e.Message // without the next step, which the status has itself

@@ -37,6 +37,8 @@ type Node interface {
 	// Durable says that applications outlive the node, and Keep packs a directory or file of a program for that.
 	Durable() bool
 	Keep(ctx context.Context, path string, leave []pack.Excludes) (kept pack.Packed, notice string, err error)
+	// WouldKeep is the answer of Keep, and keeps nothing.
+	WouldKeep(ctx context.Context, path string, leave []pack.Excludes) (kept pack.Packed, notice string, err error)
 	// NoteUnstored records that the store has refused a change of an application.
 	NoteUnstored(app string, err error)
 	Delete(ctx context.Context, name string) error
@@ -146,7 +148,7 @@ func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (done protocol.D
 	if err != nil {
 		return done, call.NewError(helvetype.ReasonBadInput, err.Error())
 	}
-	if done.Left, done.Notices, err = keep(ctx, d.node, &app, r.App.Own); err != nil {
+	if done.Left, done.Notices, err = keep(ctx, d.node, d.node.Keep, &app, r.App.Own); err != nil {
 		return done, err
 	}
 	if c.Taken() { // while its directories were packed

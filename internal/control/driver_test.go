@@ -103,6 +103,10 @@ func (n *node) Keep(_ context.Context, path string, leave []pack.Excludes) (kept
 	return pack.Packed{Path: path, Digest: "digest of " + path}, n.notice, nil
 }
 
+func (n *node) WouldKeep(ctx context.Context, path string, leave []pack.Excludes) (kept pack.Packed, notice string, err error) {
+	return n.Keep(ctx, path, leave)
+}
+
 func (n *node) NoteUnstored(app string, err error) { n.unstored = app + ": " + err.Error() }
 
 func (n *node) OpenHTTP(host string, _ *int, _ proxy.Options, _ time.Duration) (string, error) {

@@ -37,7 +37,7 @@ func (o *Operator) Plan(ctx context.Context, r helvetype.ApplyRequest) (p helvet
 		return p, err
 	}
 	p.Generation = o.Generation()
-	ap := &apply{o: o, r: r, file: file, outcomes: map[string]helvetype.Outcome{}, claims: map[string]*claim.Claim{}, number: math.MaxUint64}
+	ap := &apply{o: o, r: r, file: file, outcomes: map[string]helvetype.Outcome{}, claims: map[string]*claim.Claim{}, number: math.MaxUint64, plans: true}
 	for _, app := range file.Applications {
 		ap.claims[app.Name] = claim.Never() // nothing is taken over
 	}

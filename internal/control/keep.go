@@ -15,8 +15,9 @@ import (
 
 // keep packs the files of a program that a durable node needs when it starts the program's replicas again: the directories of its own modules and of
 // its runtime_envs. The application runs from the packed files, so that a roll-back restores the code, not the path. A directory that cannot be packed is left
-// where it is, and the reply to the driver says so: for example, one with models of 20 GB beside the script. notices are warnings of directories that are kept.
-func keep(ctx context.Context, n Node, app *deploy.App, own []string) (left []protocol.Left, notices []string, err error) {
+// where it is, and the reply to the driver says so: for example, one with models of 20 GB beside the script. notices are warnings of directories that are kept. put is [Node.Keep], or
+// [Node.WouldKeep] for a plan.
+func keep(ctx context.Context, n Node, put func(context.Context, string, []pack.Excludes) (pack.Packed, string, error), app *deploy.App, own []string) (left []protocol.Left, notices []string, err error) {
 	if !n.Durable() {
 		return nil, nil, nil
 	}
@@ -31,7 +32,7 @@ func keep(ctx context.Context, n Node, app *deploy.App, own []string) (left []pr
 		if path == "" || strings.Contains(path, "://") { // the second is a mistake, which the deploy finds
 			continue
 		}
-		kept, notice, err := n.Keep(ctx, path, excludes(app, path, slices.Contains(own, path)))
+		kept, notice, err := put(ctx, path, excludes(app, path, slices.Contains(own, path)))
 		_, large := errors.AsType[*pack.TooLargeError](err)
 		_, unsuitable := errors.AsType[*pack.UnsuitableError](err)
 		switch {

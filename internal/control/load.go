@@ -453,7 +453,11 @@ func (ap *apply) pythonApplication(ctx context.Context, of config.Application, b
 			}
 		}
 	}
-	left, notices, err := keep(ctx, n, &a, b.App.Own)
+	put := n.Keep
+	if ap.plans {
+		put = n.WouldKeep
+	}
+	left, notices, err := keep(ctx, n, put, &a, b.App.Own)
 	if err != nil {
 		return a, refusal(err)
 	}

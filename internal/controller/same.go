@@ -11,8 +11,8 @@ import (
 	"github.com/helve-serve/helve/internal/spec"
 )
 
-// Compare looks at an application as a deploy of it would, and deploys nothing. It may keep executables.
-func (c *Controller) Compare(ctx context.Context, def deploy.App) (of deploy.Comparison, err error) {
+// Compare looks at an application as a deploy of it would, deploys nothing, and keeps nothing.
+func (c *Controller) Compare(_ context.Context, def deploy.App) (of deploy.Comparison, err error) {
 	if err := c.Inherit(&def); err != nil {
 		return of, err
 	}
@@ -22,11 +22,7 @@ func (c *Controller) Compare(ctx context.Context, def deploy.App) (of deploy.Com
 	if err := def.CheckDevices(c.workers.Devices()); err != nil {
 		return of, err
 	}
-	keep := deploy.KeepInDir(c.workers.Dir)
-	if blobs := c.records.Code(); blobs != nil {
-		keep = deploy.KeepInBlobs(ctx, blobs)
-	}
-	if err := def.KeepBuild(keep); err != nil {
+	if err := def.KeepBuild(deploy.Kept(c.workers.Dir, c.records.Code())); err != nil {
 		return of, err
 	}
 	of.Next, of.Devices = def, c.workers.Devices().Len()

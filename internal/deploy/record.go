@@ -245,6 +245,23 @@ func KeepInDir(dir func() (string, error)) func(*build.Build) (path string, err 
 	}
 }
 
+// Kept finds the executable of a build where [KeepInDir] or [KeepInBlobs] has kept it, and keeps nothing: one that is not kept is at its own path. blobs is nil for a
+// directory. See [App.KeepBuild].
+func Kept(dir func() (string, error), blobs store.Blobs) func(*build.Build) (path string, err error) {
+	return func(b *build.Build) (string, error) {
+		if blobs != nil {
+			if at, err := blobs.Path(b.Digest); err == nil {
+				return at, nil
+			}
+		} else if in, err := dir(); err == nil {
+			if at, ok := b.Kept(in); ok {
+				return at, nil
+			}
+		}
+		return b.Path, nil
+	}
+}
+
 // KeepInBlobs keeps the executable of a build in the blobs, from where its workers run. See [App.KeepBuild].
 func KeepInBlobs(ctx context.Context, blobs store.Blobs) func(*build.Build) (path string, err error) {
 	return func(b *build.Build) (string, error) {

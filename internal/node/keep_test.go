@@ -5,9 +5,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/helve-serve/helve/internal/pack"
 	"github.com/helve-serve/helve/internal/store"
@@ -47,6 +51,17 @@ func TestKeep(t *testing.T) {
 	if b, err := os.ReadFile(filepath.Join(at, "shop", "app.py")); err != nil || !bytes.Equal(b, code) {
 		t.Errorf("app.py has %d bytes, %v", len(b), err)
 	}
+	t.Run("for a plan", func(t *testing.T) {
+		t.Parallel()
+		empty := store.NewMemoryBlobs()
+		would, _, err := (&Node{set: Settings{Durable: true, Blobs: empty}}).WouldKeep(t.Context(), dir, nil)
+		if err != nil || would != kept {
+			t.Errorf("%+v, %v, want %+v", would, err, kept)
+		}
+		if _, err := empty.Open(kept.Digest); !errors.Is(err, store.ErrNoBlob) {
+			t.Errorf("the blob is there, %v", err)
+		}
+	})
 	t.Run("a full disk", func(t *testing.T) {
 		t.Parallel()
 		n := &Node{set: Settings{Durable: true, Blobs: failing{blobs}}}
@@ -58,6 +73,23 @@ func TestKeep(t *testing.T) {
 		t.Parallel()
 		if _, _, err := n.Keep(t.Context(), dir+"-none", nil); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// TestCollect: blobs are collected at once and each hour, also after an error.
+func TestCollect(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*collectEvery+time.Second)
+		defer cancel()
+		begun, at := time.Now(), []time.Duration{}
+		collect(ctx, func(context.Context) error {
+			at = append(at, time.Since(begun))
+			return errFull
+		}, slog.New(slog.DiscardHandler))
+		if want := []time.Duration{0, collectEvery, 2 * collectEvery, 3 * collectEvery}; !slices.Equal(at, want) {
+			t.Errorf("collected after %v", at)
 		}
 	})
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -12,6 +13,9 @@ import (
 
 // restoreTime is how long [Node.Restore] waits for the workers of the node before: they dial within 50 ms.
 const restoreTime = 2 * time.Second
+
+// collectEvery is the period in which blobs are collected that no revision needs.
+const collectEvery = time.Hour
 
 // Restore starts the applications of the store again, which a node before this one has deployed. It must be called after UseState and before any deploy.
 // Workers of that node that live on are taken over, everything else is started. Each application is the target when Restore returns; ready is closed
@@ -35,12 +39,25 @@ func (n *Node) Restore() (ready <-chan struct{}, err error) {
 		defer cancel()
 		n.AwaitTakenOver(ctx)
 	})
-	n.wg.Go(func() {
-		if err := n.restorer.Collect(n.ctx); err != nil && n.ctx.Err() == nil {
-			n.log.Error("blobs that no revision needs are not removed", "error", err)
-		}
-	})
+	n.wg.Go(func() { collect(n.ctx, n.restorer.Collect, n.log) })
 	return taken, nil
+}
+
+// collect removes the blobs that no revision needs: those of a node that was killed at once, and in periods those of deploys that were refused after their code was kept. For
+// example, an application is deployed each minute by a robot, with a mistake that only its start shows.
+func collect(ctx context.Context, do func(context.Context) error, log *slog.Logger) {
+	tick := time.NewTicker(collectEvery)
+	defer tick.Stop()
+	for {
+		if err := do(ctx); err != nil && ctx.Err() == nil {
+			log.Error("blobs that no revision needs are not removed", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Rollback deploys an application again as a revision before has it, with its code; revision 0 is the one that ran before the present one. by is for people.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -124,4 +125,41 @@ applications:
 		t.Errorf("a deployment that is not there: %+v, %v", a, err)
 	}
 	same(t, p.applied("applications: []\n"), map[string]string{"first": "deleted 0", "second": "deleted 0"})
+}
+
+// TestPlanKeepsNothing: a plan reads the code of applications in Python and Go, and leaves no copy of it. A plan of what runs says that nothing changes.
+func TestPlanKeepsNothing(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	const module = "from helve import serve\n\n\n@serve.deployment\ndef word(request):\n    return 'one'\n\n\napp = word.bind()\n"
+	s.write("one.py", module)
+	executable(t, filepath.Join(s.dir, "office"), "")
+	s.write("serve.yaml", "applications:\n- {name: py, route_prefix: /py, import_path: 'one:app'}\n- {name: go, route_prefix: /go, import_path: 'exec:office#office'}\n")
+	s.deploy()
+	blobs := func() (names []string) {
+		entries, err := os.ReadDir(filepath.Join(s.root, "state", "blobs"))
+		if err != nil || len(entries) == 0 {
+			t.Fatalf("%d blobs, %v", len(entries), err)
+		}
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		return names
+	}
+	before := blobs()
+	if p := s.command("plan", "serve.yaml"); !strings.Contains(p, "2 unchanged") {
+		t.Errorf("the plan of what runs: %s", p)
+	}
+	s.write("one.py", strings.Replace(module, "one", "two", 1))
+	executable(t, filepath.Join(s.dir, "office"), "another build")
+	if p := s.command("plan", "serve.yaml"); !strings.Contains(p, "2 changed") {
+		t.Errorf("the plan of changed code: %s", p)
+	}
+	if after := blobs(); !slices.Equal(after, before) {
+		t.Errorf("the plans have changed the blobs %q to %q", before, after)
+	}
+	s.deploy()
+	if after := blobs(); slices.Equal(after, before) {
+		t.Error("the deploy of the changed code has kept nothing")
+	}
 }

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/helve-serve/helve/internal/yaml11"
 )
 
 // isJSON says that a text is one object of JSON, which is read by the rules of JSON. The parser of YAML reads most of JSON alike, but not all: "\ud83d\ude00"
@@ -82,15 +84,15 @@ func (j *jsonReader) value(t json.Token, at place, depth int) (*value, error) {
 
 // number has the form that the same number has in YAML.
 func (j *jsonReader) number(s string, at place) *value {
-	read := integerForm
+	read := yaml11.Integer
 	if strings.ContainsAny(s, ".eE") {
-		read = floatForm
+		read = yaml11.Float
 	}
 	k, form, err := read(s)
 	if err != nil {
 		j.r.wrong(at, "%s", err)
 	}
-	return &value{kind: k, at: at, text: form}
+	return &value{kind: kinds[k], at: at, text: form}
 }
 
 func (j *jsonReader) list(at place, depth int) (*value, error) {

@@ -12,6 +12,8 @@ import (
 	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/helve-serve/helve/internal/yaml11"
 )
 
 // Bounds of a file. A file of a hundred applications has some thousand values; aliases of aliases can make a million of ten lines.
@@ -199,6 +201,15 @@ func (b *builder) value(n ast.Node, depth int) (*value, error) {
 		return b.plain(n, n.GetToken().Value)
 	}
 	return nil, b.fail(n, "a %s cannot stand here", strings.ToLower(n.Type().String()))
+}
+
+// kinds are those of texts without quotes.
+var kinds = map[yaml11.Kind]kind{yaml11.Null: null, yaml11.Boolean: boolean, yaml11.Number: number, yaml11.Text: text} //nolint:gochecknoglobals // a constant
+
+// plain reads a text without quotes.
+func plain(s string) (kind, string, error) {
+	k, form, err := yaml11.Read(s)
+	return kinds[k], form, err
 }
 
 func (b *builder) plain(n ast.Node, s string) (*value, error) {

@@ -175,7 +175,7 @@ type apply struct {
 	claims map[string]*claim.Claim // by application
 	whole  *claim.Claim            // of the source, for a file that says of all applications of the source which there are; nil for others
 	number uint64                  // of the claims
-	plans  bool                    // nothing is changed, and the node keeps no failure for its status
+	plans  bool                    // the node changes nothing, and keeps no failure for its status
 
 	mu       sync.Mutex
 	outcomes map[string]helvetype.Outcome

@@ -43,7 +43,7 @@ func (n *Node) Restore() (ready <-chan struct{}, err error) {
 	return taken, nil
 }
 
-// collect removes the blobs that no revision needs: those of a node that was killed at once, and in periods those of deploys that were refused after their code was kept. For
+// collect removes the blobs that no revision needs, at once and in periods. A node that was killed has left some, and so does a deploy that is refused after its code was kept. For
 // example, an application is deployed each minute by a robot, with a mistake that only its start shows.
 func collect(ctx context.Context, do func(context.Context) error, log *slog.Logger) {
 	tick := time.NewTicker(collectEvery)

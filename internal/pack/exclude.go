@@ -13,8 +13,8 @@ type Excludes struct{ patterns []pattern }
 
 type pattern struct {
 	is      *regexp.Regexp // of a path with slashes, relative to the directory that is packed
-	keep    bool           // it begins with "!"
-	dirOnly bool           // it ends with "/"
+	keep    bool           // of a pattern with "!" at its begin
+	dirOnly bool           // of a pattern with "/" at its end
 }
 
 // NewExcludes reads patterns. Empty ones and comments are no patterns.

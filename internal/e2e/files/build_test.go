@@ -127,7 +127,7 @@ applications:
 	same(t, p.applied("applications: []\n"), map[string]string{"first": "deleted 0", "second": "deleted 0"})
 }
 
-// TestPlanKeepsNothing: a plan reads the code of applications in Python and Go, and leaves no copy of it. A plan of what runs says that nothing changes.
+// TestPlanKeepsNothing: a plan reads the code of applications in Python and Go, and leaves no copy of it. A plan of the code that runs has no changes.
 func TestPlanKeepsNothing(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -148,7 +148,7 @@ func TestPlanKeepsNothing(t *testing.T) {
 	}
 	before := blobs()
 	if p := s.command("plan", "serve.yaml"); !strings.Contains(p, "2 unchanged") {
-		t.Errorf("the plan of what runs: %s", p)
+		t.Errorf("the plan of the code that runs: %s", p)
 	}
 	s.write("one.py", strings.Replace(module, "one", "two", 1))
 	executable(t, filepath.Join(s.dir, "office"), "another build")

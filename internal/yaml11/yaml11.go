@@ -1,4 +1,6 @@
-package config
+// Package yaml11 reads texts without quotes as YAML 1.1 does, which PyYAML and therefore Ray Serve have: yes and off are booleans, 010 is 8, 1_000 is 1000, 1:30 is 90, and 1e3 is
+// a text, because it has no point.
+package yaml11
 
 import (
 	"fmt"
@@ -8,9 +10,17 @@ import (
 	"strings"
 )
 
-// Texts without quotes are numbers, booleans or null by the rules of YAML 1.1, which PyYAML and therefore Ray Serve have: yes and off are booleans,
-// 010 is 8, 1_000 is 1000, 1:30 is 90, and 1e3 is a text, because it has no point.
-//
+// Kind is the kind of a value.
+type Kind int
+
+// The kinds of texts without quotes.
+const (
+	Null Kind = iota
+	Boolean
+	Number
+	Text
+)
+
 //nolint:gochecknoglobals // constants
 var (
 	isBool    = regexp.MustCompile(`^(?:yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$`)
@@ -21,30 +31,31 @@ var (
 	isSpecial = regexp.MustCompile(`^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$`)
 )
 
-// plain reads a text without quotes.
-func plain(s string) (k kind, form string, err error) {
+// Read gives the kind of a text without quotes, and its form in JSON; that of [Text] is the text itself, and that of [Null] is "". The error is for a number that JSON does not have.
+func Read(s string) (k Kind, form string, err error) {
 	switch {
 	case isNull.MatchString(s):
-		return null, "", nil
+		return Null, "", nil
 	case isBool.MatchString(s):
-		return boolean, strconv.FormatBool(isTrue.MatchString(s)), nil
+		return Boolean, strconv.FormatBool(isTrue.MatchString(s)), nil
 	case isInt.MatchString(s):
-		return integerForm(s)
+		return Integer(s)
 	case isFloat.MatchString(s):
-		return floatForm(s)
+		return Float(s)
 	case isSpecial.MatchString(s):
-		return text, "", fmt.Errorf("%s is no number that JSON has", s)
+		return Text, "", fmt.Errorf("%s is no number that JSON has", s)
 	}
-	return text, s, nil
+	return Text, s, nil
 }
 
 // longestNumber is the most digits of a number.
 const longestNumber = 400
 
-func integerForm(s string) (kind, string, error) {
+// Integer is the form in JSON of a text that is an integer.
+func Integer(s string) (Kind, string, error) {
 	digits := strings.ReplaceAll(s, "_", "")
 	if len(digits) > longestNumber {
-		return text, "", fmt.Errorf("a number may have at most %d digits; in quotes it is a text", longestNumber)
+		return Text, "", fmt.Errorf("a number may have at most %d digits; in quotes it is a text", longestNumber)
 	}
 	sign := ""
 	if digits[0] == '-' || digits[0] == '+' {
@@ -70,15 +81,16 @@ func integerForm(s string) (kind, string, error) {
 		n, ok = n.SetString(digits, base)
 	}
 	if !ok {
-		return text, "", fmt.Errorf("%.40s cannot be read as a number; in quotes it is a text", s)
+		return Text, "", fmt.Errorf("%.40s cannot be read as a number; in quotes it is a text", s)
 	}
 	if n.Sign() == 0 {
 		sign = ""
 	}
-	return number, sign + n.String(), nil
+	return Number, sign + n.String(), nil
 }
 
-func floatForm(s string) (kind, string, error) {
+// Float is the form in JSON of a text that is a number with a point or an exponent.
+func Float(s string) (Kind, string, error) {
 	digits := strings.ReplaceAll(s, "_", "")
 	var f float64
 	var err error
@@ -102,11 +114,11 @@ func floatForm(s string) (kind, string, error) {
 		f, err = strconv.ParseFloat(digits, 64)
 	}
 	if err != nil {
-		return text, "", fmt.Errorf("%.40s cannot be read as a number; in quotes it is a text", s)
+		return Text, "", fmt.Errorf("%.40s cannot be read as a number; in quotes it is a text", s)
 	}
 	form := strconv.FormatFloat(f, 'g', -1, 64)
 	if !strings.ContainsAny(form, ".e") {
 		form += ".0" // 2.0 stays a number with a point, which Python sees as a float
 	}
-	return number, form, nil
+	return Number, form, nil
 }

@@ -95,7 +95,7 @@ func (c *Controller) end(ctx context.Context, r *fleet.Revision) error {
 	a, def := r.App, &r.Def
 	c.Mu.Lock()
 	err := r.Failure
-	failed, deleted, now := err != nil, a.Own == helvetype.ApplicationDeleting, a.Current.Number
+	failed, deleted, now := err != nil, a.Own == helvetype.ApplicationDeleting, a.Current
 	c.Mu.Unlock()
 	if err == nil {
 		err = errors.Join(c.publish(), c.file.Save())
@@ -112,8 +112,8 @@ func (c *Controller) end(ctx context.Context, r *fleet.Revision) error {
 		if deleted { // the caller that deletes it waits for its end
 			return err
 		}
-		c.awaitRestored(ctx, a)
-		return staysError(a.Name, now, err)
+		c.awaitRestored(ctx, a, now)
+		return staysError(a.Name, now.Number, err)
 	}
 	ctx = context.WithoutCancel(ctx)
 	if def.KeepFailed && !deleted {
@@ -159,6 +159,14 @@ func (c *Controller) awaitStopped(a *fleet.Application) {
 
 // add makes def the target. same: the revision that it gives was the target before, and is as def says. An application of its name that is being deleted has its time to drain first.
 func (c *Controller) add(ctx context.Context, def deploy.App, record store.Revision) (r *fleet.Revision, same bool, err error) {
+	defer func() { // an application that yields to this deploy
+		c.Mu.Lock()
+		defer c.Mu.Unlock()
+		if a := c.Apps[def.Graph.App]; err != nil && a != nil && a.Yields {
+			a.Yields = false
+			a.WakeLocked()
+		}
+	}()
 	for {
 		r, same, first, err := c.tryAdd(ctx, def, record)
 		if first == nil {
@@ -248,7 +256,7 @@ func (c *Controller) admitLocked(def deploy.App) (first *obstacle, _ error) {
 		return nil, fmt.Errorf("application %q is deployed already: delete it first", g.App)
 	case there.DeployingLocked(): // the last deploy wins, and the one before is told
 		r := there.Current
-		c.failByLocked(r, deploy.ErrSuperseded, "superseded", nil)
+		c.failByLocked(r, deploy.ErrSuperseded, superseded, nil)
 		return &obstacle{r.Concluded, "was being deployed, and that had not ended in time"}, nil
 	case there.Concluding != nil:
 		return &obstacle{there.Concluding, "was deployed just before, and its records were not up to date in time"}, nil

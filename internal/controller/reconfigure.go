@@ -15,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/records"
+	"github.com/helve-serve/helve/internal/rollout"
 	"github.com/helve-serve/helve/internal/userconfig"
 )
 
@@ -287,10 +288,15 @@ func (e configuredRevision) WaveLocked() int {
 	return 1
 }
 
-// awaitRestored waits until the replicas of an application that went back to the revision before have their user configs again, or ctx ends.
-func (c *Controller) awaitRestored(ctx context.Context, a *fleet.Application) {
-	ctx, cancel := context.WithCancel(ctx)
+// awaitRestored waits until an application that went back to a revision serves as that does, another deploy has come, or ctx ends. Replicas that hang in their start are waited for as
+// long as in a rollout.
+func (c *Controller) awaitRestored(ctx context.Context, a *fleet.Application, to *fleet.Revision) {
+	longest := time.Duration(0)
+	for _, d := range to.Def.Graph.Deployments {
+		longest = max(longest, rollout.Of(d.Options.Effective(), 1).Deadline)
+	}
+	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	defer context.AfterFunc(c.ctx, cancel)()
-	c.Changed.Until(ctx, &c.Mu, func() bool { return a.EndingLocked() || a.RestoredLocked() })
+	c.Changed.Until(ctx, &c.Mu, func() bool { return a.EndingLocked() || a.Current != to || a.RestoredLocked() })
 }

@@ -192,6 +192,7 @@ func (c *Controller) ready(r *fleet.Replica) bool {
 			d.Failures.Ready()
 		}
 		c.Readier.Tell()
+		c.Changed.Tell()
 		if d.App.Deployments[d.Name] != d { // another has its name by now
 			c.stopLocked(r)
 		}
@@ -199,7 +200,11 @@ func (c *Controller) ready(r *fleet.Replica) bool {
 	}
 	r.Dep.WakeLocked()
 	c.Mu.Unlock()
-	c.Log.Info("replica is ready", "app", d.App.Name, "deployment", d.Name, "replica", r.ID, "after", time.Since(r.StartedAt).Round(time.Millisecond))
+	attrs := []any{"app", d.App.Name, "deployment", d.Name, "replica", r.ID}
+	if !r.ReadyAt.IsZero() { // else a node before this one has started it
+		attrs = append(attrs, "after", r.ReadyAt.Sub(r.StartedAt).Round(time.Millisecond))
+	}
+	c.Log.Info("replica is ready", attrs...)
 	c.update(d)
 	if publish {
 		c.publish() //nolint:errcheck // the same routes as before
@@ -243,7 +248,7 @@ func (c *Controller) startFailed(r *fleet.Replica, err error) {
 	}
 	event := states.StartFailed
 	if d.App.EndingLocked() || r.Ctx.Err() != nil { // the start was given up
-		event = states.Stopped
+		event, exit.Reason = states.Stopped, "its start was given up"
 	} else if r.State == helvetype.ReplicaRecovering {
 		event = states.Lost
 	}

@@ -592,8 +592,8 @@ func TestDeployOverLostApplication(t *testing.T) {
 			t.Error("the application is forgotten")
 		}
 		gone.Store(false)
-		time.Sleep(2 * time.Minute) // fake time
-		second.wantStatus(t, "it can be loaded again", helvetype.ApplicationRunning, 1, 1)
+		time.Sleep(2 * time.Minute)                                                             // fake time
+		second.wantStatus(t, "it can be loaded again", helvetype.ApplicationDeployFailed, 1, 1) // the last deploy has failed
 		if err := second.Controller.Delete(t.Context(), "app"); err != nil {
 			t.Error(err)
 		}

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"strconv"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/deploy"
@@ -85,6 +86,9 @@ func (c *Controller) resume(ctx context.Context, def deploy.App, w *records.Depl
 	c.Scales.Hold(name)
 	defer c.WrittenLocked()
 	r := c.addLocked(def, def.Identity(c.set.Program), c.Apps[name], w)
+	if n, why := w.RolledBack(); n != 0 && def.Restored {
+		r.App.RolledBack, r.App.StartError = strconv.Itoa(n), why
+	}
 	if then != nil {
 		then(r)
 	}

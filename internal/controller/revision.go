@@ -2,6 +2,7 @@ package controller
 
 import (
 	"cmp"
+	"errors"
 	"strconv"
 	"time"
 
@@ -58,7 +59,10 @@ func (c *Controller) newDeploymentLocked(a *fleet.Application, name string) *fle
 // waits; deployments that r does not have stay until the change is over, because replicas of the revision before may call them.
 func (c *Controller) adoptLocked(a *fleet.Application, r *fleet.Revision) {
 	a.Previous, a.Current = a.Current, r
-	a.Own, a.StartError, a.RolledBack, a.Since = helvetype.ApplicationDeploying, "", "", time.Now()
+	a.Own, a.Yields, a.StartError, a.RolledBack, a.Since = helvetype.ApplicationDeploying, false, "", "", time.Now()
+	if r.Def.Undoes == nil {
+		a.GoBackLocked(0)
+	}
 	if r.Def.Restored {
 		a.StartError, a.Since = "it is being restored: the node before has run it", r.Def.At
 	}
@@ -126,7 +130,9 @@ func (c *Controller) revertLocked(a *fleet.Application, cause error) {
 	if a.Own = helvetype.ApplicationRunning; !a.Current.Ran {
 		a.Own = helvetype.ApplicationDeploying // its restore goes on
 	}
-	a.StartError, a.RolledBack = cause.Error(), failed.ID()
+	if a.Yields = errors.Is(cause, deploy.ErrSuperseded); !a.Yields {
+		a.StartError, a.RolledBack = cause.Error(), failed.ID()
+	}
 }
 
 // dropLocked ends a deployment that its application no longer has. Its replicas are stopped by the loop.
@@ -196,6 +202,7 @@ func (c *Controller) failByLocked(r *fleet.Revision, err error, cause string, in
 		return
 	}
 	a.Own, a.Failure, a.StartError, r.Failure = helvetype.ApplicationDeployFailed, err, err.Error(), err
+	a.Yields = errors.Is(err, deploy.ErrSuperseded)
 	e := call.NewError(helvetype.ReasonDeploymentUnavailable, "application "+a.Name+" failed to start: "+err.Error())
 	for _, d := range a.Deployments {
 		d.Serving.Refuse(e)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -53,24 +54,32 @@ func (c *Controller) failRolloutLocked(a *fleet.Application, f *rollout.Failure)
 		c.stickLocked(a, f.Message)
 		return
 	}
-	if d != nil {
-		d.RolledBack, d.Message = f.Message, f.Message
+	failed := func() {
+		if d != nil {
+			d.Message = strings.TrimPrefix(f.Message, "deployment "+d.Name+": ")
+			d.RolledBack = d.Message
+		}
 	}
 	if !ch.Settled() {
+		failed()
 		c.failByLocked(a.Current, errors.New(f.Message), f.Reason, f.Inputs)
 		return
 	}
 	ch.Undone = true
-	c.noteRolledBackLocked(a, ch, f.Message, f.Reason, f.Inputs)
+	id := c.noteRolledBackLocked(a, ch, f.Message, f.Reason, f.Inputs)
 	c.wg.Go(func() {
-		if err := c.undoChange(a.Name, ch, f.Message); err != nil {
+		if err := c.undoChange(a.Name, ch, f.Message, id); err != nil {
 			c.Log.Error("the automatic rollback has failed", "app", a.Name, "revision", ch.From, "error", err)
+			c.Mu.Lock()
+			defer c.Mu.Unlock()
+			failed()
+			a.WakeLocked()
 		}
 	})
 }
 
-// undoChange deploys the revision before a rollout again, which has failed after it had settled.
-func (c *Controller) undoChange(app string, ch *fleet.Change, why string) error {
+// undoChange deploys the revision before a rollout again, which has failed after it had settled. event is the one that says so.
+func (c *Controller) undoChange(app string, ch *fleet.Change, why string, event uint64) error {
 	var def deploy.App
 	switch {
 	case c.set.Former != nil:
@@ -83,20 +92,35 @@ func (c *Controller) undoChange(app string, ch *fleet.Change, why string) error 
 	default:
 		return fmt.Errorf("revision %d is not kept", ch.From)
 	}
-	def.RollbackOf, def.Replace, def.Restored, def.Changes, def.Added, def.Undoes = uint64(ch.From), true, false, 0, func() {}, &deploy.Undo{Revision: ch.To, Reason: why}
+	def.RollbackOf, def.Replace, def.Restored, def.Changes, def.Added, def.Undoes = uint64(ch.From), true, false, 0, func() {}, &deploy.Undo{Revision: ch.To, Reason: why, Event: event}
 	def.Author, def.Message = helvetype.Author{Name: "helve"}, fmt.Sprintf("automatic rollback of revision %d", ch.To)
 	return c.Deploy(c.ctx, def)
 }
 
-// noteRolledBackLocked records that a revision was given up for the one before, and why.
-func (c *Controller) noteRolledBackLocked(a *fleet.Application, ch *fleet.Change, message, reason string, inputs map[string]string) {
+// noteRolledBackLocked records that a revision was given up for the one before, and why, and gives the event.
+func (c *Controller) noteRolledBackLocked(a *fleet.Application, ch *fleet.Change, message, reason string, inputs map[string]string) (id uint64) {
 	all := map[string]string{"cause": reason, "from": fmt.Sprint(ch.To), "to": fmt.Sprint(ch.From)}
 	maps.Copy(all, inputs)
-	c.Journal.NoteWith(helvetype.Object{Kind: helvetype.KindApplication, App: a.Name}, string(a.Shown.State), "rolled_back", message, 0, all)
+	word, cause := "rolled_back", uint64(0)
+	if d := a.Deployments[inputs["deployment"]]; d != nil && reason == "replicas_failed" {
+		cause = d.Causes.Failure()
+	}
+	if reason == superseded {
+		word = superseded
+	}
+	id = c.Journal.NoteWith(helvetype.Object{Kind: helvetype.KindApplication, App: a.Name}, string(a.Shown.State), word, message, cause, all)
+	a.GoBackLocked(id)
+	if reason == superseded {
+		return id
+	}
 	c.wg.Go(func() { // the log may be a user's, and the mutex is held
 		c.Log.Warn("a revision is rolled back", "app", a.Name, "revision", ch.To, "to", ch.From, "reason", message)
 	})
+	return id
 }
+
+// superseded is the cause, and the event, of a deploy whose place another one has taken.
+const superseded = "superseded"
 
 // stickLocked pauses a rollout that has failed and does not go back by itself.
 func (c *Controller) stickLocked(a *fleet.Application, why string) {

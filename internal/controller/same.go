@@ -64,6 +64,8 @@ func (c *Controller) newRevisionLocked(there *fleet.Application, def *deploy.App
 		return "its program deploys it"
 	case there.RolledBack != "":
 		return "the last deploy, revision " + there.RolledBack + ", was rolled back, and this one takes its place"
+	case there.Yields:
+		return "it takes the place of a deploy that was under way"
 	case there.Change != nil && there.Change.Stuck != "":
 		return "its rollout has failed and is paused, and a deploy begins it again"
 	case there.Own != helvetype.ApplicationRunning && !there.DeployingLocked():
@@ -108,13 +110,13 @@ func (c *Controller) join(ctx context.Context, r *fleet.Revision) error {
 		return call.EndOf(ctx)
 	}
 	c.Mu.Lock()
-	failed, now := r.Failure, r.App.Current.Number
+	failed, now := r.Failure, r.App.Current
 	c.Mu.Unlock()
 	if failed == nil || r.First {
 		return failed
 	}
-	c.awaitRestored(ctx, r.App)
-	return staysError(r.App.Name, now, failed)
+	c.awaitRestored(ctx, r.App, now)
+	return staysError(r.App.Name, now.Number, failed)
 }
 
 // stuck is the error of a deploy whose rollout has failed and waits for an operator.

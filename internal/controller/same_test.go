@@ -174,7 +174,7 @@ func TestUndoOfChange(t *testing.T) {
 		n.Mu.Unlock()
 		n.deploy(t, ofVersion("", 1, nil))
 		bad := n.running("app", "A")[0].ID
-		if err := n.undoChange("app", &fleet.Change{Rollout: rollout.New(good.Number, good.Number+1, time.Now()), Back: good}, "too many calls fail"); err != nil {
+		if err := n.undoChange("app", &fleet.Change{Rollout: rollout.New(good.Number, good.Number+1, time.Now()), Back: good}, "too many calls fail", 0); err != nil {
 			t.Fatal(err)
 		}
 		n.wantRunning(t, "after the rollback", 1)

@@ -114,8 +114,11 @@ func (r claimedRevision) configureLocked(deployment string, config, trial json.R
 	}
 }
 
-func (r claimedRevision) RecoverLocked(deployment, id string, rank *int) {
-	u := r.c.NewReplicaLocked(r.App.Deployments[deployment], id, time.Now())
+func (r claimedRevision) RecoverLocked(deployment, id string, rank *int, started time.Time) {
+	if now := time.Now(); started.IsZero() || started.After(now) { // the clock was set back
+		started = now
+	}
+	u := r.c.NewReplicaLocked(r.App.Deployments[deployment], id, started)
 	if rank != nil {
 		u.Rank = *rank
 	}

@@ -30,6 +30,7 @@ var (
 type Undo struct {
 	Revision int
 	Reason   string
+	Event    uint64 // that says so
 }
 
 // Refused says that a replica did not start because of its user config, or perhaps: its process ended, or was ended.

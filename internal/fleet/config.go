@@ -59,13 +59,22 @@ func (d *Deployment) WaveLocked() int {
 	return max(min(max(b.Surge, b.Unavailable), len(d.Replicas)-1), 1)
 }
 
-// RestoredLocked says whether every replica that runs has the user config of its revision.
+// RestoredLocked says that an application that went back to the revision before serves as it did: no replica of another revision runs, none is missing, and each that runs has the user
+// config of its revision. A deployment whose replicas fail to start again is not waited for.
 func (a *Application) RestoredLocked() bool {
 	for _, d := range a.Deployments {
+		ready := 0
 		for _, r := range d.Replicas {
-			if r.State == helvetype.ReplicaRunning && r.Of == d.Now && (r.Changing != nil || r.Config != d.Now.Config.Current.Number) {
+			switch {
+			case d.Failures.Number() > 0:
+			case r.State == helvetype.ReplicaRunning && (r.Of != d.Now || r.Changing != nil || r.Config != d.Now.Config.Current.Number):
 				return false
+			case r.TakesLocked():
+				ready++
 			}
+		}
+		if !d.Dropped && ready < d.placeableLocked() && d.Failures.Number() == 0 {
+			return false
 		}
 	}
 	return true

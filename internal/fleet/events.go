@@ -9,6 +9,24 @@ import (
 	"github.com/helve-serve/helve/internal/states"
 )
 
+// GoBackLocked notes the fact by which the application goes back to the revision before, for the causes of its events and those of its deployments; 0 for a deploy of another caller.
+func (a *Application) GoBackLocked(id uint64) {
+	a.causes.GoBack(id)
+	for _, d := range a.Deployments {
+		if id != 0 {
+			d.Causes.Retarget(id)
+		}
+	}
+}
+
+// ownLocked is the state of the application by itself. An application whose deploy was superseded goes on to be deployed, until the other deploy has come.
+func (a *Application) ownLocked() helvetype.ApplicationState {
+	if a.Yields && a.Own != helvetype.ApplicationDeleting {
+		return helvetype.ApplicationDeploying
+	}
+	return a.Own
+}
+
 // FireLocked changes the state of a replica by an event.
 func (r *Replica) FireLocked(event states.Event, facts states.Facts, inputs map[string]string) {
 	causes := &r.Dep.Causes
@@ -51,7 +69,7 @@ func (a *Application) NoteAllLocked() { a.NoteTheseLocked(a.SortedLocked()) }
 
 // NoteTheseLocked is noteAllLocked where no other deployments than these have changed. They are sorted by name.
 func (a *Application) NoteTheseLocked(of []*Deployment) {
-	if event := a.factsLocked().Event(); event.ChangesTarget() && a.Shown.State != states.State(a.Own) {
+	if event := a.factsLocked().Event(); event.ChangesTarget() && a.Shown.State != states.State(a.ownLocked()) {
 		a.NoteLocked(event, a.factsLocked().Facts())
 	}
 	for _, d := range of {
@@ -100,7 +118,7 @@ func (a *Application) NoteLocked(event states.Event, facts states.Facts) {
 // factsLocked decide the state of the deployment.
 func (d *Deployment) factsLocked() states.DeploymentFacts {
 	f := states.DeploymentFacts{
-		Wanted: d.Wanted, Failures: d.Failures.Number(), GaveUp: d.GaveUp, RolledBack: d.RolledBack, Application: d.App.Own, Error: d.Message, Waits: d.slowLocked(),
+		Wanted: d.Wanted, Failures: d.Failures.Number(), GaveUp: d.GaveUp, RolledBack: d.RolledBack, Application: d.App.ownLocked(), Error: d.Message, Waits: d.slowLocked(),
 	}
 	for _, r := range d.Replicas {
 		if out := r.outLocked(); out != "" {
@@ -121,7 +139,7 @@ func (d *Deployment) factsLocked() states.DeploymentFacts {
 
 // factsLocked decide the state of the application. The states of its deployments are up to date.
 func (a *Application) factsLocked() states.ApplicationFacts {
-	f := states.ApplicationFacts{Own: a.Own, Error: a.StartError, RolledBack: a.RolledBack, End: a.End}
+	f := states.ApplicationFacts{Own: a.ownLocked(), Error: a.StartError, RolledBack: a.RolledBack, End: a.End}
 	for name, d := range a.unwell {
 		f.Deployments = append(f.Deployments, states.DeploymentView{
 			Name: name, State: d.Shown.State, Message: d.Shown.Message, Leaving: d.Now.Revision != a.Current,

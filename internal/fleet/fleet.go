@@ -51,7 +51,7 @@ type Fleet struct {
 	Shut       bool         // the node closes: no application is taken any more
 	Draining   bool         // the drain of the node has begun
 	HandedOver bool         // the next node decides what runs
-	Changed    await.Signal // a replica is gone or has another user config
+	Changed    await.Signal // a replica is gone, is ready or has another user config
 	Readier    await.Signal // a replica is ready
 }
 
@@ -88,6 +88,7 @@ type Application struct {
 	StartError  string                     // of a start that was given up since the last deploy
 	RolledBack  string                     // the revision whose start was given up, if the one before runs again
 	End         string                     // see [states.ApplicationFacts]
+	Yields      bool                       // its deploy was superseded, and the other one is about to come
 	causes      journal.Application
 	Deleted     bool
 	Left        context.Context // of a deleted application: the time that its replicas have to finish

@@ -252,6 +252,7 @@ func (f *Fleet) SettleLocked(r *Revision) {
 	}
 	if u := r.Def.Undoes; u != nil { // the operator is told until the next deploy
 		a.StartError, a.RolledBack = u.Reason, strconv.Itoa(u.Revision)
+		a.causes.GoBack(u.Event)
 	}
 	a.settleRolloutLocked(now)
 	for _, d := range a.Deployments {

@@ -32,7 +32,7 @@ func (r *Revision) snapshotLocked() snapshot.Application {
 		present := e != nil && e.Revision == r
 		for id, of := range d.Replicas {
 			former := of.State == helvetype.ReplicaStopping || !present || of.Of.Version != e.Version
-			app.AddReplica(id, of.Rank, of.Rank != planner.Unranked, former)
+			app.AddReplica(id, of.StartedAt, of.Rank, of.Rank != planner.Unranked, former)
 		}
 		if present {
 			app.AddDeployment(d.Name, d.scaleRecordLocked(), e.Definition.Spec.Options.UserConfig, e.Config.Current.Value)

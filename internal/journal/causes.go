@@ -1,6 +1,8 @@
 package journal
 
 import (
+	"cmp"
+
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/states"
 )
@@ -9,15 +11,18 @@ import (
 type Application struct {
 	progress uint64 // the newest of a deployment since the last of the application
 	target   uint64 // the newest by which its target has changed
+	back     uint64 // the fact by which it goes back to the revision before; 0 while it does not
 }
 
 // Cause is the id of the event that leads to an event of the application; 0 where no event does. worst finds the deployment that
 // the application is as bad as; nil for none.
 func (a *Application) Cause(event states.Event, worst func() *Deployment) uint64 {
 	switch event {
-	case states.Deploy, states.Delete: // of the target itself
+	case states.Deploy, states.RollBack:
+		return a.back
+	case states.Delete: // of the target itself
 		return 0
-	case states.DepMissing, states.DepUnhealthy, states.DepFailed, states.GiveUp, states.RollBack:
+	case states.DepMissing, states.DepUnhealthy, states.DepFailed, states.GiveUp:
 		if d := worst(); d != nil {
 			return d.last
 		}
@@ -25,6 +30,9 @@ func (a *Application) Cause(event states.Event, worst func() *Deployment) uint64
 	}
 	return a.progress
 }
+
+// GoBack notes the fact by which the application goes back to the revision before; 0 where a deploy of another caller has come.
+func (a *Application) GoBack(id uint64) { a.back = id }
 
 // Moved notes an event of the application.
 func (a *Application) Moved(event states.Event, id uint64) {
@@ -52,13 +60,21 @@ func (d *Deployment) Cause(event states.Event, of *Application) uint64 {
 		return of.target
 	case states.ScaleUp, states.ScaleDown: // of the target itself
 		return 0
-	case states.Failed, states.StartFailed, states.Unready, states.GiveUp, states.RollBack:
+	case states.Failed, states.StartFailed, states.Unready, states.GiveUp:
 		return d.failure
-	case states.Missing:
-		return d.loss
+	case states.RollBack:
+		return cmp.Or(d.failure, d.target)
+	case states.Missing: // without a loss it is that of the target
+		return cmp.Or(d.loss, d.target)
 	}
-	return d.progress
+	return cmp.Or(d.progress, d.target) // without a replica that was ready the target alone has changed
 }
+
+// Failure is the id of the newest failure of a replica; of the last event of the deployment, if that tells of it.
+func (d *Deployment) Failure() uint64 { return cmp.Or(d.failure, d.last) }
+
+// Retarget notes a fact that has changed the target of the deployment without an event of its own. For example, its application goes back to the revision before.
+func (d *Deployment) Retarget(id uint64) { d.target = id }
 
 // Moved notes an event of the deployment. The events of its replicas before it cause no other.
 func (d *Deployment) Moved(event states.Event, id uint64, of *Application) {

@@ -62,8 +62,8 @@ func (j *Journal) Note(o helvetype.Object, state, reason, message string, cause 
 }
 
 // NoteWith is Note with the numbers that led to the fact.
-func (j *Journal) NoteWith(o helvetype.Object, state, reason, message string, cause uint64, inputs map[string]string) {
-	j.events.Emit(helvetype.Event{Object: o, From: state, To: state, Reason: reason, Message: message, Cause: cause, Inputs: inputs})
+func (j *Journal) NoteWith(o helvetype.Object, state, reason, message string, cause uint64, inputs map[string]string) (id uint64) {
+	return j.events.Emit(helvetype.Event{Object: o, From: state, To: state, Reason: reason, Message: message, Cause: cause, Inputs: inputs})
 }
 
 // NoteUnstored records that the store has refused a change of an application: its disk may be full. All that runs goes on.

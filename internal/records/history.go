@@ -60,6 +60,22 @@ func (w *Deploy) Failed() (o store.Outcome, failed bool) {
 	return firstFailed(w.before.Record)
 }
 
+// RolledBack is the newest deploy of an application, if it has failed and the revision of w serves on, or serves again: the number of its revision, and the reason; 0 for none. For example,
+// revision 3 runs and the start of 4 was given up: it is 4. Or too many calls of 3 have failed, and 4 repeats 2 because of that: it is 3. A node that is started again shows it.
+func (w *Deploy) RolledBack() (number int, reason string) {
+	newest := uint64(w.Number)
+	for n := range w.outcomes {
+		newest = max(newest, n)
+	}
+	if newest == uint64(w.Number) && w.undoes {
+		newest = uint64(w.from)
+	}
+	if o := w.outcomes[newest]; newest != uint64(w.Number) && o.State == store.Failed {
+		return int(newest), o.Reason
+	}
+	return 0, ""
+}
+
 // KeepFailed notes in the store that the first deploy of an application has failed. Its records stay, so that its status and history say so also after a restart of the
 // node. It does nothing if the records are of another deploy by now, or gone. The oldest revisions go, as they do when a deploy ends well: for example, a program deploys an
 // application that cannot start once a minute, and 10 revisions of it are kept.

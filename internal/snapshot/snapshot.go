@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/spec"
@@ -48,12 +49,15 @@ type Application struct {
 	Former []string               `json:"former,omitempty"`
 	Scales map[string]store.Scale `json:"scales,omitempty"` // numbers of replicas
 	Ranks  map[string]int         `json:"ranks,omitempty"`  // by replica
+	// Started are the times of the begins of replicas, by replica.
+	Started map[string]time.Time `json:"started,omitempty"`
 	// Previous is the application as the revision before has it, while it changes from that to this one; else nil.
 	Previous *Application `json:"previous,omitempty"`
 }
 
-// AddReplica adds a replica, with its rank if it has one. A former one is not gone on with.
-func (a *Application) AddReplica(id string, rank int, ranked, former bool) {
+// AddReplica adds a replica that has begun at a time, with its rank if it has one. A former one is not gone on with.
+func (a *Application) AddReplica(id string, started time.Time, rank int, ranked, former bool) {
+	put(&a.Started, id, started.UTC())
 	if ranked {
 		put(&a.Ranks, id, rank)
 	}
@@ -74,7 +78,7 @@ func (a *Application) AddDeployment(name string, scale store.Scale, submitted, c
 func (a *Application) AddTrial(name string, config json.RawMessage) { put(&a.Trials, name, config) }
 
 // Forget takes the replicas out, which end with their node.
-func (a *Application) Forget() { a.Former, a.Ranks, a.Previous = nil, nil, nil }
+func (a *Application) Forget() { a.Former, a.Ranks, a.Started, a.Previous = nil, nil, nil, nil }
 
 func put[V any](m *map[string]V, name string, v V) {
 	if *m == nil {

@@ -195,7 +195,7 @@ func (c *Controller) tryAdd(ctx context.Context, def deploy.App, record store.Re
 	c.Mu.Lock()
 	defer c.Mu.Unlock()
 	there := c.Apps[def.Graph.App]
-	if !c.Shut && c.newRevisionLocked(there, &def) == "" {
+	if !c.Shut && there.NewRevisionReasonLocked(&def, c.placing()) == "" {
 		return there.Current, true, nil, nil
 	}
 	first, err := c.admitLocked(def)

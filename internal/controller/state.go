@@ -44,25 +44,8 @@ func (c *Controller) snapshot(all bool) snapshot.State {
 	lastID, workers := c.workers.Snapshot()
 	c.Mu.Lock()
 	defer c.Mu.Unlock()
-	s := snapshot.State{LastID: lastID, Workers: workers}
-	unclaimed := map[string]*snapshot.Application{} // applications of the node before: this node may be killed before they are claimed
-	for _, was := range c.Before.Unclaimed() {
-		unclaimed[was.Name] = &was
-	}
-	for name, a := range c.Apps {
-		if a.Deleted || a.Failure != nil {
-			continue
-		}
-		s.Names = append(s.Names, name)
-		if was := unclaimed[name]; all || a.Unsaved || was != nil {
-			a.Unsaved = was != nil // its record is another once it is claimed
-			s.Applications = append(s.Applications, a.SnapshotLocked(was))
-		}
-		delete(unclaimed, name)
-	}
-	for name, was := range unclaimed {
-		s.Names, s.Applications = append(s.Names, name), append(s.Applications, *was)
-	}
+	s := c.SnapshotLocked(all)
+	s.LastID, s.Workers = lastID, workers
 	return s
 }
 

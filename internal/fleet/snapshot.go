@@ -8,6 +8,29 @@ import (
 	"github.com/helve-serve/helve/internal/snapshot"
 )
 
+// SnapshotLocked has the applications for the file of the node: all names, and the applications that have changed since it was called last, or all.
+func (f *Fleet) SnapshotLocked(all bool) (s snapshot.State) {
+	unclaimed := map[string]*snapshot.Application{} // applications of the node before: this node may be killed before they are claimed
+	for _, was := range f.Before.Unclaimed() {
+		unclaimed[was.Name] = &was
+	}
+	for name, a := range f.Apps {
+		if a.Deleted || a.Failure != nil {
+			continue
+		}
+		s.Names = append(s.Names, name)
+		if was := unclaimed[name]; all || a.Unsaved || was != nil {
+			a.Unsaved = was != nil // its record is another once it is claimed
+			s.Applications = append(s.Applications, a.SnapshotLocked(was))
+		}
+		delete(unclaimed, name)
+	}
+	for name, was := range unclaimed {
+		s.Names, s.Applications = append(s.Names, name), append(s.Applications, *was)
+	}
+	return s
+}
+
 // SnapshotLocked is the application as it is now, with the revision that it changes from, or with the application of the node before that is not claimed yet.
 func (a *Application) SnapshotLocked(was *snapshot.Application) snapshot.Application {
 	now := a.Current.snapshotLocked()

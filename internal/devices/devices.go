@@ -32,7 +32,7 @@ const unit = 10_000
 // Holding is the devices that one replica holds. It is written into the state of the node.
 type Holding struct {
 	Holder     string   `json:"holder"`     // id of the replica
-	Deployment string   `json:"deployment"` // for messages
+	Deployment string   `json:"deployment"` // for messages, behind its application: shop/Ranker
 	Amount     float64  `json:"amount"`     // a whole number of devices, or a part of one
 	Devices    []string `json:"devices"`    // names for CUDA_VISIBLE_DEVICES
 }

@@ -94,7 +94,7 @@ func (h *PythonWorker) visible(of devices.Holding) []string {
 func (h *PythonWorker) take(ctx context.Context, l Launch) (of devices.Holding, err error) {
 	amount := h.Deployment.Options.Resources.GPUs
 	take := func() (err error) {
-		of, err = h.App.workers.Devices().Take(l.ID, h.Deployment.Name, amount)
+		of, err = h.App.workers.Devices().Take(l.ID, h.App.name+"/"+h.Deployment.Name, amount)
 		return err
 	}
 	if err := take(); err == nil {

@@ -79,6 +79,11 @@ func TestTrouble(t *testing.T) {
 		"a replica has ended": {func(d *helvetype.DeploymentStatus) {
 			d.LastExit = &helvetype.Exit{Replica: "R#0", At: at, Reason: "exit status 3", Lines: []string{"Segmentation", "fault"}}
 		}, "replica R#0 ended at 2026-01-02T03:04:05.000Z: exit status 3, and another one has taken its place", "helve logs shop/Ranker --replica R#0", "Segmentation\nfault"},
+		"a replica drains": {func(d *helvetype.DeploymentStatus) {
+			d.Replicas[0].State, d.Calls.Running = helvetype.ReplicaStopping, 2
+		}, "replica R#1 finishes 2 calls before it ends", "graceful_shutdown_timeout_s", ""},
+		"calls run during a delete": {func(d *helvetype.DeploymentStatus) { d.Trigger, d.Calls.Running = helvetype.TriggerDeleting, 2 },
+			"its replicas end after the calls that it still has (2)", "graceful_shutdown_timeout_s", ""},
 		"calls have failed": {func(d *helvetype.DeploymentStatus) { d.Calls.Errors = 3 }, "", "helve why --failed shop", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -44,7 +44,9 @@ func Explain(of helvetype.Object, s helvetype.Status, events Events, now time.Ti
 		if app.Status != helvetype.ApplicationRunning {
 			e.Sentence += began(own, events)
 			e.Detail = details(app.Message)
-			break
+		}
+		if s := app.Status; s != helvetype.ApplicationRunning && s != helvetype.ApplicationDeleting {
+			break // its message has the trouble
 		}
 		for _, name := range slices.Sorted(maps.Keys(app.Deployments)) {
 			troubled(&e, of.App, name, app.Deployments[name], now)
@@ -57,7 +59,10 @@ func Explain(of helvetype.Object, s helvetype.Status, events Events, now time.Ti
 		}
 	case of.Kind == helvetype.KindReplica && has:
 		if i := slices.IndexFunc(d.Replicas, func(r helvetype.ReplicaStatus) bool { return r.ID == of.Replica }); i >= 0 {
-			e.Sentence, e.Next, e.Detail = replica(of, d.Replicas[i])
+			e.Sentence, e.Next, e.Detail = replica(of, d.Replicas[i], own)
+			if d.Replicas[i].State == helvetype.ReplicaStopping {
+				e.Sentence += ": " + finishing(d, of.Replica)
+			}
 			break
 		}
 		fallthrough
@@ -80,6 +85,18 @@ func troubled(e *helvetype.Explanation, app, name string, d helvetype.Deployment
 		prefix = "deployment " + name + ": "
 	}
 	next := func(text string) { e.Next = cmp.Or(e.Next, text) }
+	if n := d.Calls.Queued + d.Calls.Running; d.Trigger == helvetype.TriggerDeleting && n > 0 {
+		e.Sentence += fmt.Sprintf("; %sits replicas end after the calls that it still has (%d)", prefix, n)
+		e.Next = fmt.Sprintf("helve calls %s/%s lists the calls; graceful_shutdown_timeout_s is how long they may take", app, name)
+		return
+	}
+	for _, r := range d.Replicas {
+		if r.State == helvetype.ReplicaStopping && d.Message == "" {
+			e.Sentence += "; " + prefix + finishing(d, r.ID)
+			next(fmt.Sprintf("helve calls %s/%s lists its calls; graceful_shutdown_timeout_s is how long they may take", app, name))
+			break
+		}
+	}
 	for _, r := range d.Replicas {
 		if r.Unresponsive != nil {
 			e.Sentence += fmt.Sprintf("; %sreplica %s gets calls, and %s", prefix, r.ID, stands(r.Unresponsive))
@@ -103,6 +120,15 @@ func troubled(e *helvetype.Explanation, app, name string, d helvetype.Deployment
 	if d.Calls.Errors > 0 && e.Next == "" {
 		next("helve why --failed " + app + " lists requests that have failed")
 	}
+}
+
+// finishing says that a replica that stops finishes its calls. Their number is known where the deployment has no other replica with calls.
+func finishing(d helvetype.DeploymentStatus, id string) string {
+	text := "replica " + id + " finishes its calls"
+	if alone := !slices.ContainsFunc(d.Replicas, func(r helvetype.ReplicaStatus) bool { return r.ID != id && r.State != helvetype.ReplicaStarting }); alone {
+		text = "replica " + id + " finishes " + count(d.Calls.Running, "call")
+	}
+	return text + " before it ends"
 }
 
 func waitFor(calls int) string {
@@ -213,8 +239,14 @@ func deployment(of helvetype.Object, d helvetype.DeploymentStatus) string {
 	return sentence
 }
 
-func replica(of helvetype.Object, r helvetype.ReplicaStatus) (sentence, next, detail string) {
-	sentence = fmt.Sprintf("replica %s is %s since %s", of, r.State, stamp(r.StartedAt))
+func replica(of helvetype.Object, r helvetype.ReplicaStatus, own []helvetype.Event) (sentence, next, detail string) {
+	since := r.StartedAt
+	for _, ev := range own {
+		if ev.To == string(r.State) && ev.From != ev.To {
+			since = ev.Time
+		}
+	}
+	sentence = fmt.Sprintf("replica %s is %s since %s", of, r.State, stamp(since))
 	switch {
 	case r.Wait != nil:
 		sentence += fmt.Sprintf(" and waits for %s since %s", r.Wait.For, stamp(r.Wait.Since))

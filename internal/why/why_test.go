@@ -64,6 +64,7 @@ func crash() (helvetype.Status, kept) {
 			{ID: "R#4", State: helvetype.ReplicaRunning, StartedAt: at, NotReady: &helvetype.Condition{Since: at, Reason: "its readiness check failed: cold", Next: "the next readiness check", NextAt: at}},
 			{ID: "R#5", State: helvetype.ReplicaRunning, StartedAt: at, Ejected: &helvetype.Condition{Since: at, Reason: "5 calls in a row failed"}},
 			{ID: "R#6", State: helvetype.ReplicaRunning, StartedAt: at, Ready: true},
+			{ID: "R#7", State: helvetype.ReplicaStopping, StartedAt: at},
 		},
 	}
 	return helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"shop": {
@@ -85,12 +86,13 @@ func TestExplain(t *testing.T) {
 		"a deployment": {shop("Ranker"), "deployment shop/Ranker is UNHEALTHY (HEALTH_CHECK_FAILED): 1 of 2 replicas get calls; killed by SIGKILL; " +
 			"the first of 3 failures, of replica R#1 at 2026-01-02T03:04:05.000Z: ValueError: no model. It began at 2026-01-02T03:04:06.000Z with replica shop/Ranker/R#2: died",
 			next, "died replica_failed"},
-		"a replica that starts": {shop("Ranker", "R#3"), "replica shop/Ranker/R#3 is STARTING since 2026-01-02T03:04:05.000Z and waits for its constructor since 2026-01-02T03:04:05.000Z; " +
+		"a replica that starts": {shop("Ranker", "R#3"), "replica shop/Ranker/R#3 is STARTING since 2026-01-02T03:04:09.000Z and waits for its constructor since 2026-01-02T03:04:05.000Z; " +
 			"it is in the place of R#2, which ended at 2026-01-02T03:04:05.000Z: killed by SIGKILL", "", "died restart"},
 		"a replica that is not ready": {shop("Ranker", "R#4"), "replica shop/Ranker/R#4 is RUNNING since 2026-01-02T03:04:05.000Z and gets no calls since 2026-01-02T03:04:05.000Z: its readiness check failed: cold",
 			"the next readiness check, at 2026-01-02T03:04:05.000Z", ""},
 		"an ejected replica":          {shop("Ranker", "R#5"), "replica shop/Ranker/R#5 is RUNNING since 2026-01-02T03:04:05.000Z and is ejected since 2026-01-02T03:04:05.000Z: 5 calls in a row failed", "", ""},
 		"a replica that works":        {shop("Ranker", "R#6"), "replica shop/Ranker/R#6 is RUNNING since 2026-01-02T03:04:05.000Z and gets calls", "", ""},
+		"a replica that stops":        {shop("Ranker", "R#7"), "replica shop/Ranker/R#7 is STOPPING since 2026-01-02T03:04:05.000Z: replica R#7 finishes its calls before it ends", "", ""},
 		"a replica that is gone":      {shop("Ranker", "R#2"), "replica shop/Ranker/R#2 is gone since 2026-01-02T03:04:06.000Z (died): killed by SIGKILL", next, "died"},
 		"a replica that was replaced": {shop("Ranker", "R#0"), "replica shop/Ranker/R#0 is gone since 2026-01-02T03:04:11.000Z (replace): replica R#0 failed 3 health checks: no", next, "replace stopped"},
 		"an application that runs":    {helvetype.Object{Kind: helvetype.KindApplication, App: "fine"}, "application fine is RUNNING: each of its 1 deployment has its replicas", "", ""},

@@ -77,7 +77,7 @@ def test_whole_and_parts(tmp_path):
         """, gpus=2)
     assert lines == [
         "0 0 1 '' ''",
-        "deployment more: a replica wants 1 GPU, and 0 of 2 are free; held by half (0.5), other (0.5), whole (1)",
+        "deployment more: a replica wants 1 GPU, and 0 of 2 are free; held by half/half (0.5), other/other (0.5), whole/whole (1)",
         'application "most": deployment "most": ray_actor_options.num_gpus: wants 3 GPUs, and this node has 2',
         'application "many": deployment "many": ray_actor_options.num_gpus: 3 replicas want 1 GPU each, and this node has 2, enough for 2 of them',
         "[['0']] {'CPU': 1, 'GPU': 0.5}",

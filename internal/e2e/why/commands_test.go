@@ -149,6 +149,28 @@ func (o *operator) get(path string, header ...string) (body, id string) {
 	return string(bytes.TrimSpace(b)), a.Header.Get("X-Request-ID")
 }
 
+// beside makes a request beside the test. The function waits for its end.
+func (o *operator) beside(path string) (wait func()) {
+	o.t.Helper()
+	r, err := http.NewRequestWithContext(o.t.Context(), http.MethodGet, "http://"+o.http+path, nil)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		a, err := http.DefaultClient.Do(r)
+		if err == nil {
+			a.Body.Close()
+		}
+		done <- err
+	}()
+	return func() {
+		if err := <-done; err != nil {
+			o.t.Error(err)
+		}
+	}
+}
+
 // replica is a replica as helve status shows it.
 type replica struct {
 	ID  string `json:"replica_id"`
@@ -257,25 +279,12 @@ class Model:
 
 app = Model.bind()
 `)
-		o.t.Cleanup(func() { o.write("go", "") })
-		ctx, cancel := context.WithCancel(o.t.Context())
-		defer cancel()
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+o.http+"/blocked", nil)
-		if err != nil {
-			o.t.Fatal(err)
-		}
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			if a, err := http.DefaultClient.Do(r); err == nil {
-				a.Body.Close()
-			}
-		}()
+		done := o.beside("/blocked")
 		for _, of := range []string{"blocked", "blocked/Model", "blocked/Model/" + o.replicas("blocked", "Model")[0].ID} {
 			o.why(of, "has not answered since", "its event loop is blocked in __call__, app.py line 9")
 		}
 		o.write("go", "")
-		<-done
+		done()
 	},
 	"a crash loop": func(o *operator) {
 		if text, err := o.deploy("crashes", `
@@ -328,5 +337,188 @@ app = Model.bind()
 			o.why(of, replica, "out of memory (limit 256 MiB)")
 		}
 		o.why(id, "replica "+replica+" of hungry/Model died while it ran the call", "out of memory (limit 256 MiB)")
+	},
+	"a build fails": func(o *operator) {
+		if text, err := o.deploy("broken", `
+from tokenisers import Fast
+
+@serve.deployment
+class Model:
+    pass
+
+app = Model.bind()
+`); err == nil {
+			o.t.Errorf("the deploy has ended well: %s", text)
+		}
+		o.why("broken", "broken is DEPLOY_FAILED", "the last deploy", "No module named 'tokenisers' (in <module>, app.py line 5)")
+	},
+	"a configuration is wrong": func(o *operator) {
+		const module = `
+@serve.deployment
+class Model:
+    def __call__(self, request):
+        return "first"
+
+app = Model.bind()
+`
+		o.runs("wrong", module)
+		o.write("serve.yaml", "applications:\n- name: wrong\n  route_prefix: /wrong\n  import_path: app:app\n  deployments:\n  - {name: Model, num_replica: 2}\n")
+		text, err := o.helve("deploy", "serve.yaml", "--source", "wrong")
+		if err == nil || !strings.Contains(text, "serve.yaml:6:19") || !strings.Contains(text, "num_replicas") {
+			o.t.Errorf("%v\n%s", err, text)
+		}
+		o.why("wrong", "wrong is RUNNING") // a file with a mistake has changed nothing
+		o.write("serve.yaml", "applications:\n- name: wrong\n  route_prefix: /wrong\n  import_path: app:app\n  deployments:\n  - {name: Mode, num_replicas: 2}\n")
+		if text, err := o.helve("deploy", "serve.yaml", "--source", "wrong"); err == nil {
+			o.t.Errorf("the deploy has ended well: %s", text)
+		}
+		o.why("wrong", "wrong is DEPLOY_FAILED", "the application serves on as it was", "Mode")
+		if body, _ := o.get("/wrong"); body != "first" {
+			o.t.Errorf("the application answers %q", body)
+		}
+	},
+	"the address of HTTP is taken": func(o *operator) {
+		start := o.command(o.t.Context(), o.dir, "start", "--state-dir", filepath.Join(o.dir, "state"), "--http", o.http, "--admin", "private")
+		text, err := start.CombinedOutput()
+		if err == nil || !strings.Contains(string(text), o.http) || !strings.Contains(string(text), "address already in use") {
+			o.t.Errorf("%v\n%s", err, text)
+		}
+	},
+	"a revision was rolled back": func(o *operator) {
+		o.runs("back", `
+@serve.deployment
+class Model:
+    pass
+
+app = Model.bind()
+`)
+		if text, err := o.deploy("back", `
+@serve.deployment
+class Model:
+    def __init__(self):
+        raise ValueError("no weights for v2")
+
+app = Model.bind()
+`, "--wait"); err == nil {
+			o.t.Errorf("the deploy has ended well: %s", text)
+		}
+		o.why("back", "revision 2 was rolled back", "no weights for v2 (ValueError in __init__, app.py line 8)")
+		o.asks([]string{"back", "--revision", "2"}, []string{"revision 2 of application back is failed", "no weights for v2"})
+	},
+	"another deploy came before": func(o *operator) {
+		const late = `
+@serve.deployment
+class Model:
+    def __init__(self):
+        while not os.path.exists("DIR/go"):
+            time.sleep(0.01)
+
+app = Model.bind()
+`
+		o.write("go", "")
+		o.runs("overtaken", strings.ReplaceAll(late, "DIR", o.dir))
+		if err := os.Remove(filepath.Join(o.dir, "go")); err != nil {
+			o.t.Fatal(err)
+		}
+		for range 2 {
+			if text, err := o.deploy("overtaken", strings.ReplaceAll(late, "DIR", o.dir)+"# "+time.Now().String()+"\n"); err != nil {
+				o.t.Fatalf("%v\n%s", err, text)
+			}
+		}
+		o.write("go", "")
+		o.asks([]string{"overtaken", "--revision", "2"}, []string{"revision 2 of application overtaken is superseded", "another deploy came before"})
+		o.why("overtaken", "overtaken is RUNNING")
+	},
+	"a GPU is taken": func(o *operator) {
+		const module = `
+@serve.deployment(ray_actor_options={"num_gpus": 1})
+class Model:
+    pass
+
+app = Model.bind()
+`
+		o.runs("first", module)
+		if text, err := o.deploy("second", module, "--wait"); err == nil {
+			o.t.Errorf("the deploy has ended well: %s", text)
+		}
+		o.why("second", "second is DEPLOY_FAILED", "a replica wants 1 GPU, and 0 of 1 are free; held by first/Model (1)")
+		o.why("second/Model", "0 of 1 replica get calls", "held by first/Model (1)")
+	},
+	"the machine has too few GPUs": func(o *operator) {
+		if text, err := o.deploy("large", `
+@serve.deployment(ray_actor_options={"num_gpus": 8})
+class Model:
+    pass
+
+app = Model.bind()
+`); err == nil {
+			o.t.Errorf("the deploy has ended well: %s", text)
+		}
+		o.why("large", "large is DEPLOY_FAILED", "wants 8 GPUs, and this node has 1")
+	},
+	"a replica is ejected": func(o *operator) {
+		o.runs("hangs", `
+@serve.deployment(num_replicas=2, ejection_config={"consecutive_failures": 2, "eject_s": 3600})
+class Model:
+    async def __call__(self, request):
+        if serve.get_replica_context().rank.rank == 0:
+            await asyncio.Event().wait()
+
+app = Model.bind()
+`)
+		o.t.Cleanup(func() { o.helve("delete", "hangs") }) //nolint:errcheck // the node ends anyhow
+		for range 40 {
+			o.get("/hangs", "X-Request-Timeout-Seconds", "0.05")
+		}
+		o.why("hangs", "hangs is UNHEALTHY", "gets no calls", "2 calls in a row failed for reasons of the system")
+		o.why("hangs/Model", "1 of 2 replicas get calls", "2 calls in a row failed for reasons of the system")
+	},
+	"calls keep a delete from its end": func(o *operator) {
+		o.runs("drains", `
+@serve.deployment(graceful_shutdown_timeout_s=3600)
+class Model:
+    async def __call__(self, request):
+        open("`+o.dir+`/begun", "w").close()
+        while not os.path.exists("`+o.dir+`/go"):
+            await asyncio.sleep(0.01)
+
+app = Model.bind()
+`)
+		done := o.beside("/drains")
+		fixture.Eventually(o.t, func() string {
+			if _, err := os.Stat(filepath.Join(o.dir, "begun")); err != nil {
+				return err.Error()
+			}
+			return ""
+		})
+		if text, err := o.helve("delete", "drains"); err != nil {
+			o.t.Errorf("%v\n%s", err, text)
+		}
+		for _, of := range []string{"drains", "drains/Model"} {
+			o.why(of, "its replicas end after the calls that it still has (1)")
+		}
+		o.write("go", "")
+		done()
+		o.why("drains", "application drains is gone")
+	},
+	"all slots are taken, and the queue is full": func(o *operator) {
+		o.runs("full", `
+@serve.deployment(max_ongoing_requests=1, max_queued_requests=1)
+class Model:
+    async def __call__(self, request):
+        while not os.path.exists("`+o.dir+`/go"):
+            await asyncio.sleep(0.01)
+
+app = Model.bind()
+`)
+		first, second := o.beside("/full"), o.beside("/full")
+		for _, of := range []string{"full", "full/Model"} {
+			o.why(of, "1 call waits for a slot", "max_ongoing_requests")
+		}
+		_, id := o.get("/full")
+		o.why(id, "has failed with the status 503", "the queue of full/Model was full", "max_queued_requests")
+		o.write("go", "")
+		first()
+		second()
 	},
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/batch"
+	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/telemetry"
 )
 
 // BatchOptions are the options of a [Batcher].
@@ -20,6 +22,23 @@ type BatchOptions[In any] struct {
 	MaxConcurrent int
 	// Size returns the size of an item. Each item counts 1 if it is nil. An item that alone exceeds MaxSize fails.
 	Size func(In) int
+	// Metrics counts the batches in the metrics of the node. nil: they are not counted.
+	Metrics *BatchMetrics
+}
+
+// BatchMetrics counts the batches of a [Batcher] in GET /metrics of the node, under the names that batches of Python have: sizes, waits and times of batches, with the tags
+// application, deployment, replica and function_name.
+type BatchMetrics struct{ m *telemetry.Batches }
+
+// NewBatchMetrics makes the metrics of the batches of a function with a name. ctx must be the context that the constructor of the replica received; with another one, as in a unit
+// test, nothing is counted.
+//
+//	helve.NewBatcher(m.predict, helve.BatchOptions[string]{Metrics: helve.NewBatchMetrics(ctx, "predict")})
+func NewBatchMetrics(ctx context.Context, function string) *BatchMetrics {
+	if scope := instance.ScopeFrom(ctx); scope != nil {
+		return &BatchMetrics{telemetry.NewBatches(scope.Metrics, function)}
+	}
+	return nil
 }
 
 func (o BatchOptions[In]) core() batch.Options {
@@ -40,6 +59,9 @@ func NewBatcher[In, Out any](run func(ctx context.Context, in []In) ([]Out, erro
 	if err != nil {
 		return nil, err
 	}
+	if o.Metrics != nil {
+		b.Measure(o.Metrics.m)
+	}
 	return &Batcher[In, Out]{b}, nil
 }
 
@@ -50,7 +72,7 @@ func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 	return out, publicError(err)
 }
 
-// Set changes the options from the next batch on. Size cannot be changed.
+// Set changes the options from the next batch on. Size and Metrics cannot be changed.
 func (b *Batcher[In, Out]) Set(o BatchOptions[In]) error { return b.b.Set(o.core()) }
 
 // Close fails the items that wait and all later ones. Batches that run go on to their end.
@@ -90,6 +112,9 @@ func NewStreamBatcher[In, Out any](run func(ctx context.Context, in []In) iter.S
 	if err != nil {
 		return nil, err
 	}
+	if o.Metrics != nil {
+		b.Measure(o.Metrics.m)
+	}
 	return &StreamBatcher[In, Out]{b}, nil
 }
 
@@ -105,7 +130,7 @@ func (b *StreamBatcher[In, Out]) Do(ctx context.Context, in In) iter.Seq2[Out, e
 	}
 }
 
-// Set changes the options from the next batch on. Size cannot be changed.
+// Set changes the options from the next batch on. Size and Metrics cannot be changed.
 func (b *StreamBatcher[In, Out]) Set(o BatchOptions[In]) error { return b.b.Set(o.core()) }
 
 // Close fails the items that wait and all later ones. Batches that run go on to their end.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/models"
+	"github.com/helve-serve/helve/internal/telemetry"
 )
 
 // ModelsOptions are the options of [Models].
@@ -27,7 +28,7 @@ type ModelsOptions[M any] struct {
 
 // Models are the loaded models of one replica (multiplexing). The least recently used model makes room for a new one, but no model
 // that a call uses. Different models load in parallel, one load serves all calls that wait for it, and a load that failed is
-// tried again by the next call. Calls with a [ModelID] go to replicas that have the model or are loading it.
+// tried again by the next call. Loads, unloads and models are in the metrics of the node. Calls with a [ModelID] go to replicas that have the model or are loading it.
 // It is safe for concurrent use.
 type Models[M any] struct{ c *models.Cache[M] }
 
@@ -39,6 +40,7 @@ func NewModels[M any](ctx context.Context, load func(ctx context.Context, id str
 	scope := instance.ScopeFrom(ctx)
 	if scope != nil {
 		hooks.Changed = scope.SetModels
+		hooks.Measures = telemetry.NewModels(scope.Metrics)
 	}
 	c, err := models.New(load, models.Options{Max: o.Max, MaxBytes: o.MaxBytes, MaxLoads: o.MaxLoads}, hooks)
 	if err != nil {

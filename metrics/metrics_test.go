@@ -2,12 +2,14 @@ package metrics_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
@@ -33,6 +35,33 @@ func (e echo) Say(_ context.Context, text string) (string, error) {
 	return text, nil
 }
 
+// joined has batches and models.
+type joined struct {
+	batcher *helve.Batcher[string, string]
+	models  *helve.Models[string]
+}
+
+func newJoined(ctx context.Context) (joined, error) {
+	same := func(_ context.Context, in []string) ([]string, error) { return in, nil }
+	b, err1 := helve.NewBatcher(same, helve.BatchOptions[string]{Wait: new(time.Duration), Metrics: helve.NewBatchMetrics(ctx, "same")})
+	m, err2 := helve.NewModels(ctx, func(_ context.Context, id string) (string, error) { return id, nil }, helve.ModelsOptions[string]{})
+	return joined{b, m}, errors.Join(err1, err2)
+}
+
+func (j joined) Say(ctx context.Context, text string) (string, error) {
+	if _, release, err := j.models.GetID(ctx, "small"); err == nil {
+		release()
+	}
+	return j.batcher.Do(ctx, text)
+}
+
+func buildJoined() (*helve.App, error) {
+	app := helve.NewApp("joined")
+	app.RoutePrefix("/joined")
+	app.Ingress(helve.MethodOf(helve.Deploy(app, "Joined", newJoined, helve.Options{}), joined.Say))
+	return app, nil
+}
+
 func build(name string) helve.Build {
 	return func() (*helve.App, error) {
 		app := helve.NewApp(name)
@@ -45,7 +74,7 @@ func build(name string) helve.Build {
 
 func buildCounted() (*helve.App, error) { return build("counted")() }
 
-func TestMain(m *testing.M) { helvetest.Main(m, buildCounted) }
+func TestMain(m *testing.M) { helvetest.Main(m, buildCounted, buildJoined) }
 
 // program is the program of docs/metrics.md.
 func program(ctx context.Context) (*helve.System, error) {
@@ -108,7 +137,7 @@ func TestRootLinksNoPrometheus(t *testing.T) {
 	}
 }
 
-// TestMetricsOfGo: metrics that the code of a replica defines are at the same place, for replicas in this process and in a worker.
+// TestMetricsOfGo: metrics that the code of a replica defines, and those of its batches and models, are at the same place, for replicas in this process and in a worker.
 func TestMetricsOfGo(t *testing.T) {
 	t.Parallel()
 	for _, isolation := range []helve.Isolation{helve.InNode, helve.Process} {
@@ -120,21 +149,31 @@ func TestMetricsOfGo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 3 {
-			r, err := http.Post(url+"/counted", "text/plain", strings.NewReader("hello"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.Body.Close()
+		if err := sys.Deploy(t.Context(), buildJoined); err != nil {
+			t.Fatal(err)
 		}
-		if err := sys.Delete(t.Context(), "counted"); err != nil { // the last report comes with the end
-			t.Error(err)
+		for _, app := range []string{"counted", "joined"} {
+			for range 3 {
+				r, err := http.Post(url+"/"+app, "text/plain", strings.NewReader("hello"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Body.Close()
+			}
+			if err := sys.Delete(t.Context(), app); err != nil { // the last report comes with the end
+				t.Error(err)
+			}
 		}
 		w := httptest.NewRecorder()
 		metrics.Handler(sys).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 		for _, want := range []string{
 			`ray_said_total{application="counted",deployment="Echo",length="short",replica="`,
 			`ray_size_bucket{application="counted",deployment="Echo",replica="`,
+			`ray_serve_actual_batch_size_bucket{application="joined",deployment="Joined",function_name="same",replica="`,
+			`ray_serve_batches_processed_total{application="joined",deployment="Joined",function_name="same",replica="`,
+			`ray_serve_batch_wait_time_ms_count{application="joined",deployment="Joined",function_name="same",replica="`,
+			`ray_serve_multiplexed_models_load_counter_total{application="joined",deployment="Joined",replica="`,
+			`ray_serve_multiplexed_model_load_latency_ms_bucket{application="joined",deployment="Joined",replica="`,
 		} {
 			if !strings.Contains(w.Body.String(), want) {
 				t.Errorf("%v: no %s", isolation, want)

@@ -53,6 +53,14 @@ func (o Options) Validate() error {
 	return errors.Join(errs...)
 }
 
+// Measures counts batches.
+type Measures interface {
+	// Began gets the waits of the members of a batch, its size in parts of the largest one, and the number of items that go on waiting.
+	Began(waits []time.Duration, filled float64, waiting int)
+	// Ended gets the time of the function.
+	Ended(took time.Duration)
+}
+
 // Stats has counts since the start, and the present number of items and batches.
 type Stats struct {
 	Batches, Items uint64
@@ -99,8 +107,9 @@ type running struct {
 
 // queue is the common part of both kinds of batcher.
 type queue[In, Out any] struct {
-	size func(In) int // nil if every item counts 1
-	run  func(ctx context.Context, b []*item[In, Out])
+	size     func(In) int // nil if every item counts 1
+	run      func(ctx context.Context, b []*item[In, Out])
+	measures Measures // nil for none; set before the first item
 
 	mu      sync.Mutex
 	options Options
@@ -325,8 +334,11 @@ func (q *queue[In, Out]) start(g *group[In, Out], n int) {
 	q.running++
 	q.batches++
 	q.items += uint64(n)
+	began := q.began(b)
 	go func() {
+		ended := began()
 		defer func() {
+			ended()
 			done()
 			q.mu.Lock()
 			defer q.mu.Unlock()
@@ -336,6 +348,29 @@ func (q *queue[In, Out]) start(g *group[In, Out], n int) {
 		q.run(ctx, b)
 	}()
 }
+
+// began notes the numbers of a batch. Its result counts them, and gives the function that counts the end. mu is held here, and not in either of these.
+func (q *queue[In, Out]) began(b []*item[In, Out]) func() (ended func()) {
+	if q.measures == nil {
+		return func() func() { return func() {} }
+	}
+	now, waits, size, waiting := time.Now(), make([]time.Duration, len(b)), 0, 0
+	for i, it := range b {
+		waits[i], size = now.Sub(it.at), size+it.size
+	}
+	for _, g := range q.groups {
+		waiting += len(g.items)
+	}
+	filled := float64(size) / float64(q.options.MaxSize)
+	return func() func() {
+		q.measures.Began(waits, filled, waiting)
+		start := time.Now()
+		return func() { q.measures.Ended(time.Since(start)) }
+	}
+}
+
+// Measure has the batches counted. It is called before the first item.
+func (q *queue[In, Out]) Measure(m Measures) { q.measures = m }
 
 // settle ends the items of a batch that have not ended, with err.
 func (q *queue[In, Out]) settle(b []*item[In, Out], err error) {

@@ -24,6 +24,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
@@ -59,7 +60,25 @@ type Hooks[M any] struct {
 	// order and never concurrently. It must not call the cache.
 	Changed func(ids []string)
 	Report  func(id string, err error) // gets the error of a Close that failed
+	// Measures counts models. It must not call the cache. nil: nothing is counted.
+	Measures Measures
 }
+
+// Measures counts what happens to the models of a cache.
+type Measures interface {
+	Asked()                                           // a call asks for a model
+	Loaded(id string, took time.Duration, number int) // a model was loaded; number models are loaded now
+	Left(id string, number int)                       // a model is not loaded any more, and is being closed
+	Unloaded(took time.Duration)                      // a model was closed
+}
+
+// unmeasured counts nothing.
+type unmeasured struct{}
+
+func (unmeasured) Asked()                            {}
+func (unmeasured) Loaded(string, time.Duration, int) {}
+func (unmeasured) Left(string, int)                  {}
+func (unmeasured) Unloaded(time.Duration)            {}
 
 // Stats has counts since the start, and the present number of models and bytes.
 type Stats struct {
@@ -135,6 +154,9 @@ func New[M any](load func(ctx context.Context, id string) (M, error), options Op
 	if options.MaxLoads == 0 {
 		options.MaxLoads = 4
 	}
+	if hooks.Measures == nil {
+		hooks.Measures = unmeasured{}
+	}
 	return &Cache[M]{load: load, options: options, hooks: hooks, entries: map[string]*entry[M]{}}, nil
 }
 
@@ -155,6 +177,7 @@ func (c *Cache[M]) Get(ctx context.Context, id string) (m M, release func(), err
 		return m, nop, errClosed()
 	}
 	c.stats.Gets++
+	c.hooks.Measures.Asked()
 	e := c.entries[id]
 	if e != nil && e.place != nil {
 		e.users++
@@ -371,11 +394,12 @@ func (c *Cache[M]) runLoad(e *entry[M]) {
 	var m M
 	var size int64
 	var err error
-	ended := false
+	ended, begun := false, time.Now()
 	defer func() {
 		if !ended {
 			err = call.Recovered(recover())
 		}
+		took := time.Since(begun)
 		e.cancel(nil)
 		c.mu.Lock()
 		c.reserved -= e.size
@@ -411,6 +435,7 @@ func (c *Cache[M]) runLoad(e *entry[M]) {
 			e.model, e.size, e.users = m, size, e.waiters
 			e.place = c.recent.PushFront(e)
 			c.bytes += size
+			c.hooks.Measures.Loaded(e.id, took, c.recent.Len())
 			close(e.ready)
 		}
 		c.schedule()
@@ -462,9 +487,12 @@ func (c *Cache[M]) remove(e *entry[M]) {
 	c.closingBytes += e.size
 	c.closing++
 	c.stats.Unloads++
+	c.hooks.Measures.Left(e.id, c.recent.Len())
 	go func() {
 		c.notify()
+		begun := time.Now()
 		c.closeModel(context.Background(), e.id, e.model)
+		c.hooks.Measures.Unloaded(time.Since(begun))
 		c.mu.Lock()
 		c.closing--
 		c.closingBytes -= e.size

@@ -25,12 +25,18 @@ const (
 // one more bucket.
 var bounds, boundsError = boundsOf(cmp.Or(os.Getenv(BucketsVariable), os.Getenv(referenceBucketsVariable))) //nolint:gochecknoglobals // constant once the process runs
 
-// boundsOf reads the upper ends of the buckets from a text; "", or a text with a mistake, gives the reference's, from 1 ms to 10 minutes.
-func boundsOf(text string) ([]time.Duration, error) {
+// usualBounds are the upper ends of the buckets of the reference.
+func usualBounds() []time.Duration {
 	usual := make([]time.Duration, 0, Buckets-1)
 	for _, ms := range [...]int64{1, 2, 5, 10, 20, 50, 100, 200, 300, 400, 500, 1000, 2000, 5000, 10000, 60000, 120000, 300000, 600000} {
 		usual = append(usual, time.Duration(ms)*time.Millisecond)
 	}
+	return usual
+}
+
+// boundsOf reads the upper ends of the buckets from a text; "", or a text with a mistake, gives the reference's, from 1 ms to 10 minutes.
+func boundsOf(text string) ([]time.Duration, error) {
+	usual := usualBounds()
 	if text == "" {
 		return usual, nil
 	}
@@ -52,9 +58,11 @@ func boundsOf(text string) ([]time.Duration, error) {
 }
 
 // Bounds are the upper ends of the latency buckets in milliseconds, without the infinite one. There may be fewer than [Buckets]-1.
-func Bounds() []float64 {
-	out := make([]float64, len(bounds))
-	for i, b := range bounds {
+func Bounds() []float64 { return milliseconds(bounds) }
+
+func milliseconds(of []time.Duration) []float64 {
+	out := make([]float64, len(of))
+	for i, b := range of {
 		out[i] = float64(b) / float64(time.Millisecond)
 	}
 	return out

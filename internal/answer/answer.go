@@ -32,7 +32,8 @@ func Explanation(e helvetype.Explanation, width int) string {
 		}
 	}
 	var rows [][]string
-	for _, event := range e.Timeline {
+	newest := e.Timeline[max(len(e.Timeline)-timelineMax, 0):]
+	for _, event := range newest {
 		change := event.Reason
 		if event.From != event.To && event.To != "" {
 			change += " (" + event.To + ")"
@@ -46,8 +47,14 @@ func Explanation(e helvetype.Explanation, width int) string {
 		b.WriteString("\n")
 		layout.Table(&b, "", width, []string{"TIME", "OBJECT", "EVENT"}, rows)
 	}
+	if more := len(e.Timeline) - len(newest); more > 0 {
+		fmt.Fprintf(&b, "%d older events: helve why ... -o json; all events: helve events %s\n", more, e.Object.App)
+	}
 	return b.String()
 }
+
+// timelineMax is the number of events that an explanation shows: the newest ones.
+const timelineMax = 10
 
 // Request is the answer about a request, with a line for each span: when it began after the begin of the request, how long it took, and its kind with its place. Spans inside
 // of another one are indented.

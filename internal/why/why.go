@@ -42,8 +42,11 @@ func Explain(of helvetype.Object, s helvetype.Status, events Events, now time.Ti
 	case of.Kind == helvetype.KindApplication && there:
 		e.Sentence, e.Next = application(of, app)
 		if app.Status != helvetype.ApplicationRunning {
-			e.Sentence += began(own, events)
+			e.Sentence += began(own, events, app)
 			e.Detail = details(app.Message)
+			if path := worst(app); e.Detail == "" && path != nil {
+				e.Detail = details(app.Deployments[path[len(path)-1]].Message)
+			}
 		}
 		if s := app.Status; s != helvetype.ApplicationRunning && s != helvetype.ApplicationDeleting {
 			break // its message has the trouble
@@ -54,8 +57,16 @@ func Explain(of helvetype.Object, s helvetype.Status, events Events, now time.Ti
 	case of.Kind == helvetype.KindDeployment && has:
 		e.Sentence, e.Next, e.Detail = deployment(of, d), step(d.Next, d.NextAt), details(d.Message)
 		troubled(&e, of.App, of.Deployment, d, now)
+		if path := chain(app, of.Deployment); len(path) > 1 {
+			root := app.Deployments[path[len(path)-1]]
+			e.Sentence += "; " + waitsFor(app, path, "")
+			e.Next, e.Detail = "deployment "+path[len(path)-1]+": "+step(root.Next, root.NextAt), details(root.Message)
+		} else if text, next := rollout(of.App, app); text != "" && d.Status == helvetype.DeploymentUpdating {
+			e.Sentence += "; " + text
+			e.Next = cmp.Or(next, e.Next)
+		}
 		if d.Status != helvetype.DeploymentHealthy {
-			e.Sentence += began(own, events)
+			e.Sentence += began(own, events, app)
 		}
 	case of.Kind == helvetype.KindReplica && has:
 		if i := slices.IndexFunc(d.Replicas, func(r helvetype.ReplicaStatus) bool { return r.ID == of.Replica }); i >= 0 {
@@ -196,13 +207,21 @@ func application(of helvetype.Object, a helvetype.ApplicationStatus) (sentence, 
 	if a.FailedDeploy != nil {
 		return sentence + failed(a), afterFailed
 	}
-	for _, name := range slices.Sorted(maps.Keys(a.Deployments)) {
+	path := worst(a)
+	if path != nil {
+		if text := waitsFor(a, path, sentence); text != "" {
+			sentence += "; " + text
+		}
+		path = path[len(path)-1:]
+	}
+	for _, name := range append(path, slices.Sorted(maps.Keys(a.Deployments))...) {
 		if d := a.Deployments[name]; d.Next != "" && next == "" {
 			next = "deployment " + name + ": " + step(d.Next, d.NextAt)
 		}
 	}
-	if r := a.Rollout; r != nil && r.State == "paused" {
-		next = fmt.Sprintf("the rollout of revision %d is paused: helve resume %s goes on with it; helve rollback %s, or another deploy, ends it", r.To, of.App, of.App)
+	if text, goesOn := rollout(of.App, a); text != "" {
+		sentence += "; " + text
+		next = cmp.Or(goesOn, next)
 	}
 	return sentence, next
 }
@@ -225,7 +244,13 @@ func failed(a helvetype.ApplicationStatus) string {
 }
 
 func deployment(of helvetype.Object, d helvetype.DeploymentStatus) string {
-	sentence := fmt.Sprintf("deployment %s is %s (%s): %d of %s get calls", of, d.Status, d.Trigger, d.Ready, count(d.Wanted, "replica"))
+	ready := 0 // with replicas of the revision before
+	for _, r := range d.Replicas {
+		if r.Ready {
+			ready++
+		}
+	}
+	sentence := fmt.Sprintf("deployment %s is %s (%s): %d of %s get calls", of, d.Status, d.Trigger, min(max(ready, d.Ready), d.Wanted), count(d.Wanted, "replica"))
 	if d.Message != "" {
 		sentence += "; " + brief(d.Message)
 	}
@@ -300,11 +325,11 @@ func gone(of helvetype.Object, own []helvetype.Event, events Events) string {
 	if last.Message != "" {
 		sentence += ": " + brief(last.Message)
 	}
-	return sentence + began(own, events)
+	return sentence + began(own, events, helvetype.ApplicationStatus{})
 }
 
-// began names the first event of the chain that led to the last event of an object, if that is an event of another object.
-func began(own []helvetype.Event, events Events) string {
+// began names the first event of the chain that led to the last event of an object of an application, if that is an event of another object.
+func began(own []helvetype.Event, events Events, a helvetype.ApplicationStatus) string {
 	if len(own) == 0 {
 		return ""
 	}
@@ -317,7 +342,7 @@ func began(own []helvetype.Event, events Events) string {
 		}
 		first = cause
 	}
-	if first.Object == last.Object {
+	if first = firstFailure(first, a); first.Object == last.Object {
 		return ""
 	}
 	text := fmt.Sprintf(". It began at %s with %s %s: %s", stamp(first.Time), first.Object.Kind, first.Object, cmp.Or(first.Reason, "changed"))

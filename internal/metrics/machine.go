@@ -14,9 +14,11 @@ import (
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
-// machine shows the numbers of the machine that the reference's dashboards ask for: processors, memory, disk, network. Its rates are since the scrape before; the first scrape
+// machine shows the numbers of the machine that the reference's dashboards ask for: processors, GPUs, memory, disk, network. Its rates are since the scrape before; the first scrape
 // has the rate since the machine started. On systems without /proc the numbers are left out.
 type machine struct {
+	gpus gpus
+
 	mu     sync.Mutex
 	before sampled
 }
@@ -46,7 +48,11 @@ func (m *machine) write(p *page, s *telemetry.Snapshot) {
 	one("autoscaler_active_nodes", "1: this node.", kind, 1)
 	one("autoscaler_pending_nodes", "0: nodes are not started by themselves.", kind, 0)
 	one("autoscaler_recently_failed_nodes", "0: nodes are not started by themselves.", kind, 0)
-	one("autoscaler_cluster_resources", "The processors of the machine.", label("", "resource", "CPU"), float64(runtime.NumCPU()))
+	one("autoscaler_cluster_resources", "The processors and GPUs of the machine.", label("", "resource", "CPU"), float64(runtime.NumCPU()))
+	if n := len(m.gpus.now()); n > 0 {
+		p.line(label("", "resource", "GPU"), float64(n))
+	}
+	m.gpus.write(p)
 	one("ray_node_cpu_count", "The processors of the machine.", "", float64(runtime.NumCPU()))
 
 	if all, err := os.ReadFile("/proc/meminfo"); err == nil {

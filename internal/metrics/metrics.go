@@ -46,7 +46,7 @@ type handler struct {
 func Handler(s Source) http.Handler {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return &handler{source: s, process: r}
+	return &handler{source: s, process: r, machine: machine{gpus: gpus{find: findGPUTool}}}
 }
 
 // ServeHTTP implements http.Handler.

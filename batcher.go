@@ -6,8 +6,10 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/batch"
+	"github.com/helve-serve/helve/internal/graph"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/trace"
 )
 
 // BatchOptions are the options of a [Batcher].
@@ -55,7 +57,17 @@ type Batcher[In, Out any] struct{ b *batch.Batcher[In, Out] }
 // all members have one. It ends when all members have left the batch. [BatchMembers] returns the contexts of the members.
 // Mistakes in the options are returned together.
 func NewBatcher[In, Out any](run func(ctx context.Context, in []In) ([]Out, error), o BatchOptions[In]) (*Batcher[In, Out], error) {
-	b, err := batch.New(run, o.core(), o.Size)
+	traced := run
+	if run != nil {
+		traced = func(ctx context.Context, in []In) ([]Out, error) {
+			ctx, span := trace.BeginBatch(ctx, graph.Traces(ctx), batch.Members(ctx))
+			defer span.End()
+			out, err := run(ctx, in)
+			span.Fail(err)
+			return out, err
+		}
+	}
+	b, err := batch.New(traced, o.core(), o.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +120,21 @@ type StreamBatcher[In, Out any] struct{ b *batch.Stream[In, Out] }
 // this step, or the end of that member's stream. When run ends, so do all streams. The batch goes at the pace of its slowest
 // reader, 64 items ahead; readers that leave drop out.
 func NewStreamBatcher[In, Out any](run func(ctx context.Context, in []In) iter.Seq2[[]BatchItem[Out], error], o BatchOptions[In]) (*StreamBatcher[In, Out], error) {
-	b, err := batch.NewStream(run, func(i BatchItem[Out]) batch.Item[Out] { return batch.Item[Out](i) }, o.core(), o.Size)
+	traced := run
+	if run != nil {
+		traced = func(ctx context.Context, in []In) iter.Seq2[[]BatchItem[Out], error] {
+			return func(yield func([]BatchItem[Out], error) bool) {
+				ctx, span := trace.BeginBatch(ctx, graph.Traces(ctx), batch.Members(ctx))
+				defer span.End()
+				for items, err := range run(ctx, in) {
+					if span.Fail(err); !yield(items, err) {
+						return
+					}
+				}
+			}
+		}
+	}
+	b, err := batch.NewStream(traced, func(i BatchItem[Out]) batch.Item[Out] { return batch.Item[Out](i) }, o.core(), o.Size)
 	if err != nil {
 		return nil, err
 	}

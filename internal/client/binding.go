@@ -67,9 +67,14 @@ func (b *Binding) Restore(e *call.Error) *call.Error {
 func (b *Binding) Fill(ctx context.Context, i *call.Info) {
 	if parent := call.InfoFrom(ctx); parent != nil {
 		i.Child(parent)
+		if u := call.UnderFrom(ctx); u != nil {
+			u.Enter(i)
+		}
 	} else {
 		i.Request = call.NewID()
-		if d := b.Deployment.Serving.Load(); d != nil {
+		if u := call.UnderFrom(ctx); u != nil {
+			u.Enter(i)
+		} else if d := b.Deployment.Serving.Load(); d != nil {
 			d.Trace.Decide(i)
 		}
 	}

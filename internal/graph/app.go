@@ -15,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/trace"
 )
 
 // Codec encodes options, arguments and results for every application of this process. It is a cache of type plans.
@@ -34,6 +35,8 @@ type App struct {
 	Drains atomic.Pointer[instance.Drains]
 	// Node is the connection to the node, in a worker; nil elsewhere, and before the worker runs.
 	Node atomic.Pointer[guest.Guest]
+	// Recorder takes the spans of user code, in a node; nil elsewhere, and before the application runs.
+	Recorder atomic.Pointer[trace.Recorder]
 
 	deployments []*Deployment
 	ingress     *Binding
@@ -294,6 +297,25 @@ func Draining(ctx context.Context) <-chan struct{} {
 	}
 	if app, ok := home.(*App); ok {
 		return app.Drains.Load().Of(replica)
+	}
+	return nil
+}
+
+// Traces takes the spans of the method that received ctx; nil outside of methods.
+func Traces(ctx context.Context) trace.Sink {
+	i := call.InfoFrom(ctx)
+	if i == nil || i.Place == nil {
+		return nil
+	}
+	app, _ := i.Home.(*App)
+	if app == nil {
+		return nil
+	}
+	if w := app.Node.Load(); w != nil {
+		return w.Traces()
+	}
+	if r := app.Recorder.Load(); r != nil {
+		return r
 	}
 	return nil
 }

@@ -166,6 +166,9 @@ func describeGraph(g spec.Graph) (graph json.RawMessage, digest string, err erro
 // Drains are the drains of the replicas in this worker.
 func (g *Guest) Drains() *instance.Drains { return &g.drains }
 
+// Traces takes spans of the worker, for the node of today.
+func (g *Guest) Traces() trace.Sink { return g.spans }
+
 // Kill breaks the connection to the node off without a drain, as the end of the process would.
 func (g *Guest) Kill() { g.peer.Load().Close(errors.New("the worker was killed")) }
 

@@ -32,6 +32,9 @@ func (n *Node) newTracing() {
 	n.useTracing(nil, ratio, receiver)
 }
 
+// Recorder has the records of calls.
+func (n *Node) Recorder() *trace.Recorder { return n.trace }
+
 // tracing is the part of the requests that are sampled, and the receiver of their spans, by a tracing_config over the settings with which the node was started. nil is no
 // tracing_config, and no receiver.
 func (n *Node) tracing(t *spec.Tracing) (ratio float64, receiver *otlp.Target, err error) {

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,30 +70,11 @@ const modelHeader = "serve_multiplexed_model_id"
 // drop or rewrite such names, so clients may write hyphens.
 var modelHeaders = [...]string{"Serve_multiplexed_model_id", "Serve-Multiplexed-Model-Id"} //nolint:gochecknoglobals // a constant
 
-// traceparent reads a W3C trace context header of version 00, or the part of a later version that is the same. Others
-// are ignored.
+// traceparent reads the trace context of a client. One that is wrong has no effect.
 func traceparent(s string, i *call.Info) {
-	if len(s) < 55 || s[2] != '-' || s[35] != '-' || s[52] != '-' || s[:2] == "ff" || len(s) > 55 && (s[:2] == "00" || s[55] != '-') {
-		return
+	if trace, span, sampled, ok := call.ParseTraceparent(s); ok {
+		i.Trace, i.Span, i.Sampled = trace, span, sampled
 	}
-	for _, c := range []byte(s[:55]) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && c != '-' { // upper case is not allowed
-			return
-		}
-	}
-	var trace [16]byte
-	var span [8]byte
-	var flags [1]byte
-	if _, err := hex.Decode(trace[:], []byte(s[3:35])); err != nil || trace == [16]byte{} {
-		return
-	}
-	if _, err := hex.Decode(span[:], []byte(s[36:52])); err != nil || span == [8]byte{} {
-		return
-	}
-	if _, err := hex.Decode(flags[:], []byte(s[53:55])); err != nil {
-		return
-	}
-	i.Trace, i.Span, i.Sampled = trace, span, flags[0]&1 != 0
 }
 
 func allowed(in InKind) string {

@@ -362,6 +362,7 @@ func bound(n *node.Node, app *graph.App, def deploy.App) deploy.App {
 		}
 	}
 	app.Drains.Store(n.Drains())
+	app.Recorder.Store(n.Recorder())
 	return def
 }
 

@@ -157,13 +157,16 @@ func Ended(to Sink, i *call.Info, kind Kind, began, ended int64, e *call.Error) 
 	to.Record(r)
 }
 
+// leastWait is the shortest wait that leaves a record, also of a sampled request: a lane or slot that was free took no longer.
+const leastWait = 100 * time.Microsecond
+
 // Waited notes that a call has waited for its slot since then, or has failed while it waited. A short wait leaves nothing.
 func Waited(to Sink, i *call.Info, origin string, since int64, e *call.Error) {
 	if to == nil || i.Place == nil {
 		return
 	}
 	now := call.Now()
-	if !Wants(now-since, e != nil, i) {
+	if !Wants(now-since, e != nil, i) || e == nil && now-since < int64(leastWait) {
 		return
 	}
 	r := Of(i, Wait, e)

@@ -56,7 +56,7 @@ func (c *Controller) launchLocked(r *fleet.Replica, w *host.Worker) {
 			Configured:   func(digest string) { c.ResumedWith(r, digest) },
 			Models:       func(of host.Replica, ids []string) { c.setModels(r, of, ids) },
 			Waits:        func(reason string) (done func()) { return c.waitsMeasured(r, reason) },
-			AwaitUses:    func(ctx context.Context) error { return c.awaitUses(ctx, r.Dep) },
+			AwaitUses:    func(ctx context.Context) error { return c.awaitUses(ctx, r) },
 			AwaitDevices: func(ctx context.Context, take func() error) error { return c.awaitDevices(ctx, r, take) },
 			Note:         func(reason, message string) { c.noteStep(r, reason, message) },
 		})
@@ -253,12 +253,9 @@ func (c *Controller) startFailed(r *fleet.Replica, err error) {
 		event = states.Lost
 	}
 	c.forgetLocked(r, event, states.Facts{Error: err.Error()}, fleet.ExitInputs(exit))
-	if r.Of == d.Now && event == states.Stopped {
+	if r.Of == d.Now && r.Ctx.Err() != nil {
 		r.LeavePlaceLocked(exit) // another deployment has failed, for example: its error is none of this one's
-		if r.Ctx.Err() == nil {  // the application is being deleted, and calls of it still wait for a replica: the next start has its delay as ever
-			d.Failures.StartFailed(r.Order, time.Now())
-		}
-	} else if r.Of == d.Now {
+	} else if r.Of == d.Now { // also of an application that is being deleted, whose calls still wait for a replica: the next start has its delay as ever
 		r.LeavePlaceLocked(exit)
 		d.Failures.StartFailed(r.Order, time.Now())
 		d.NoteFailureLocked(r, err)

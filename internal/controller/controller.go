@@ -233,7 +233,7 @@ func (c *Controller) doLocked(a *fleet.Application, steps []step, now time.Time)
 				c.startFormerLocked(d, now)
 			}
 		case planner.GiveUp:
-			if d.GaveUp { // its rollout is paused
+			if d.GaveUp || a.EndingLocked() { // the first: its rollout is paused
 				continue
 			}
 			r := d.Now.Revision
@@ -275,8 +275,12 @@ func (c *Controller) planLocked(a *fleet.Application, of []*fleet.Deployment, no
 			}
 		}
 		t, observed, history := d.ObserveLocked(now)
-		actions, wake := planner.Step(t, observed, history, func() bool {
-			waits := d.WaitsLocked(waiting)
+		actions, wake := planner.Step(t, observed, history, func(former bool) bool {
+			e := d.Now
+			if former {
+				e = d.Former
+			}
+			waits := e.WaitsLocked(d, waiting)
 			if waits {
 				a.Agenda.Wait(d)
 			}
@@ -290,9 +294,9 @@ func (c *Controller) planLocked(a *fleet.Application, of []*fleet.Deployment, no
 	return steps
 }
 
-// awaitUses waits until the deployments that d uses are ready.
-func (c *Controller) awaitUses(ctx context.Context, d *fleet.Deployment) error {
-	if !c.Readier.Until(ctx, &c.Mu, func() bool { return !d.WaitsLocked(d.App.WaitingLocked) }) {
+// awaitUses waits until the deployments that a replica uses are ready.
+func (c *Controller) awaitUses(ctx context.Context, r *fleet.Replica) error {
+	if !c.Readier.Until(ctx, &c.Mu, func() bool { return !r.Of.WaitsLocked(r.Dep, r.Dep.App.WaitingLocked) }) {
 		return call.EndOf(ctx)
 	}
 	return nil

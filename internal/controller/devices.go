@@ -63,6 +63,7 @@ func (c *Controller) makeRoomLocked(r *fleet.Replica) bool {
 	if oldest.Dep != r.Dep {
 		oldest.Dep.Yielded++
 	} else {
+		r.Dep.MadeRoom = true
 		c.Journal.Note(r.Dep.Object(), string(r.Dep.Shown.State), "surge_does_not_fit", "no GPU is free for a replica beside the wanted number: "+id+" stops before its successor starts", r.LastEvent)
 	}
 	c.stopLocked(oldest)

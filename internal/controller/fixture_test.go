@@ -56,9 +56,16 @@ func (n *testNode) unsaved() (name string) {
 
 // newTestNode starts a controller whose replicas are in this process and can be killed: see [mortalHost]. The fields that s leaves
 // empty are filled in.
-func newTestNode(s Settings) *testNode {
+func newTestNode(s Settings) *testNode { return mortalTestNode(s, false) }
+
+// mortalTestNode is newTestNode, and early gives each host the properties of an [earlyHost].
+func mortalTestNode(s Settings, early bool) *testNode {
 	return startTestNode(s, host.Settings{}, func(d *host.Deployment, cd *codec.Codec) host.Host {
-		return mortalHost{&inprocess.Host{Deployment: d, Node: "local", Codec: cd}}
+		mortal := mortalHost{&inprocess.Host{Deployment: d, Node: "local", Codec: cd}}
+		if early {
+			return earlyHost{mortal}
+		}
+		return mortal
 	})
 }
 

@@ -29,10 +29,11 @@ type durable struct {
 	blobs store.Blobs
 	own   func(app string) (deploy.App, error)
 	log   *slog.Logger // of the nodes; nil for none
+	early bool         // their hosts are of the kind of [earlyHost]
 }
 
 func newDurable(own func(app string) (deploy.App, error)) *durable {
-	return &durable{store.NewMemory(), store.NewMemoryBlobs(), own, nil}
+	return &durable{store.NewMemory(), store.NewMemoryBlobs(), own, nil, false}
 }
 
 // durableNode is a node that can be killed.
@@ -45,7 +46,7 @@ type durableNode struct {
 // node starts a node on the store, without restoring anything.
 func (d *durable) node() *durableNode {
 	link := &badStore{Memory: d.store, hold: map[string]chan any{}, txns: map[string]int{}}
-	n := newTestNode(Settings{Store: link, Blobs: d.blobs, Durable: true, Logger: d.log})
+	n := mortalTestNode(Settings{Store: link, Blobs: d.blobs, Durable: true, Logger: d.log}, d.early)
 	return &durableNode{n, &restore.Restorer{To: n.Controller, Target: n.Target(), Own: d.own, Log: slog.New(slog.DiscardHandler)}, link}
 }
 

@@ -71,6 +71,7 @@ func (c *Controller) adoptLocked(a *fleet.Application, r *fleet.Revision) {
 	}
 	a.NoteLocked(states.Deploy, states.Facts{Otherwise: a.StartError})
 	a.BeginRolloutLocked(r)
+	defer c.Readier.Tell() // a start that waits may wait for another revision
 	for _, s := range r.Def.Graph.Deployments {
 		e := c.newFormLocked(r, s)
 		d := a.Deployments[s.Name]
@@ -106,6 +107,7 @@ func (c *Controller) adoptLocked(a *fleet.Application, r *fleet.Revision) {
 func (c *Controller) revertLocked(a *fleet.Application, cause error) {
 	failed := a.Current
 	a.Current, a.Previous, a.Change = a.Previous, nil, nil
+	defer c.Readier.Tell() // as when it became the target
 	for _, d := range a.Deployments {
 		if d.GaveUp {
 			d.RolledBack = cmp.Or(d.Message, cause.Error())

@@ -28,6 +28,9 @@ func (c *Controller) rollOutLocked(a *fleet.Application, now time.Time) (wake ti
 		}
 	}
 	d := ch.Look(all, now)
+	if !maps.Equal(ch.Limits, d.Limits) { // starts that wait look again: a new replica does not wait for a deployment that may have none
+		c.Readier.Tell()
+	}
 	ch.Limits = d.Limits
 	if d.Failure == nil && ch.Settled() {
 		d.Failure = a.FlappingLocked()

@@ -73,7 +73,7 @@ func TestSimulation(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				random := func(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) }
-				(&simulation{t: t, seed: seed, rnd: random(1), code: random(2), updates: random(3), restarts: random(4), rollouts: random(5)}).run()
+				(&simulation{t: t, seed: seed, rnd: random(1), code: random(2), updates: random(3), restarts: random(4), rollouts: random(5), uses: random(6)}).run()
 			})
 		})
 	}
@@ -96,6 +96,7 @@ type simulation struct {
 	updates  *rand.Rand // of the versions and user configs that deploys have
 	restarts *rand.Rand // of the kills of nodes
 	rollouts *rand.Rand // of steps, pauses and restarts of replicas
+	uses     *rand.Rand // of the deployments that others use
 	node     *testNode
 	disk     *durable    // what outlives the node; nil for a node that is not durable
 	killed   *badStore   // the link of the node to that
@@ -406,6 +407,13 @@ func (s *simulation) newPlan() (*plan, deploy.App) {
 		def.Graph.Deployments = append(def.Graph.Deployments, spec.Deployment{Name: name, Language: "go", Receiver: receiver, Options: o})
 		p.names = append(p.names, name)
 	}
+	for i := range def.Graph.Deployments {
+		for j, used := range p.names {
+			if j > i && s.uses.IntN(2) == 0 {
+				def.Graph.Deployments[i].Uses = append(def.Graph.Deployments[i].Uses, used)
+			}
+		}
+	}
 	def.Bound = func(_ string, d *serving.Deployment) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -519,11 +527,13 @@ func (s *simulation) nextConfig() json.RawMessage {
 }
 
 func (s *simulation) run() {
+	early := s.uses.IntN(2) == 0 // starts begin before the deployments that they use are ready
 	if s.restarts.IntN(2) == 0 {
 		s.disk = newDurable(nil)
+		s.disk.early = early
 		s.start()
 	} else {
-		s.node = newTestNode(Settings{})
+		s.node = mortalTestNode(Settings{}, early)
 	}
 	s.polite.Store(s.rnd.IntN(2) == 0)
 	s.steady = s.updates.IntN(2) == 0

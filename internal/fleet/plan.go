@@ -82,7 +82,7 @@ func (d *Deployment) historyLocked() planner.History {
 }
 
 // WaitingLocked gives [planner.Waiting] of the application.
-func (a *Application) WaitingLocked() func(planner.Key) bool {
+func (a *Application) WaitingLocked() func(k planner.Key, former bool) bool {
 	var targets []planner.Target
 	var observed []planner.Observed
 	history := map[planner.Key]planner.History{}
@@ -93,12 +93,12 @@ func (a *Application) WaitingLocked() func(planner.Key) bool {
 	return planner.Waiting(targets, observed, history)
 }
 
-// WaitsLocked says that user code of the deployment has to wait, because a deployment that it uses is not ready. Where each of those has run, nothing waits, and
+// WaitsLocked says that user code of a form of the deployment has to wait, because a deployment that it uses is not ready. Where each of those has run, nothing waits, and
 // the function waiting, which looks at the whole application, is not called.
-func (d *Deployment) WaitsLocked(waiting func() func(planner.Key) bool) bool {
-	for _, name := range d.Now.Definition.Spec.Uses {
+func (e *DeploymentRevision) WaitsLocked(d *Deployment, waiting func() func(planner.Key, bool) bool) bool {
+	for _, name := range e.Definition.Spec.Uses {
 		if of := d.App.Deployments[name]; of != nil && !of.historyLocked().Ran {
-			return waiting()(planner.Key{App: d.App.Name, Deployment: d.Name})
+			return waiting()(planner.Key{App: d.App.Name, Deployment: d.Name}, e.Version != d.Now.Version)
 		}
 	}
 	return false

@@ -73,6 +73,7 @@ type Deployment struct {
 	Continued      bool     // the revision before has the deployment too
 	RolledBack     string   // the error of its form in the revision that was given up last; "" since the next deploy
 	Yielded        int      // replicas that made room for others on GPUs; see Deployment.yieldedLocked
+	MadeRoom       bool     // a replica of former made room for a new one on a GPU: see Controller.makeRoomLocked of package controller
 	Dropped        bool     // its application does not have it any more
 	dynamic        []string // deployments whose handles its replicas asked for
 	Over           bool     // its time was over before that of its application, which ends
@@ -195,7 +196,7 @@ func (e *DeploymentRevision) Inherit(last *DeploymentRevision) {
 // ForgetFailuresLocked is for a deployment that changes to another revision: failures of the former say nothing about the new one.
 func (d *Deployment) ForgetFailuresLocked() {
 	d.Failures.Forget()
-	d.GaveUp, d.Hopeless, d.Message = false, false, ""
+	d.GaveUp, d.Hopeless, d.MadeRoom, d.Message = false, false, false, ""
 }
 
 // Become changes the deployment to its form in a revision. Calls that wait go on waiting, in the same queue. Replicas of the same

@@ -126,9 +126,8 @@ func (d *Deployment) targetLocked() planner.Target {
 	if d.hasteLocked() {
 		t.GiveUpRounds = planner.RolloutRounds
 	}
-	for _, u := range e.Definition.Spec.Uses {
-		t.Uses = append(t.Uses, planner.Key{App: a.Name, Deployment: u})
-	}
+	t.Uses = e.usesLocked()
+	t.Served = e.Revision != a.Current || d.Former != nil && d.Former.Version == e.Version
 	bounds := d.boundsLocked()
 	t.Change = &bounds
 	if a.Change == nil || a.Change.Settled() {
@@ -138,20 +137,49 @@ func (d *Deployment) targetLocked() planner.Target {
 		if n, ok := a.Change.Limits[d.Name]; ok {
 			bounds.New = n
 		}
+		bounds.Had = t.Replicas
 		if a.Current.Wrote.Set(d.Name, a.fleet.Scales.Of(a.Name, d.Name)) { // else the number was scaled since
 			bounds.Before = max(planner.Placeable(planner.Capacity(d.FormerAsked, a.fleet.Capacity), e.Definition.Options.MaxReplicasPerNode)-d.yieldedLocked(), 0)
+			bounds.Had = bounds.Before
 		}
 		if f.Ran || f.Revision.Def.Restored {
-			bounds.Former, bounds.Doubt, bounds.Failures = f.Version, d.Failures.Number() > 0, d.FormerFailures.History(true)
+			bounds.Former, bounds.Uses, bounds.Doubt = f.Version, f.usesLocked(), !e.Ran || d.Failures.Number() > 0
+			bounds.Failures = d.FormerFailures.History(f.Ran || f.Revision.Def.Restored && d.FormerFailures.Number() > 0)
+		}
+		if d.MadeRoom {
+			bounds.Had = max(bounds.Had-1, 0)
 		}
 	}
 	return t
 }
 
+// usesLocked are the deployments that the form of a deployment uses.
+func (e *DeploymentRevision) usesLocked() (all []planner.Key) {
+	for _, u := range e.Definition.Spec.Uses {
+		all = append(all, planner.Key{App: e.Revision.App.Name, Deployment: u})
+	}
+	return all
+}
+
 // hasteLocked says that a few rounds of failed starts end the rollout: no new replica of the deployment ever ran, and the revision before serves.
 func (d *Deployment) hasteLocked() bool {
+	return d.App.DeployingLocked() && !d.Now.Ran && d.Now.retries() && d.formerRanLocked() && rollout.Of(d.Now.Definition.Options, 1).RollBack
+}
+
+// formerRanLocked says that the revision before has run on this node, as far as the deployment needs it: a new revision that fails does not fail because of the machine.
+// For example, a machine restarts in a rollout before its disk of models is there: replicas of both revisions fail, and the rollout goes on when the disk is there. If former
+// replicas of the deployment start and new ones fail, the rollout goes back.
+func (d *Deployment) formerRanLocked() bool {
 	a := d.App
-	return a.Previous != nil && a.Previous.Ran && a.DeployingLocked() && !d.Now.Ran && d.Now.retries() && rollout.Of(d.Now.Definition.Options, 1).RollBack
+	if a.Previous == nil || a.Previous.Ran || d.Former != nil {
+		return a.Previous != nil && (a.Previous.Ran || d.Former.Ran)
+	}
+	for _, of := range a.Deployments { // the deployment is new
+		if of.Former != nil && of.Former.Ran {
+			return true
+		}
+	}
+	return false
 }
 
 // boundsLocked are the bounds of the change of a deployment's replicas.

@@ -96,6 +96,7 @@ func (d *Deployment) scaleLocked(n int) {
 		d.Scaling = states.ScalingUp
 	}
 	d.WakeLocked()
+	d.App.fleet.Readier.Tell() // starts do not wait for a deployment of no replicas
 }
 
 // NoteScale takes over a number of replicas that another writer has put into the store.

@@ -16,11 +16,14 @@ type Change struct {
 	// New is the number of replicas that the target's revision may have for now: former ones stay in the place of the others. It is Replicas or
 	// more for all. For example, a rollout that waits after a first step of 1 of 4 replicas has a New of 1.
 	New int
-	// Former is the revision of which a replica starts where one of a former revision has ended and the new revision must not take its place; "" for
-	// none. That is so up to Replicas - New, and while replicas of the new revision fail (Doubt) up to the number that has to be ready.
+	// Former is the revision before, which has served; "" for none. Replicas of it start where there are less than Replicas - New. In doubt about the new revision they also
+	// start where less than the number that has to be ready is there: new replicas wait for a deployment that they use, or, with Doubt, none was ready yet or they fail. For
+	// example, a machine restarts in a rollout of 4 replicas with a surge of 1: 4 former replicas start, which are known to be good, and 1 new one.
 	Former string
 	Doubt  bool
-	// Failures counts failed starts of Former.
+	Had    int   // replicas that Former had: a change that raises the number starts no more of them than that
+	Uses   []Key // as Target.Uses, of Former
+	// Failures counts failed starts of Former; Ran says that a replica of it was ready once.
 	Failures History
 	// Before is the number of replicas before a change that also lowers it; 0 for other changes. Former replicas go in proportion to the new ones that are ready, so that
 	// a revision that never becomes ready takes no replica away. For example, a deploy changes 6 replicas to 2: all 6 stay until the first new one is ready, then
@@ -34,6 +37,17 @@ func (c *Change) least(n, ready int) int {
 		return n
 	}
 	return c.Before - ready*c.Before/n + ready
+}
+
+// former is the number of former replicas that have to be there in a change to n replicas, of which ready ones are of the new revision.
+func (c *Change) former(n, ready int, doubt bool) (least int) {
+	if c.Former == "" {
+		return 0
+	}
+	if doubt {
+		least = min(n, c.Had) - c.Unavailable - ready
+	}
+	return max(least, n-max(c.New, 0), 0)
 }
 
 // unbounded is the change of a target without one: all replicas of its revision start at once.
@@ -56,8 +70,8 @@ func Bounds(replicas, surge, unavailable, most int) (c Change, said string) {
 	return c, said
 }
 
-// compare returns the number of missing replicas of one deployment, of its revision and of the former one, and the surplus replicas.
-func compare(t Target, live []Observed) (start, back int, stop []Observed) {
+// compare returns the number of missing replicas of one deployment, of its revision and of the former one, and the surplus replicas. doubt is as [Change].Doubt.
+func compare(t Target, live []Observed, doubt bool) (start, back int, stop []Observed) {
 	n, c := max(t.Replicas, 0), &unbounded
 	if t.Change != nil {
 		c = t.Change
@@ -89,13 +103,7 @@ func compare(t Target, live []Observed) (start, back int, stop []Observed) {
 	have := len(current) - len(over)
 	stop = append(stop, over...)
 	room := max(n, c.Before) + c.Surge - stays - have
-	if c.Former != "" {
-		need := n - most
-		if c.Doubt {
-			need = max(need, n-c.Unavailable-newReady)
-		}
-		back = max(min(need-stays, room), 0)
-	}
+	back = max(min(c.former(n, newReady, doubt)-stays, room), 0)
 	return max(min(most-have, room-back), 0), back, stop
 }
 

@@ -41,8 +41,13 @@ func TestChange(t *testing.T) {
 		{name: "and one of the step too", target: target(4, Change{Surge: 1, New: 1, Former: "1"}), observed: of("1", Running, Running, Running), want: []Action{Start{a, 1}}},
 		{name: "a new one takes its place without a step", target: target(4, Change{Surge: 1, Former: "1"}),
 			observed: append(of("1", Running, Running, Running), of("2", Starting)...), want: []Action{Start{a, 1}}},
-		{name: "but not while new ones fail", target: target(4, Change{Surge: 1, Former: "1", Doubt: true}),
+		{name: "but not while new ones fail", target: target(4, Change{Surge: 1, Former: "1", Doubt: true, Had: 4}),
 			observed: append(of("1", Running, Running, Running), of("2", Starting)...), want: []Action{StartFormer{a, 1}}},
+		{name: "a restart: those that have served, and one beside them", target: target(4, Change{Surge: 1, Former: "1", Doubt: true, Had: 4}),
+			want: []Action{StartFormer{a, 4}, Start{a, 1}}},
+		{name: "without surge", target: target(4, Change{Unavailable: 1, Former: "1", Doubt: true, Had: 4}), want: []Action{StartFormer{a, 3}, Start{a, 1}}},
+		{name: "not more than there were", target: target(4, Change{Surge: 1, Former: "1", Doubt: true, Had: 1}), want: []Action{StartFormer{a, 1}, Start{a, 4}}},
+		{name: "and none when there were none", target: target(2, Change{Surge: 1, Former: "1", Doubt: true}), want: []Action{Start{a, 2}}},
 		{name: "none for now", target: target(4, Change{Surge: 1, New: none}), observed: of("1", Running, Running, Running, Running)},
 		{name: "an unready former one stops if there are enough others", target: target(2, Change{Surge: 1}),
 			observed: append(of("1", Running, Unready), of("2", Running)...), want: []Action{Start{a, 1}, Stop{"11"}}},
@@ -163,7 +168,7 @@ func TestBudget(t *testing.T) {
 				}
 			}
 			for range 30 { // crashes, steps, pauses and scaling
-				c.New, c.Former, c.Doubt = rng.IntN(target.Replicas+1), []string{"", "1"}[rng.IntN(2)], rng.IntN(2) == 0
+				c.New, c.Former, c.Doubt, c.Had = rng.IntN(target.Replicas+1), []string{"", "1"}[rng.IntN(2)], rng.IntN(2) == 0, rng.IntN(6)
 				if rng.IntN(8) == 0 {
 					target.Replicas = rng.IntN(6)
 				}

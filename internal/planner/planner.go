@@ -31,6 +31,9 @@ type Target struct {
 	// that use each other in a circle do not wait for each other, and a deployment without a target is not waited
 	// for.
 	Uses []Key
+	// Served says that replicas of this revision have served in the revision before: that has the deployment in the same version, or it alone has
+	// it. They wait as former replicas do: see [Waiting].
+	Served bool
 	// Early lets replicas start at once; their host asks [Waiting] before it runs user code. An interpreter can start
 	// meanwhile.
 	Early bool
@@ -84,7 +87,7 @@ type Start struct {
 	Count int
 }
 
-// StartFormer is the action of starting Count more replicas of the revision before, [Change].Former.
+// StartFormer is the action of starting Count more replicas of the revision before, [Change].Former. It comes before the [Start] of the same deployment.
 type StartFormer struct {
 	Key
 	Count int
@@ -136,7 +139,7 @@ func Plan(targets []Target, observed []Observed, history map[Key]History, now ti
 		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Deployment, b.Deployment))
 	})
 	for _, k := range keys {
-		more, at := Step(wanted[k], live[k], history[k], func() bool { return waits(wanted, live, history, k) }, now)
+		more, at := Step(wanted[k], live[k], history[k], func(former bool) bool { return waits(wanted, live, history, k, former) }, now)
 		actions, wake = append(actions, more...), earlier(wake, at)
 	}
 	return actions, wake
@@ -151,31 +154,36 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // Step is [Plan] for one deployment, whose replicas are observed. A deployment without a target has one of no replicas. The function waits says that a
-// deployment that this one uses is not ready (see [Waiting]); it is called if a replica is missing and has to wait for that.
-func Step(t Target, observed []Observed, h History, waits func() bool, now time.Time) (actions []Action, wake time.Time) {
+// deployment that this one, or its form in the revision before, uses is not ready (see [Waiting]); it is called if a replica is missing and has to wait for that.
+func Step(t Target, observed []Observed, h History, waits func(former bool) bool, now time.Time) (actions []Action, wake time.Time) {
 	live := make([]Observed, 0, len(observed))
 	for _, o := range observed {
 		if o.State <= Running {
 			live = append(live, o)
 		}
 	}
-	start, back, stop := compare(t, live)
-	if start > 0 {
-		if !t.Early && waits() {
+	start, back, stop := compare(t, live, true)
+	if back > 0 && !t.Change.Doubt && !waits(false) {
+		start, back, stop = compare(t, live, false)
+	}
+	if back > 0 {
+		if !t.Early && waits(true) {
 			// Step is called again when a used deployment becomes ready.
+		} else if at := t.Change.Failures.delayed(now); !at.IsZero() {
+			wake = at
+		} else {
+			actions = append(actions, StartFormer{t.Key, back})
+		}
+	}
+	if start > 0 {
+		if !t.Early && waits(false) {
+			// As above.
 		} else if !h.Ran && (t.GiveUp > 0 && h.Failures >= t.GiveUp || t.GiveUpRounds > 0 && h.Rounds >= t.GiveUpRounds) {
 			actions = append(actions, GiveUp{t.Key})
 		} else if at := h.delayed(now); !at.IsZero() {
-			wake = at
-		} else {
-			actions = append(actions, Start{t.Key, start})
-		}
-	}
-	if back > 0 {
-		if at := t.Change.Failures.delayed(now); !at.IsZero() {
 			wake = earlier(wake, at)
 		} else {
-			actions = append(actions, StartFormer{t.Key, back})
+			actions = append(actions, Start{t.Key, start})
 		}
 	}
 	for _, o := range stop {
@@ -184,10 +192,15 @@ func Step(t Target, observed []Observed, h History, waits func() bool, now time.
 	return actions, wake
 }
 
-// Waiting gives a function that reports whether user code of a deployment has to wait, because a deployment that it uses is not ready.
-func Waiting(targets []Target, observed []Observed, history map[Key]History) func(Key) bool {
+// Waiting gives a function that reports whether user code of a deployment has to wait, because a deployment that it uses is not ready. Its second argument
+// asks for the replicas of the revision before ([Change].Former).
+//
+// A replica of the new revision waits for a used deployment until a new replica of that is ready. Where no new one may start for now it waits as a former replica
+// does: until any replica of the used deployment is ready, and only if one of a revision that has served is to start. For example, A uses B, and the rollout from 1 to 2 is
+// paused with one new replica of A and none of B when the machine restarts: A of revision 2 and A of revision 1 start when B of revision 1 is ready.
+func Waiting(targets []Target, observed []Observed, history map[Key]History) func(k Key, former bool) bool {
 	wanted, live := index(targets, observed)
-	return func(k Key) bool { return waits(wanted, live, history, k) }
+	return func(k Key, former bool) bool { return waits(wanted, live, history, k, former) }
 }
 
 // index groups both arguments by deployment. A deployment that runs without a target gets a target of no replicas.
@@ -206,20 +219,47 @@ func index(targets []Target, observed []Observed) (wanted map[Key]Target, live m
 }
 
 // waits is [Waiting] on the grouped arguments.
-func waits(wanted map[Key]Target, live map[Key][]Observed, history map[Key]History, k Key) bool {
-	for _, u := range wanted[k].Uses {
-		t := wanted[u]
-		ready := func(o Observed) bool { return o.State == Running && o.Revision == t.Revision }
-		if t.Replicas > 0 && !history[u].Ran && !slices.ContainsFunc(live[u], ready) && !reaches(wanted, u, k, nil) {
+func waits(wanted map[Key]Target, live map[Key][]Observed, history map[Key]History, k Key, former bool) bool {
+	t := wanted[k]
+	served := former || t.Served
+	for _, u := range t.uses(former) {
+		if lacks(wanted[u], live[u], history[u], served) && !reaches(wanted, u, k, served, nil) {
 			return true
 		}
 	}
 	return false
 }
 
+// lacks says that a deployment has no ready replica for a replica that uses it, and is to have one. served says that the other replica is of a revision that has served.
+func lacks(t Target, live []Observed, h History, served bool) bool {
+	if t.Replicas <= 0 || h.Ran {
+		return false
+	}
+	c := t.Change
+	served = served || c != nil && c.New <= 0
+	if slices.ContainsFunc(live, func(o Observed) bool { return o.State == Running && (served || o.Revision == t.Revision) }) {
+		return false
+	}
+	switch {
+	case !served:
+		return true
+	case c != nil && c.Former != "":
+		return !c.Failures.Ran && c.former(t.Replicas, 0, c.Doubt) > 0
+	}
+	return t.Served
+}
+
+// uses are the deployments that this one calls, or that its form in the revision before called.
+func (t *Target) uses(former bool) []Key {
+	if former && t.Change != nil && t.Change.Former != "" {
+		return t.Change.Uses
+	}
+	return t.Uses
+}
+
 // reaches reports whether the deployment from uses the deployment to, directly or through others. The map seen has the
 // deployments that were visited; nil for none.
-func reaches(wanted map[Key]Target, from, to Key, seen map[Key]bool) bool {
+func reaches(wanted map[Key]Target, from, to Key, former bool, seen map[Key]bool) bool {
 	if from == to {
 		return true
 	}
@@ -227,8 +267,9 @@ func reaches(wanted map[Key]Target, from, to Key, seen map[Key]bool) bool {
 		seen = map[Key]bool{}
 	}
 	seen[from] = true
-	for _, u := range wanted[from].Uses {
-		if !seen[u] && reaches(wanted, u, to, seen) {
+	t := wanted[from]
+	for _, u := range t.uses(former) {
+		if !seen[u] && reaches(wanted, u, to, former, seen) {
 			return true
 		}
 	}

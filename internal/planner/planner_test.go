@@ -264,7 +264,7 @@ func (w *world) plan() (actions []Action, wake time.Time) {
 			})
 			for _, u := range t.Uses {
 				may := w.mayStart(t.Key, u)
-				if !may && !Waiting(w.targets, w.observed, w.history)(t.Key) {
+				if !may && !Waiting(w.targets, w.observed, w.history)(t.Key, false) {
 					w.t.Fatalf("%v need not wait for %v, which it uses", t.Key, u)
 				}
 				if !may && !t.Early {

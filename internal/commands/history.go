@@ -85,7 +85,7 @@ func rollbackCommand(s Settings) *cobra.Command {
 	c := &cobra.Command{
 		Use: "rollback APP [REVISION]", Short: "Deploy a former revision of an application again",
 		Long: "Deploy a former revision of an application again, as a new revision: its code, arguments and options. Without REVISION it is the one before the present\n" +
-			"one. Numbers of replicas that were set with helve scale stay.",
+			"one; after a deploy that went back by itself it is the one that serves, which starts no replica. Numbers of replicas that were set with helve scale stay.",
 		ValidArgsFunction: r.completeRevision,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) < 1 || len(args) > 2 {

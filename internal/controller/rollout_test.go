@@ -227,10 +227,12 @@ func TestFailsEachTime(t *testing.T) {
 		name        string
 		set         func(o *spec.Options)
 		least, most int64 // starts
+		end         string
 	}{
-		{"a surge of one", nil, 3, 3},
-		{"two at a time", func(o *spec.Options) { o.Rollout.MaxSurge = "2" }, 3, 6},
-		{"no retries", func(o *spec.Options) { o.MaxConstructorRetries = 1 }, 1, 1},
+		{"a surge of one", nil, 3, 3, "stays at revision 1"},
+		{"two at a time", func(o *spec.Options) { o.Rollout.MaxSurge = "2" }, 3, 6, "stays at revision 1"},
+		{"no retries", func(o *spec.Options) { o.MaxConstructorRetries = 1 }, 1, 1, "stays at revision 1"},
+		{"paused", func(o *spec.Options) { o.Sources["rollout_config.automatic_rollback"] = spec.FromCode }, 3, 3, "helve resume"},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			t.Parallel()
@@ -246,7 +248,7 @@ func TestFailsEachTime(t *testing.T) {
 				}
 				before := time.Now()
 				err := n.Deploy(t.Context(), next)
-				if err == nil || !strings.Contains(err.Error(), "a bad config") || !strings.Contains(err.Error(), "stays at revision 1") {
+				if err == nil || !strings.Contains(err.Error(), "a bad config") || !strings.Contains(err.Error(), x.end) {
 					t.Error(err)
 				}
 				if took := time.Since(before); took > 5*time.Second { // fake time

@@ -46,18 +46,25 @@ func TestRollback(t *testing.T) {
 		if err := n.Rollback(t.Context(), "app", 0, restore.Change{}); err != nil {
 			t.Fatal(err)
 		}
-		n.wantStatus(t, "rolled back", helvetype.ApplicationRunning, 4, 3)
+		n.wantStatus(t, "the revision that serves is not passed by", helvetype.ApplicationRunning, 4, 3)
+		if r := record(t, d.store, store.RevisionKey("app", 4)); r.RollbackOf != 2 || made.of("one")+made.of("two") != 0 {
+			t.Errorf("%+v, replicas were made of %v", r, made.all)
+		}
+		if err := n.Rollback(t.Context(), "app", 0, restore.Change{}); err != nil {
+			t.Fatal(err)
+		}
+		n.wantStatus(t, "rolled back", helvetype.ApplicationRunning, 5, 3)
 		if made.of("one") != 3 || made.of("two") != 0 {
 			t.Errorf("replicas were made of %v", made.all)
 		}
-		if r := record(t, d.store, store.RevisionKey("app", 4)); r.RollbackOf != 1 {
+		if r := record(t, d.store, store.RevisionKey("app", 5)); r.RollbackOf != 1 {
 			t.Errorf("%+v", r)
 		}
 		made.clear()
 		if err := n.Rollback(t.Context(), "app", 2, restore.Change{}); err != nil {
 			t.Fatal(err)
 		}
-		n.wantStatus(t, "rolled forward", helvetype.ApplicationRunning, 5, 3)
+		n.wantStatus(t, "rolled forward", helvetype.ApplicationRunning, 6, 3)
 		if made.of("two") != 3 {
 			t.Errorf("replicas were made of %v", made.all)
 		}
@@ -65,7 +72,7 @@ func TestRollback(t *testing.T) {
 		if err := n.Rollback(t.Context(), "app", 2, restore.Change{}); err != nil {
 			t.Fatal(err)
 		}
-		n.wantStatus(t, "rolled back to what runs", helvetype.ApplicationRunning, 6, 3)
+		n.wantStatus(t, "rolled back to what runs", helvetype.ApplicationRunning, 7, 3)
 		if made.of("two") != 0 {
 			t.Errorf("replicas of the same code were replaced: %v", made.all)
 		}

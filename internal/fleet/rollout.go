@@ -161,9 +161,9 @@ func (e *DeploymentRevision) usesLocked() (all []planner.Key) {
 	return all
 }
 
-// hasteLocked says that a few rounds of failed starts end the rollout: no new replica of the deployment ever ran, and the revision before serves.
+// hasteLocked says that a few rounds of failed starts end the rollout, or pause it without automatic rollback: no new replica of the deployment ever ran, and the revision before serves.
 func (d *Deployment) hasteLocked() bool {
-	return d.App.DeployingLocked() && !d.Now.Ran && d.Now.retries() && d.formerRanLocked() && rollout.Of(d.Now.Definition.Options, 1).RollBack
+	return d.App.DeployingLocked() && !d.Now.Ran && d.Now.retries() && d.formerRanLocked()
 }
 
 // formerRanLocked says that the revision before has run on this node, as far as the deployment needs it: a new revision that fails does not fail because of the machine.

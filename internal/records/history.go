@@ -63,17 +63,44 @@ func (w *Deploy) Failed() (o store.Outcome, failed bool) {
 // RolledBack is the newest deploy of an application, if it has failed and the revision of w serves on, or serves again: the number of its revision, and the reason; 0 for none. For example,
 // revision 3 runs and the start of 4 was given up: it is 4. Or too many calls of 3 have failed, and 4 repeats 2 because of that: it is 3. A node that is started again shows it.
 func (w *Deploy) RolledBack() (number int, reason string) {
-	newest := uint64(w.Number)
-	for n := range w.outcomes {
+	return rolledBack(store.App{Revision: uint64(w.Number), Before: uint64(w.from), Outcomes: w.outcomes}, w.undoes)
+}
+
+// rolledBack is [Deploy.RolledBack] of a record. repeats says that its revision repeats another one.
+func rolledBack(a store.App, repeats bool) (number int, reason string) {
+	newest := a.Revision
+	for n := range a.Outcomes {
 		newest = max(newest, n)
 	}
-	if newest == uint64(w.Number) && w.undoes {
-		newest = uint64(w.from)
+	if newest == a.Revision && repeats {
+		newest = a.Before
 	}
-	if o := w.outcomes[newest]; newest != uint64(w.Number) && o.State == store.Failed {
+	if o := a.Outcomes[newest]; newest != a.Revision && o.State == store.Failed {
 		return int(newest), o.Reason
 	}
 	return 0, ""
+}
+
+// Before is the revision to which a rollback goes that names none; 0 for none. It is the newest revision that ran and differs from the present one. After a deploy that went back by itself it is
+// the revision that serves, which is never passed by. For example, 2 and 3 ran: the revision before 3 is 2. Then 4 failed, also if 5 repeats 3 because of that: it is 3.
+func (t *Target) Before(ctx context.Context, app string, now store.App) int {
+	repeats := uint64(0)
+	if present, err := store.Get(ctx, t.Store, store.RevisionKey(app, now.Revision)); err == nil {
+		repeats = present.Record.RollbackOf
+	}
+	if failed, _ := rolledBack(now, repeats != 0); failed != 0 {
+		return int(cmp.Or(repeats, now.Revision))
+	}
+	best := uint64(0)
+	for number, o := range now.Outcomes {
+		if o.State == store.Ran && number < now.Revision && number != repeats {
+			best = max(best, number)
+		}
+	}
+	if best == 0 && now.Outcomes[now.Before].State == "" { // the records of an older program have no outcomes
+		best = now.Before
+	}
+	return int(best)
 }
 
 // KeepFailed notes in the store that the first deploy of an application has failed. Its records stay, so that its status and history say so also after a restart of the
@@ -101,14 +128,19 @@ func (t *Target) KeepFailed(ctx context.Context, app string, w *Deploy) error {
 	return err
 }
 
-// oldest deletes the revisions of an application that are more than it keeps, and takes their outcomes out. The revision of the deploy and the revision before stay.
+// oldest deletes the revisions of an application that are more than it keeps, and takes their outcomes out: first the oldest that have never run, then the oldest of the others, because
+// an operator goes back to these. For example, of three revisions that are kept 1 and 2 ran, and 3 and 4 failed: 3 goes. The revision of the deploy and the revision before stay.
 func (w *Deploy) oldest(app string, revisions []store.KV, outcomes map[uint64]store.Outcome) (writes []write) {
-	for _, kv := range revisions[:max(len(revisions)-cmp.Or(w.keep, revisionsKept), 0)] {
-		if kv.Key != store.RevisionKey(app, uint64(w.Number)).String() && kv.Key != store.RevisionKey(app, uint64(w.from)).String() {
-			writes = append(writes, write{Op: store.Delete(kv.Key)})
-			if key, err := store.ParseKey(kv.Key); err == nil {
-				delete(outcomes, key.Revision)
+	more := len(revisions) - cmp.Or(w.keep, revisionsKept)
+	for _, good := range []bool{false, true} {
+		for _, kv := range revisions {
+			key, err := store.ParseKey(kv.Key)
+			never := outcomes[key.Revision].State == store.Failed || outcomes[key.Revision].State == store.Superseded
+			if more <= 0 || err != nil || never == good || key.Revision == uint64(w.Number) || key.Revision == uint64(w.from) {
+				continue
 			}
+			writes, more = append(writes, write{Op: store.Delete(kv.Key)}), more-1
+			defer delete(outcomes, key.Revision)
 		}
 	}
 	return writes

@@ -493,11 +493,16 @@ func (t *Target) PutBack(ctx context.Context, app string, w *Deploy) (written ma
 	} else if record.Outcomes[record.Revision].State == store.Failed { // a node before this one has begun it
 		record.Outcomes[record.Revision] = store.Outcome{State: store.Ran, At: time.Now().UTC()}
 	}
+	revisions, _, err := t.Store.List(ctx, store.Revisions(app).String())
+	if err != nil {
+		return nil, err
+	}
+	writes := w.oldest(app, revisions, record.Outcomes)
+	drops := len(writes) > 0
 	op, err := t.appRecord(ctx, app, record)
 	if err != nil {
 		return nil, err
 	}
-	var writes []write
 	back := map[string]store.Scale{}
 	for name, ch := range w.changed {
 		key := store.ScaleKey(app, name)
@@ -526,7 +531,10 @@ func (t *Target) PutBack(ctx context.Context, app string, w *Deploy) (written ma
 					written[name] = Scale{s, m}
 				}
 			}
-			return written, nil
+			if drops && (t.Durable || t.large.Load()) {
+				err = t.Collect(ctx)
+			}
+			return written, err
 		} else if !ok {
 			return nil, err
 		}

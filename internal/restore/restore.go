@@ -319,8 +319,8 @@ type Change struct {
 	Added func()
 }
 
-// Rollback deploys an application again as a revision before has it, with the code of that, as a new revision. Number 0 is the revision that ran
-// before the present one. The numbers of replicas stay as they are.
+// Rollback deploys an application again as a revision before has it, with the code of that, as a new revision. Number 0 is that of
+// [records.Target.Before]. The numbers of replicas stay as they are.
 func (r *Restorer) Rollback(ctx context.Context, app string, number int, by Change) error {
 	def, err := r.Former(ctx, app, number)
 	if err != nil {
@@ -330,25 +330,6 @@ func (r *Restorer) Rollback(ctx context.Context, app string, number int, by Chan
 	return r.To.Deploy(ctx, def)
 }
 
-// before is the number of the newest revision that ran and differs from the present revision; 0 for none. For example, 3 ran, 4 failed, and 5
-// repeats 3 because of that: the revision before 5 is 2.
-func (r *Restorer) before(ctx context.Context, app string, now store.App) int {
-	var repeats uint64
-	if present, err := store.Get(ctx, r.Target.Store, store.RevisionKey(app, now.Revision)); err == nil {
-		repeats = present.Record.RollbackOf
-	}
-	best := uint64(0)
-	for number, o := range now.Outcomes {
-		if o.State == store.Ran && number < now.Revision && number != repeats {
-			best = max(best, number)
-		}
-	}
-	if best == 0 && now.Outcomes[now.Before].State == "" { // the records of an older program have no outcomes
-		best = now.Before
-	}
-	return int(best)
-}
-
 // Former is an application as a revision before has it, ready to be deployed again.
 func (r *Restorer) Former(ctx context.Context, app string, number int) (def deploy.App, err error) {
 	record, err := store.Get(ctx, r.Target.Store, store.AppKey(app))
@@ -356,7 +337,7 @@ func (r *Restorer) Former(ctx context.Context, app string, number int) (def depl
 		return def, err
 	}
 	if number == 0 {
-		number = r.before(ctx, app, record.Record)
+		number = r.Target.Before(ctx, app, record.Record)
 	}
 	if record.Modified != 0 && number <= 0 {
 		return def, fmt.Errorf("application %q has no revision before this one", app)

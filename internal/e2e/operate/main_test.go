@@ -19,6 +19,7 @@ func TestOperate(t *testing.T) {
 	binary := fixture.Compile(t, "./cmd/helve")
 	for name, test := range map[string]func(*testing.T, string){
 		"no update is lost": testNoUpdateLost, "operators at once": testAtOnce, "killed": testKilled, "soak": testSoak,
+		"killed in a failing rollout over a step": testKilledOverAStep, "restarted in a pause": testRestartedInAPause,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -25,6 +25,7 @@ import (
 	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 	"github.com/helve-serve/helve/internal/kernel"
+	"github.com/helve-serve/helve/internal/token"
 )
 
 // patience bounds a wait. A machine under load, ten times slower than this one, needs a fraction of it.
@@ -36,6 +37,7 @@ const markEnv = "OPERATE_MARK"
 // node is a durable node: the binary under its keeper, with a state directory.
 type node struct {
 	t     *testing.T
+	start func() // starts the keeper
 	root  string
 	state string
 	http  string // host and port
@@ -63,16 +65,39 @@ func start(t *testing.T, binary string) *node {
 		t.Fatal(err)
 	}
 	private := fixture.FreeAddress(t)
-	if n.admin, err = admin.Dial(private); err != nil {
+	tokens := func() []string {
+		first, err := token.Read(n.state)
+		if err != nil {
+			return nil
+		}
+		return []string{first}
+	}
+	if n.admin, err = admin.Open(private, admin.Access{Tokens: tokens}); err != nil {
 		t.Fatal(err)
 	}
-	keeper := exec.Command(binary, "start", "--state-dir", n.state, "--http", n.http, "--admin", private)
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "HELVE_") || strings.HasPrefix(v, "NOTIFY_SOCKET=") })
-	keeper.Env = append(env, "HELVE_RUNTIME_DIR="+run, markEnv+"="+filepath.Base(root))
-	keeper.Dir, keeper.WaitDelay, keeper.SysProcAttr = root, time.Second, kernel.Child(syscall.SIGKILL)
-	n.said, _ = fixture.Launch(t, keeper)
-	n.await("the node to answer", func() bool { return n.pid() != 0 })
+	n.start = func() {
+		keeper := exec.Command(binary, "start", "--state-dir", n.state, "--http", n.http, "--admin", private)
+		keeper.Env = append(slices.Clone(env), "HELVE_RUNTIME_DIR="+run, markEnv+"="+filepath.Base(root))
+		keeper.Dir, keeper.WaitDelay, keeper.SysProcAttr = root, time.Second, kernel.Child(syscall.SIGKILL)
+		n.said, _ = fixture.Launch(t, keeper)
+		n.await("the node to answer", func() bool { return n.pid() != 0 })
+	}
+	n.start()
 	return n
+}
+
+// restart kills every process of the node, as the end of the machine does, and starts the keeper again.
+func (n *node) restart() {
+	n.t.Helper()
+	n.await("all processes to end", func() bool {
+		left := n.processes()
+		for _, pid := range left {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+		return len(left) == 0
+	})
+	n.start()
 }
 
 // pid is the process of the node that answers now; 0 if none does.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -289,5 +290,36 @@ func TestConstructorError(t *testing.T) {
 				t.Errorf("%+v", e)
 			}
 		})
+	}
+}
+
+// TestTraceOfAnID: the trace of a request without a client's is its id, and of a client's own id a digest, which Python computes too (test_request_context.py).
+func TestTraceOfAnID(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"mine":                                 "69187633b4757277b806e95bbec5586e",
+		"5f0c4f0e-8f6a-4d1e-9f0b-2f6f8a1f7c55": "5f0c4f0e8f6a4d1e9f0b2f6f8a1f7c55",
+	} {
+		if trace := ParseID(text).Trace(); fmt.Sprintf("%x", trace) != want {
+			t.Errorf("%s: %x", text, trace)
+		}
+	}
+}
+
+// TestTraceparent: the header of W3C's trace context, there and back, and texts that are none.
+func TestTraceparent(t *testing.T) {
+	t.Parallel()
+	const text = "00-0123456789abcdef0123456789abcdef-00f067aa0ba902b7-01"
+	trace, span, sampled, ok := ParseTraceparent(text)
+	if u := NewUnder(nil, trace, span, sampled); !ok || Traceparent(u.Trace, u.Span, u.Sampled) != text {
+		t.Errorf("%x %x %t %t", trace, span, sampled, ok)
+	}
+	for _, wrong := range []string{"", text[:54], "ff" + text[2:], text + "x", "01" + text[2:] + "x", strings.ToUpper(text), "00-" + strings.Repeat("0", 32) + text[35:], text[:36] + strings.Repeat("0", 16) + "-01"} {
+		if _, _, _, ok := ParseTraceparent(wrong); ok {
+			t.Errorf("%s is taken", wrong)
+		}
+	}
+	if _, _, sampled, ok := ParseTraceparent("01" + text[2:53] + "00-more"); !ok || sampled {
+		t.Error("a later version is not taken")
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -112,7 +114,8 @@ func (v *Reported) record() (r Record, err error) {
 		return r, nil
 	}
 	r.More = &More{Name: clipTo(v.Name, maxName), Message: clip(v.Message)}
-	for key, value := range v.Attributes {
+	for _, key := range slices.Sorted(maps.Keys(v.Attributes)) {
+		value := v.Attributes[key]
 		if len(r.More.Attributes) == maxAttributes {
 			break
 		}

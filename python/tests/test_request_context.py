@@ -46,7 +46,7 @@ def test_a_call_on_the_wire():
     got, traced = contextvars.copy_context().run(look)
     assert got == context._RequestContext(request_id="mine", _internal_request_id="00000000000000ff", multiplexed_model_id="m", session_id="s")
     (span,) = traced.values()
-    assert f"{span.get_span_context().trace_id:032x}" == TRACE and span.get_span_context().trace_flags == 1
+    assert f"{span.get_span_context().trace_id:032x} {span.get_span_context().span_id}" == f"{TRACE} 255" and span.get_span_context().trace_flags == 1
 
 
 def test_a_process_that_a_unit_test_makes_a_replica(monkeypatch):
@@ -140,7 +140,8 @@ def url():
 def test_requests(url):
     got = httpx.get(url + "/plain/below?x=1", headers={"x-request-id": "mine"}).json()
     assert {k: got[k] for k in ("route", "request_id", "app_name", "is_http_request", "multiplexed_model_id", "trace")} == {
-        "route": "/plain", "request_id": "mine", "app_name": "plain", "is_http_request": True, "multiplexed_model_id": "", "trace": [],
+        "route": "/plain", "request_id": "mine", "app_name": "plain", "is_http_request": True, "multiplexed_model_id": "",
+        "trace": ["69187633b4757277b806e95bbec5586e 0"],  # a digest of the id, as in Go
     }
     assert got["_client"].startswith("127.0.0.1:") and got["_internal_request_id"]
 

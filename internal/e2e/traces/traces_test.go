@@ -87,8 +87,46 @@ var build = fixture.Register(func() (*helve.App, error) {
 	return app, nil
 })
 
-// run starts the application with its spans sent to a receiver.
-func run(t *testing.T, r *receiver, isolation helve.Isolation, ratio float64) (url string) {
+// Model is the class in Python of testdata/traced.py.
+type Model interface {
+	Embed(ctx context.Context, n int) (int, error)
+	Top(ctx context.Context, n int) (int, error)
+	Items(ctx context.Context, n int) iter.Seq2[int, error]
+	Note(ctx context.Context, n int) (int, error)
+}
+
+// Mixed calls a Model in all ways.
+type Mixed struct{ model helve.Handle[Model] }
+
+// Ask is the ingress.
+func (m *Mixed) Ask(ctx context.Context, _ string) (string, error) {
+	inside, span := helve.Span(ctx, "gather")
+	embed := helve.MethodOf(m.model, Model.Embed)
+	first, second := embed.Remote(inside, 1), embed.Remote(inside, 2)
+	_, err1 := first.Result(inside)
+	_, err2 := second.Result(inside)
+	span.End()
+	n, err3 := helve.MethodOf(m.model, Model.Top).Call(ctx, 3)
+	var err4 error
+	for _, err := range helve.StreamOf(m.model, Model.Items).Call(ctx, 2) {
+		err4 = errors.Join(err4, err)
+	}
+	_, err5 := helve.MethodOf(m.model, Model.Note).Broadcast(ctx, 1).Results(ctx)
+	return fmt.Sprint(n), errors.Join(err1, err2, err3, err4, err5)
+}
+
+var buildMixed = fixture.Register(func() (*helve.App, error) {
+	app := helve.NewApp("mixed")
+	many := helve.Options{MaxOngoingRequests: new(4)}
+	r := helve.Deploy(app, "Ranker", newRanker, many)
+	m := helve.Python[Model](app, "Model", "testdata.traced:Model", helve.Args{Positional: []any{r}}, helve.Options{MaxOngoingRequests: new(4), Uses: []helve.Target{r}})
+	f := helve.Deploy(app, "Mixed", func(context.Context) (*Mixed, error) { return &Mixed{m}, nil }, helve.Options{Uses: []helve.Target{m}})
+	app.Ingress(helve.MethodOf(f, (*Mixed).Ask))
+	return app, nil
+})
+
+// run starts an application with its spans sent to a receiver.
+func run(t *testing.T, build helve.Build, r *receiver, isolation helve.Isolation, ratio float64) (url string) {
 	t.Helper()
 	s, err := helve.Config{HTTP: "127.0.0.1:0", Isolation: isolation, Tracing: helve.Tracing{Endpoint: r.url, Headers: map[string]string{"Token": "x"}, Ratio: ratio}}.Run(t.Context(), build)
 	if err != nil {
@@ -122,7 +160,7 @@ func TestOneTrace(t *testing.T) {
 		t.Run(string(isolation), func(t *testing.T) {
 			t.Parallel()
 			r := receive(t)
-			url := run(t, r, isolation, 1)
+			url := run(t, build, r, isolation, 1)
 			_, trace := ask(t, url, "x", "")
 			r.await(t, trace, "", `HTTP /
   Front.Ask
@@ -144,11 +182,46 @@ func TestOneTrace(t *testing.T) {
 	}
 }
 
+// TestOneTraceOfGoAndPython: calls, batches, streams and broadcasts between both languages are in one trace.
+func TestOneTraceOfGoAndPython(t *testing.T) {
+	t.Parallel()
+	for _, isolation := range []helve.Isolation{helve.InNode, helve.Process} {
+		t.Run(string(isolation), func(t *testing.T) {
+			t.Parallel()
+			r := receive(t)
+			url := run(t, buildMixed, r, isolation, 1)
+			answer, trace := ask(t, url, "x", "")
+			if answer != "3" {
+				t.Errorf("the answer is %s", answer)
+			}
+			r.await(t, trace, "", `HTTP /
+  Mixed.Ask
+    Model.Items
+    Model.Top
+      Ranker.Items
+      python n=3 late=true
+        Ranker.Rank
+          batch Ranker.Rank links=1/1
+        Ranker.Rank
+          batch Ranker.Rank links=2/2
+            matrix size=2
+    broadcast Model.Note
+    gather
+      Model.Embed
+        batch embed links=1/1
+      Model.Embed
+        batch embed links=2/2
+          matrix size=2
+`)
+		})
+	}
+}
+
 // TestSampledByTheClient: without a ratio the client says which requests are sampled, and its span is above the trace.
 func TestSampledByTheClient(t *testing.T) {
 	t.Parallel()
 	r := receive(t)
-	url := run(t, r, helve.Process, -1)
+	url := run(t, build, r, helve.Process, -1)
 	const trace = "0123456789abcdef0123456789abcdef"
 	ask(t, url, "x", "")
 	if answer, _ := ask(t, url, "fail", "00-"+trace+"-00000000000000a1-00"); !strings.HasPrefix(answer, "00-"+trace) || !strings.HasSuffix(answer, "-00") {

@@ -52,6 +52,7 @@ class Call:
     passes = False  # the arguments are parts, which are sent unchanged
     passed = False  # it is an argument of another call, which gets the value as it came
     by_value = False  # by an option of its handle
+    span: Optional[tuple] = None  # in which it is made, if that is not the call of the request: the trace, the id, whether it is sampled
     fetches: Optional[int] = None  # the number of the kept result that this call fetches
 
     def __init__(self, conn: "Connection", request_id):

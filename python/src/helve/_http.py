@@ -15,10 +15,10 @@ from time import monotonic
 from typing import Any, Iterable, Optional
 from urllib.parse import quote, unquote
 
-from helve import _logging
+from helve import _logging, _spans
 from helve._errors import DeploymentUnavailableError
 from helve._errors import reason_of as error_reason
-from helve._frames import ALLOW, END, END_FRAME, HEADER, ITEMS, WINDOW, request_info
+from helve._frames import ALLOW, END, END_FRAME, HEADER, ITEMS, WINDOW
 
 logger = logging.getLogger("ray.serve")
 
@@ -168,7 +168,7 @@ class Exchange:
     def begin(self) -> None:
         """The first step of the coroutine that runs the application."""
         self.info.begun = True
-        request_info.set(self.info)  # in the task's own context, so it is not reset
+        _spans.enter(self.info)
 
     # ---- the request
 

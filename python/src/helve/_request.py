@@ -11,12 +11,13 @@ import sys
 from asyncio import sleep
 from typing import Any, Callable, Optional
 
+from helve import _spans
 from helve._answer import EVENTS, JSON, LAST_EVENT, NOTHING, OCTETS, TEXT_PLAIN, encoded, event, kind_of, last_error, line, plain_response, to_json
 from helve._asgi import BEGUN, COMPLETE, Http
 from helve._heartbeat import Heartbeat
+from helve._frames import monotonic
 from helve._http import ClientGone, fields
 from helve._stream import QUICK, TRUST, TURN
-from helve._frames import monotonic, request_info
 
 _state: dict = {}  # the request class, once Starlette is imported
 
@@ -151,7 +152,7 @@ class Plain:
 
     async def run(self, exchange: Http, fn: Callable, args: tuple) -> None:
         exchange.info.begun = True
-        request_info.set(exchange.info)
+        _spans.enter(exchange.info)
         try:
             value = await fn(*args)
             answer = encoded(value)
@@ -161,7 +162,7 @@ class Plain:
             self.failed(exchange, e)
 
     def run_sync(self, exchange: Http, fn: Callable, args: tuple) -> None:
-        request_info.set(exchange.info)
+        _spans.enter(exchange.info)
         try:
             value = fn(*args)
             answer = encoded(value)

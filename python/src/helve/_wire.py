@@ -502,7 +502,7 @@ class Connection(asyncio.BufferedProtocol):
         """The short way of the most frequent call: plain arguments from a method that runs for a call of the node, by a handle without options.
         If it returns False, it has done nothing: send_call() sends the call, or has an error for it.
         """
-        if not options.plain or info is None or not info.frame or info.text or info.sampled or call.tail or call.passes or self.over is not None:
+        if not options.plain or info is None or not info.frame or info.text or info.sampled or call.tail or call.span is not None or call.passes or self.over is not None:
             return False
         for v in args:
             if type(v) not in PLAIN_TYPES or type(v) is bytes and len(v) >= APART:
@@ -549,6 +549,9 @@ class Connection(asyncio.BufferedProtocol):
                 left = int((info.deadline - monotonic()) * 1e6)
                 if left <= 0:
                     raise TimeoutError("the deadline of the request has passed")
+        sampled = info is not None and info.sampled
+        if call.span is not None:
+            trace, span, sampled = call.span
         out = None
         try:
             request = call.request_id if isinstance(call.request_id, bytes) else b""
@@ -586,7 +589,7 @@ class Connection(asyncio.BufferedProtocol):
             tail = b""
             if text:
                 tail += entry(b"rid", text.encode())
-            if info is not None and info.sampled:
+            if sampled:
                 tail += entry(b"sampled", b"")
             if options.model:
                 tail += entry(b"model", options.model.encode())

@@ -13,11 +13,11 @@ import threading
 import time
 from typing import Optional
 
-from helve import _logging, _measures, _metrics, _origins, _runtime, _signals, _supervise
+from helve import _logging, _measures, _metrics, _origins, _runtime, _signals, _spans, _supervise
 from helve._attach import Node, duration, give_up
 from helve._encoding import CLOUDPICKLE, PICKLE, decode, dumps, encode, encode_error, envelope, loads
 from helve._frames import (
-    END, END_FRAME, FLAG_ERROR, GOAWAY, HEADER, REPLY, RequestInfo, entry, in_parts, parse_args, parse_call, parse_parts, request_info,
+    END, END_FRAME, FLAG_ERROR, GOAWAY, HEADER, REPLY, RequestInfo, entry, in_parts, parse_args, parse_call, parse_parts,
 )
 from helve._guard import exit_code, guarded, text, trace, type_name
 from helve._hooks import CHECKS, DEFINITION, digest, hook, no_reconfigure, raw_field
@@ -283,7 +283,7 @@ class Worker(Succession):
 
     async def run(self, id, want, info, fn, args, kwargs) -> None:
         info.begun = True
-        request_info.set(info)  # in the task's own context, so it is not reset
+        _spans.enter(info)
         try:
             value = await fn(*args, **kwargs)
             self.reply(id, want, value, info, fn)
@@ -296,7 +296,7 @@ class Worker(Succession):
 
     async def stream(self, id, want, info, fn, args, kwargs) -> None:
         info.begun = True
-        request_info.set(info)
+        _spans.enter(info)
         flow = self.flows[id]
         try:
             value = fn(*args, **kwargs)
@@ -329,7 +329,7 @@ class Worker(Succession):
             raise ValueError("parts of a request for a call that is none")
 
     def run_sync(self, id, want, info, fn, args, kwargs) -> None:
-        request_info.set(info)
+        _spans.enter(info)
         try:
             value = fn(*args, **kwargs)
             if inspect.isawaitable(value):  # a plain function that returned a coroutine or response

@@ -155,6 +155,8 @@ def in_a_replica() -> str:
     assert_type(context, ReplicaContext)
     assert_type(context.rank, ReplicaRank)
     print(context.rank.rank, context.world_size, context.servable_object, serve.get_trace_context(), get_multiplexed_model_id(), serve.draining())
+    with serve.span("part", size=1) as part:
+        part.set(text="t", ratio=0.5)
     return f"{context.app_name}/{context.deployment}/{context.replica_tag}/{context.replica_id.unique_id}"
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, List
 from helve import _guard, _refused, _starlette
 from helve.serve.api import delete, get_app_handle, get_deployment_handle, run, run_many, shutdown, shutdown_async, start, status
 from helve.serve.api import _run as _run
-from helve.serve.context import draining, get_multiplexed_model_id, get_replica_context, get_trace_context, wait_for_drain
+from helve.serve.context import draining, get_multiplexed_model_id, get_replica_context, get_trace_context, span, wait_for_drain
 from helve.serve.deployment import Application, Deployment, deployment
 from helve.serve.ingress import ingress
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # the names below, which __getattr__ loads, for type checkers
 __all__ = [
     "Application", "ControllerOptions", "Deployment", "HTTPOptions", "RunTarget", "TracingConfig", "batch", "delete", "deployment", "draining",
     "get_app_handle", "get_deployment_handle", "get_multiplexed_model_id", "get_replica_context", "get_trace_context", "go_deployment", "ingress",
-    "multiplexed", "run", "run_many", "shutdown", "shutdown_async", "start", "status", "wait_for_drain",
+    "multiplexed", "run", "run_many", "shutdown", "shutdown_async", "span", "start", "status", "wait_for_drain",
 ]
 
 # Names that are imported when they are first used, with their modules: every start of a worker would pay for them, and pydantic takes longer to

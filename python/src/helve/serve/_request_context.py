@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Optional
 
-from helve import _runtime
+from helve import _runtime, _spans
 from helve._call import new_request
 from helve._frames import RequestInfo, request_info
 
@@ -159,20 +159,31 @@ def get_multiplexed_model_id() -> str:
 
 
 def get_trace_context() -> Optional[Any]:
-    """The trace of the request being served as a context of OpenTelemetry, for spans of your own:
-    `tracer.start_as_current_span("work", context=serve.get_trace_context())`. None outside of requests, and if opentelemetry-api is
-    not installed.
+    """The span of the request being served, or the innermost `serve.span` in it, as a context of OpenTelemetry, for spans of your own:
+    `tracer.start_as_current_span("work", context=serve.get_trace_context())`. Where the program has imported OpenTelemetry it is the current context anyway. None outside of
+    requests, and if opentelemetry-api is not installed.
     """
     info = request_info.get()
-    if info is None or not info.trace or not any(info.trace):
+    if info is None:
         return None
     try:
         from opentelemetry import trace
     except ImportError:
         return None
-    flags = trace.TraceFlags(trace.TraceFlags.SAMPLED if info.sampled else trace.TraceFlags.DEFAULT)
-    span = trace.SpanContext(int.from_bytes(info.trace, "big"), int.from_bytes(info.span, "big"), is_remote=True, trace_flags=flags)
-    return trace.set_span_in_context(trace.NonRecordingSpan(span))
+    return trace.set_span_in_context(trace.NonRecordingSpan(_spans.context_of(trace, info, _spans.above(info))))
 
 
-__all__ = ["BatchInfo", "LoadInfo", "context_of", "get_multiplexed_model_id", "get_trace_context"]
+def span(name: str, **attributes: Any) -> _spans.Span:
+    """A span: a part of a method that the trace of the request shows by itself, with attributes. Calls and spans in its block are inside of it.
+
+    It works in replicas; elsewhere, and outside of requests, it does nothing. A span of less than a millisecond is kept only if the request is sampled, or if it has failed.
+
+    Example:
+        >>> with serve.span("tokenize", documents=len(docs)) as span:
+        ...     tokens = await self.tokenizer.remote(docs)
+        ...     span.set(tokens=len(tokens))
+    """
+    return _spans.Span(name, attributes)
+
+
+__all__ = ["BatchInfo", "LoadInfo", "context_of", "get_multiplexed_model_id", "get_trace_context", "span"]

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, AsyncGenerator, AsyncIterator, Callable, Coroutine, List, Optional, overload
 
-from helve import _measures, _runtime
+from helve import _measures, _runtime, _spans
 from helve._errors import RayServeException
 from helve._frames import request_info
 from helve.serve._request_context import BatchInfo
@@ -141,11 +141,12 @@ def unlike() -> Exception:
 class Item:
     """One call that waits for a batch or is in one."""
 
-    __slots__ = ("value", "at", "info", "context", "batch", "over", "future", "ready", "reader", "error")
+    __slots__ = ("value", "at", "info", "span", "context", "batch", "over", "future", "ready", "reader", "error")
 
     def __init__(self, value: Any, at: float):
         self.value, self.at = value, at
         self.info = request_info.get()
+        self.span = self.info and _spans.above(self.info)
         self.context = contextvars.copy_context()
         self.batch: Optional[Batch] = None
         self.over = False
@@ -370,7 +371,8 @@ class BatchQueue:
             measures.began([begun - item.at for item in members], self.batches.max_batch_size, sum(len(g.items) for g in self.groups))
         try:
             if members:
-                await self.call(b, members)
+                with _spans.BatchSpan(getattr(self.batches.fn, "__name__", "function"), [(item.info, item.span) for item in members], info):
+                    await self.call(b, members)
         except BaseException as e:
             fail(members, e)
             if isinstance(e, asyncio.CancelledError):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from helve import _refused, _runtime
 from helve.serve._request_context import (
     _get_serve_batch_request_context, _get_serve_request_context, _RequestContext, _serve_request_context, _set_internal_replica_context,
-    _set_request_context, get_multiplexed_model_id, get_trace_context,
+    _set_request_context, get_multiplexed_model_id, get_trace_context, span,
 )
 from helve.serve._replica import ReplicaID, rank
 from helve.serve.exceptions import RayServeException
@@ -88,7 +88,7 @@ async def wait_for_drain() -> None:
 
 __all__ = [
     "ReplicaContext", "_RequestContext", "_get_serve_batch_request_context", "_get_serve_request_context", "_serve_request_context",
-    "_set_internal_replica_context", "_set_request_context", "draining", "get_multiplexed_model_id", "get_replica_context", "get_trace_context", "wait_for_drain",
+    "_set_internal_replica_context", "_set_request_context", "draining", "get_multiplexed_model_id", "get_replica_context", "get_trace_context", "span", "wait_for_drain",
 ]
 if not TYPE_CHECKING:
     __getattr__ = _refused.attributes(__name__, known=__all__)

@@ -6,7 +6,7 @@ import warnings
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, Optional, overload
 
-from helve import _encoding, _limits, _refused, _runtime
+from helve import _encoding, _limits, _refused, _runtime, _spans
 from helve._arguments import Arguments, start_elsewhere
 from helve._encoding import CLOUDPICKLE, CODECS, MSGPACK
 from helve._stream import StreamCall
@@ -384,6 +384,10 @@ class DeploymentHandle(Generic[T]):
             call.tail = tail
         if self._options.by_reference is False:
             call.by_value = True
+        if _spans.used or _spans.OTEL in _spans.modules:
+            span = _spans.of_call(info)
+            if span is not None:
+                call.span = span
         on_loop = get_ident() == conn.thread_id
         if info is not None:
             info.adopt(call, on_loop)

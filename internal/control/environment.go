@@ -4,7 +4,31 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
+
+	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/spec"
 )
+
+// ofFile notes that options of deployments are of the file, whose runtime_env of the application [underApplication] has put under that of the code. For example, the file has a working_dir: it
+// is of the file, unless the code of a deployment has its own.
+func ofFile(all []spec.Deployment, code []protocol.PythonDeployment, environment json.RawMessage) {
+	var fields map[string]json.RawMessage
+	json.Unmarshal(environment, &fields) //nolint:errcheck // no object has no fields
+	for i := range all {
+		var own struct {
+			RuntimeEnv json.RawMessage `json:"runtime_env"`
+		}
+		if at := slices.IndexFunc(code, func(d protocol.PythonDeployment) bool { return d.Name == all[i].Name }); at >= 0 && len(code[at].Options) > 0 {
+			json.Unmarshal(code[at].Options, &own) //nolint:errcheck // they were read before
+		}
+		for key := range fields {
+			if key == "env_vars" || !has(own.RuntimeEnv, key) {
+				all[i].Options = all[i].Options.From("runtime_env."+key, spec.FromFile)
+			}
+		}
+	}
+}
 
 // underApplication puts the runtime_env of an application under that of a deployment, which is in its options. Variables are merged by their
 // names; another key of the deployment takes the place of the application's as a whole. For example, an application with the variables A and B

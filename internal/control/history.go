@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -401,7 +402,7 @@ func (o *Operator) History(ctx context.Context, app string) (h helvetype.History
 			e.State = "running"
 		}
 		if ran := slices.IndexFunc(all, func(other records.Numbered) bool { return uint64(other.Number) == n.Record.Before }); n.Err == nil && ran >= 0 && all[ran].Err == nil {
-			e.Before, e.Changes = all[ran].Number, changesOf(all[ran].Record, n.Record)
+			e.Before, e.Changes = all[ran].Number, deploy.ChangesOf(all[ran].Record, n.Record)
 		}
 		h.Revisions = append(h.Revisions, e)
 	}
@@ -413,45 +414,16 @@ func (o *Operator) deploying(app string) bool {
 	return o.set.Node.Status().Applications[app].Status == helvetype.ApplicationDeploying
 }
 
-// changesOf are the lines about the difference of two revisions.
-func changesOf(before, after store.Revision) []string {
-	same := map[string]bool{}
-	for _, d := range after.Graph.Deployments {
-		same[d.Name] = sameCode(before, after, d)
+// scaled puts the number of replicas that an operator has set with Scale over num_replicas.
+func (o *Operator) scaled(ctx context.Context, app, deployment string, values []helvetype.EffectiveValue) error {
+	s, err := store.Get(ctx, o.set.Target.Store, store.ScaleKey(app, deployment))
+	if i := slices.IndexFunc(values, func(v helvetype.EffectiveValue) bool { return v.Path == "num_replicas" }); err == nil && s.Modified != 0 && s.Record.By != records.ByDeploy && i >= 0 {
+		values[i].From, values[i].Value = string(spec.FromOverride), json.RawMessage(strconv.Itoa(s.Record.Replicas))
 	}
-	return plan.Lines(versionOf(before), versionOf(after), same, deploy.SameFilesOf(before, after))
+	return err
 }
 
-func versionOf(r store.Revision) plan.Version {
-	g, layers, err := deploy.GraphOf(r)
-	if err != nil {
-		g = r.Graph
-	}
-	a := deploy.App{Graph: g, Layers: layers, Submitted: r.Submitted}
-	return plan.Version{Graph: g, Options: a.Options()}
-}
-
-// sameCode says whether two records have the same code of a deployment, as far as records say so.
-func sameCode(before, after store.Revision, d spec.Deployment) bool {
-	switch {
-	case d.Options.Version != "":
-		return true // a change of the option is a line of its own
-	case d.Language == "python":
-		return after.Versions[d.Name] != "" && after.Versions[d.Name] == before.Versions[d.Name] || after.RollbackOf != 0 && keepsSame(before.Python, after.Python)
-	case after.Own || before.Own:
-		return before.Identity == after.Identity
-	case after.Go != nil && before.Go != nil:
-		return after.Go.Digest == before.Go.Digest
-	}
-	return after.Parts[d.Import].Program.Digest == before.Parts[d.Import].Program.Digest && after.Arguments[d.Name] == before.Arguments[d.Name]
-}
-
-// keepsSame says that two records keep the same cloudpickle and the same packed directories, as those of a revision and its repetition do.
-func keepsSame(before, after *store.Program) bool {
-	return before != nil && after != nil && after.Pickle != "" && after.Pickle == before.Pickle && slices.Equal(after.Packed, before.Packed)
-}
-
-// Config has each option of an application with the source of its value. A user config that was set in place is an override.
+// Config has each option of an application with the source of its value. A user config that was set in place, and a number of replicas that was scaled, are overrides.
 func (o *Operator) Config(ctx context.Context, app string) (c helvetype.EffectiveConfig, err error) {
 	if err := o.absent(app, ""); err != nil {
 		return c, err
@@ -476,6 +448,9 @@ func (o *Operator) Config(ctx context.Context, app string) (c helvetype.Effectiv
 			}
 		}
 		c.Deployments[d.Name] = plan.Values(options.Effective().ValuesIn(d.Language))
+		if err := o.scaled(ctx, app, d.Name, c.Deployments[d.Name]); err != nil {
+			return c, err
+		}
 	}
 	return c, nil
 }

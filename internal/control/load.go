@@ -443,16 +443,7 @@ func (ap *apply) pythonApplication(ctx context.Context, of config.Application, b
 	if a, err = pythonApplication(ctx, n, b.App); err != nil {
 		return a, ap.place(of.Name, "", err)
 	}
-	if has(of.RuntimeEnv, "env_vars") {
-		for i := range a.Graph.Deployments {
-			if o := &a.Graph.Deployments[i].Options; len(o.Env) > 0 {
-				sources := map[string]spec.Source{}
-				maps.Copy(sources, o.Sources)
-				sources["runtime_env.env_vars"] = spec.FromFile
-				o.Sources = sources
-			}
-		}
-	}
+	ofFile(a.Graph.Deployments, b.App.Deployments, of.RuntimeEnv)
 	put := n.Keep
 	if ap.plans {
 		put = n.WouldKeep

@@ -78,7 +78,7 @@ func changes(ch *store.Attempt, number int, wrote int64, now map[string]Scale) m
 	all := map[string]changedScale{}
 	for name, before := range ch.Scales {
 		s := now[name]
-		if s.Modified != wrote && (s.Modified < wrote || s.Record.By != byDeploy || s.Record.Reason != setBy(number)) {
+		if s.Modified != wrote && (s.Modified < wrote || s.Record.By != ByDeploy || s.Record.Reason != setBy(number)) {
 			continue
 		}
 		c := changedScale{modified: s.Modified}
@@ -109,7 +109,7 @@ func (t *Target) complete(ctx context.Context, app string, number int, ch *store
 		if _, set := ch.Scales[d.Name]; !set || !missing(d.Name) {
 			continue
 		}
-		s := store.Scale{Replicas: d.Options.Effective().StartReplicas(), By: byDeploy, Reason: setBy(number), At: time.Now().UTC()}
+		s := store.Scale{Replicas: d.Options.Effective().StartReplicas(), By: ByDeploy, Reason: setBy(number), At: time.Now().UTC()}
 		key := store.ScaleKey(app, d.Name)
 		op, err := store.Encode(key, s)
 		if err != nil {

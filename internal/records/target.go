@@ -435,7 +435,7 @@ func (w *Deploy) scale(app string, d spec.Deployment, f Former, there []store.KV
 		was, readable = store.Stored[store.Scale]{KV: there[i], Record: record}, err == nil
 	}
 	n := d.Options.Effective().StartReplicas()
-	next := store.Scale{Replicas: n, By: byDeploy, Reason: setBy(w.Number), At: time.Now().UTC()}
+	next := store.Scale{Replicas: n, By: ByDeploy, Reason: setBy(w.Number), At: time.Now().UTC()}
 	if last, ok := f.Submitted[d.Name]; ok && last == n {
 		if readable {
 			w.Scales[d.Name] = Scale{was.Record, was.Modified}
@@ -459,9 +459,10 @@ func (w *Deploy) scale(app string, d spec.Deployment, f Former, there []store.KV
 	return []write{{op, unchanged}}, nil
 }
 
-// byDeploy is the author of numbers of replicas that are num_replicas of a revision, and setBy the reason.
-const byDeploy = "deploy"
+// ByDeploy is the author of numbers of replicas that are num_replicas of a revision.
+const ByDeploy = "deploy"
 
+// setBy is the reason of such a number.
 func setBy(revision int) string { return fmt.Sprintf("num_replicas of revision %d", revision) }
 
 // revisionRecord is the record of a revision. A graph that is too large for a record is put beside it.

@@ -4,7 +4,9 @@ package spec
 
 import (
 	"encoding/json"
+	"maps"
 	"math"
+	"strings"
 	"time"
 )
 
@@ -404,6 +406,19 @@ func (o Options) Effective() Effective {
 // Validate lists every option that is out of range.
 func (o Options) Validate() []error {
 	return append(optionTable.validate(&o, o.Sources), o.checkTogether()...)
+}
+
+// From is the options with another source of the values at a path and below it, as far as they are set. For example, the runtime_env of a file is put under that of a deployment, and is of
+// the file.
+func (o Options) From(path string, source Source) Options {
+	sources := maps.Clone(o.Sources)
+	for at := range sources {
+		if at == path || strings.HasPrefix(at, path+".") {
+			sources[at] = source
+		}
+	}
+	o.Sources = sources
+	return o
 }
 
 // Merge is the options with a layer over them: a JSON object whose null clears an option or a group, and in which an absent option

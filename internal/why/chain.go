@@ -81,7 +81,7 @@ func rollout(app string, a helvetype.ApplicationStatus) (text, next string) {
 	}
 	text = fmt.Sprintf("the rollout from revision %d to %d is %s since %s", r.From, r.To, map[string]string{"going": "under way", "waiting": "waiting", "paused": "paused"}[r.State], stamp(r.Since))
 	if r.Message != "" {
-		text += ": " + brief(r.Message)
+		text += ": " + strings.TrimPrefix(strings.TrimPrefix(brief(r.Message), "paused "), "paused, ")
 	}
 	ends := fmt.Sprintf("helve rollback %s, or another deploy, ends it", app)
 	switch r.State {

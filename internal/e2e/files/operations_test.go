@@ -175,6 +175,15 @@ func TestOperations(t *testing.T) {
 		}
 	}
 
+	// A number of replicas that an operator has set is over that of code and file.
+	old.Seen = 0
+	if got := p.value("Ranker", "num_replicas"); got != "1 default" {
+		t.Errorf("the number of replicas is %s", got)
+	}
+	if err := p.Scale(ctx, old, "shop", "Ranker", 2, "a sale"); err != nil || p.value("Ranker", "num_replicas") != "2 override" {
+		t.Errorf("the number of replicas is %s: %v", p.value("Ranker", "num_replicas"), err)
+	}
+
 	// A shutdown with a generation deletes all applications.
 	p.applied("applications: [{name: other, import_path: 'shop:app', route_prefix: /other}]", func(r *helvetype.ApplyRequest) { r.Keep = true })
 	old.Seen = p.Generation()

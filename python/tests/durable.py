@@ -18,8 +18,12 @@ class Durable:
     def __init__(self, directory):
         self.state, self.runtime = str(directory / "state"), str(directory / "run")
         os.mkdir(self.runtime)
-        self.environment = {"HELVE_RUNTIME_DIR": self.runtime}
-        self.command = Running("start", "--state-dir", self.state, "--http", "127.0.0.1:0", "--admin", "private", cwd=directory, env=self.environment)
+        self.directory, self.environment = directory, {"HELVE_RUNTIME_DIR": self.runtime}
+        self.command = self.start()
+
+    def start(self):
+        """The command that starts the node, also again after its processes have ended."""
+        return Running("start", "--state-dir", self.state, "--http", "127.0.0.1:0", "--admin", "private", cwd=self.directory, env=self.environment)
 
     def pid(self):
         """The process of the node that runs now, as soon as one does."""

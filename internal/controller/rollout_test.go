@@ -181,6 +181,40 @@ func TestStepsAndPauses(t *testing.T) {
 	})
 }
 
+// TestRollbackHasNoSteps: a rollback replaces all replicas, although the revision that it repeats has steps, also when a node is killed in the middle of it.
+func TestRollbackHasNoSteps(t *testing.T) {
+	t.Parallel()
+	for _, killed := range []bool{false, true} {
+		t.Run(fmt.Sprint("killed=", killed), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				step := func(o *spec.Options) { o.Rollout.Steps = []string{"1"} }
+				good, bad := rolled(4, "1", 0, step), rolled(4, "2", 0, nil)
+				back := good
+				back.RollbackOf = 1
+				d := newDurable(nil)
+				n := d.node()
+				n.deploy(t, good)
+				n.deploy(t, bad)
+				done := make(chan error, 1)
+				go func() { done <- n.Deploy(context.Background(), back) }()
+				if killed {
+					time.Sleep(1500 * time.Millisecond) // fake time
+					n.kill()
+					<-done
+					d.deployed(good, bad)
+					n = d.restored(t)
+				}
+				defer n.kill()
+				time.Sleep(time.Minute) // fake time
+				synctest.Wait()
+				wantOf(t, "in the end", n.versions(), "map[3:4]")
+				n.wantStatus(t, "in the end", helvetype.ApplicationRunning, 3, 4)
+			})
+		})
+	}
+}
+
 // TestErrorRate: a revision whose calls fail too often goes back by itself, while it is rolled out and for a minute after that, and the event has the counts.
 func TestErrorRate(t *testing.T) {
 	t.Parallel()

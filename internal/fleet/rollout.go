@@ -67,6 +67,9 @@ func (a *Application) ChangingLocked(now time.Time) (all []rollout.Deployment) {
 		if f := d.Former; f != nil && f.Version == d.Now.Version && f.Config.Current.Number == d.Now.Config.Current.Number {
 			of.Steps = nil // the deployment does not change
 		}
+		if a.Current.Def.RollbackOf != 0 { // its revision has served before, and the present one is bad
+			of.Steps = nil
+		}
 		for _, r := range d.Replicas {
 			if r.State == helvetype.ReplicaStopping {
 				continue

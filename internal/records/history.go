@@ -63,7 +63,7 @@ func (w *Deploy) Failed() (o store.Outcome, failed bool) {
 // RolledBack is the newest deploy of an application, if it has failed and the revision of w serves on, or serves again: the number of its revision, and the reason; 0 for none. For example,
 // revision 3 runs and the start of 4 was given up: it is 4. Or too many calls of 3 have failed, and 4 repeats 2 because of that: it is 3. A node that is started again shows it.
 func (w *Deploy) RolledBack() (number int, reason string) {
-	return rolledBack(store.App{Revision: uint64(w.Number), Before: uint64(w.from), Outcomes: w.outcomes}, w.undoes)
+	return rolledBack(store.App{Revision: uint64(w.Number), Before: uint64(w.from), Outcomes: w.outcomes}, w.Repeats != 0)
 }
 
 // rolledBack is [Deploy.RolledBack] of a record. repeats says that its revision repeats another one.

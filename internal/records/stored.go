@@ -47,7 +47,7 @@ func (t *Target) Stored(ctx context.Context) ([]Stored, error) {
 		w.Rollout, w.Watch, w.Restarting = Rollout{a.Record.Paused, a.Record.Step, a.Record.Since}, a.Record.Watch, a.Record.Restarting
 		w.outcomes = a.Record.Outcomes
 		if r, err := store.Get(ctx, t.Store, store.RevisionKey(key.App, a.Record.Revision)); err == nil {
-			w.keep, w.undoes = r.Record.Keep, r.Record.RollbackOf != 0
+			w.keep, w.Repeats = r.Record.Keep, r.Record.RollbackOf
 		}
 		w.Configs, err = t.configs(key.App, w.overrides)
 		bad = errors.Join(bad, err)

@@ -183,10 +183,11 @@ type Deploy struct {
 	Configs   map[string]store.Override
 	overrides overrides // of the revision, as its record has them
 	from      int       // the revision that ran before; 0 for none
-	undoes    bool      // it repeats a revision, because from has failed
 	unended   bool      // another process has begun the deploy, and this one goes on with it
 	before    store.Stored[store.App]
 	changed   map[string]changedScale // the deployments whose number of replicas the deploy has set
+	// Repeats is the revision that a revision that was read from the store repeats; 0 for none.
+	Repeats uint64
 	// Rollout is in the record of a rollout that another process has begun.
 	Rollout Rollout
 	// Watch is the watch after the rollout, for [Target.End], and of a revision that was read from the store; nil for none.

@@ -242,7 +242,7 @@ func (r *Restorer) try(ctx context.Context, s records.Stored, tried func()) erro
 	}
 	if err == nil {
 		r.Log.Info("a deploy goes on that the node before had begun", "app", s.App, "revision", s.Deploy.Number, "from", s.From)
-		def.Added = tried
+		def.Added, def.RollbackOf = tried, s.Deploy.Repeats
 		err = r.To.Resume(ctx, def, s.Deploy)
 	} else {
 		err = errors.Join(err, r.undo(ctx, s))

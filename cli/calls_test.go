@@ -67,7 +67,7 @@ func TestCallsOfARunningNode(t *testing.T) {
 	for until := time.Now().Add(10 * time.Second); time.Now().Before(until) && !strings.Contains(text, "a slot of stuck/Blocked"); {
 		_, text, _ = output(t, "calls")
 	}
-	for _, want := range []string{"running   stuck/Front.Ask", "running   stuck/Blocked.Wait   Blocked#", "waiting   stuck/Blocked.Wait   -", "stuck/Front\n    " + second.RequestID(), "its call "} {
+	for _, want := range []string{"running  stuck/Front.Ask in Front#", "running    stuck/Blocked.Wait in Blocked#", "waiting    stuck/Blocked.Wait: waits for a slot of stuck/Blocked", "request " + second.RequestID() + "\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%s; want %q", text, want)
 		}

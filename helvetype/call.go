@@ -34,6 +34,10 @@ type Call struct {
 	Since time.Time `json:"since"`
 	// WaitsFor is the reason of a call's wait. A running call has one while a call that it has made waits or runs.
 	WaitsFor string `json:"waits_for,omitempty"`
+	// Stream is true for a running call that streams or serves HTTP, which may last long and do nothing.
+	Stream bool `json:"stream,omitempty"`
+	// CallerEnded is true if the call was made by a method that has returned. For example, a stream that its caller has abandoned holds its slot until it ends.
+	CallerEnded bool `json:"caller_ended,omitempty"`
 }
 
 // CallList has the calls of a node.

@@ -189,6 +189,8 @@ type DeploymentStatus struct {
 	DynamicUses []string `json:"dynamic_uses,omitempty"`
 	// Calls counts the calls of all replicas, including the replicas that have stopped.
 	Calls Calls `json:"calls"`
+	// Cycle describes the circle in which calls of the deployment wait for each other's slots; "" for none.
+	Cycle string `json:"cycle,omitempty"`
 	// LastExit describes the last end of a replica that nothing had asked to stop. It is nil until the first one.
 	LastExit *Exit `json:"last_exit,omitempty"`
 	// FirstFailure is the first of the last row of failures, with the traceback of the user's code. It stays after the deployment has recovered or its

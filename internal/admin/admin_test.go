@@ -62,6 +62,9 @@ func (fakeNode) Calls(app, deployment string, _ int) helvetype.CallList {
 	if app == "none" || deployment == "none" {
 		return helvetype.CallList{}
 	}
+	if deployment == "Front" {
+		l.Calls = l.Calls[1:]
+	}
 	return l
 }
 
@@ -317,6 +320,9 @@ func TestCalls(t *testing.T) {
 	}
 	if l := get(url.Values{"limit": {"1"}}); len(l.Calls) != 1 || l.Calls[0].ID != "a" || l.Unlisted != 3 {
 		t.Errorf("%+v", l)
+	}
+	if l := get(url.Values{"deployment": {"Front"}}); len(l.Calls) != 1 || l.Calls[0].WaitsFor != "its call b to D.M" {
+		t.Errorf("a caller whose call is of another deployment: %+v", l)
 	}
 	if l := get(url.Values{"app": {"none"}}); l.Calls == nil || len(l.Calls) != 0 {
 		t.Errorf("%+v", l)

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 
@@ -14,28 +15,39 @@ func (a *Server) calls(c *ask) {
 	answer(c.w, http.StatusOK, CallList(a.set.Node, c.query.Get("app"), c.query.Get("deployment"), c.number("limit", callsMax)))
 }
 
-// CallList is the list of the calls of a node, the oldest first, in which a running call waits for the calls that it has made.
+// CallList is the list of the calls of a node, the oldest first, in which a running call waits for the calls that it has made. These may be calls of deployments
+// that are not listed. For example, of the calls of Front a list says that one waits for its call to Back.
 func CallList(node Node, app, deployment string, limit int) helvetype.CallList {
 	list := node.Calls(app, deployment, limit)
 	if list.Calls == nil {
 		list.Calls = []helvetype.Call{}
 	}
-	slices.SortStableFunc(list.Calls, func(x, y helvetype.Call) int { return x.Since.Compare(y.Since) })
-	children := map[string]helvetype.Call{}
-	for _, c := range list.Calls {
+	oldestFirst(list.Calls)
+	all := list
+	if app != "" || deployment != "" {
+		all = node.Calls("", "", callsMax)
+		oldestFirst(all.Calls)
+	}
+	known, children := map[string]bool{}, map[string]helvetype.Call{}
+	for _, c := range all.Calls {
+		known[c.ID] = true
 		if _, ok := children[c.Parent]; c.Parent != "" && !ok {
 			children[c.Parent] = c
 		}
 	}
 	for i := range list.Calls {
-		if c := &list.Calls[i]; c.State == helvetype.CallRunning {
-			if child, ok := children[c.ID]; ok {
-				c.WaitsFor = "its call " + child.ID + " to " + child.Deployment + "." + child.Method
-			}
+		c := &list.Calls[i]
+		if child, ok := children[c.ID]; ok && c.State == helvetype.CallRunning {
+			c.WaitsFor = "its call " + child.ID + " to " + child.Deployment + "." + cmp.Or(child.Method, "(default)")
 		}
+		c.CallerEnded = all.Unlisted == 0 && c.Parent != "" && !known[c.Parent]
 	}
 	if over := len(list.Calls) - limit; over > 0 {
 		list.Calls, list.Unlisted = list.Calls[:limit], list.Unlisted+over
 	}
 	return list
+}
+
+func oldestFirst(calls []helvetype.Call) {
+	slices.SortStableFunc(calls, func(x, y helvetype.Call) int { return x.Since.Compare(y.Since) })
 }

@@ -11,19 +11,31 @@ import (
 	"github.com/helve-serve/helve/internal/shown"
 )
 
-// Calls is a list of calls for people.
+// Calls is a list of calls for people: a tree for each request, the oldest first, in which a call stands below the one whose method has made it.
 func Calls(list helvetype.CallList, now time.Time) string {
 	var b strings.Builder
-	var rows [][]string
+	below, listed := map[string][]helvetype.Call{}, map[string]bool{}
 	for _, c := range list.Calls {
-		request := c.RequestID
-		if c.WaitsFor != "" {
-			request += ", waits for " + c.WaitsFor
-		}
-		rows = append(rows, []string{shown.Ago(now.Sub(c.Since)), string(c.State), c.App + "/" + c.Deployment + "." + cmp.Or(c.Method, "(default)"), cmp.Or(c.Replica, "-"), cmp.Or(c.Origin, "-"), request})
+		listed[c.ID] = true
 	}
-	if len(rows) > 0 {
-		layout.Table(&b, "", layout.PageWidth, []string{"AGE", "STATE", "METHOD", "REPLICA", "ORIGIN", "REQUEST"}, rows)
+	var requests []string
+	tops := map[string][]helvetype.Call{}
+	for _, c := range list.Calls {
+		switch {
+		case c.Parent != "" && listed[c.Parent] && c.Parent != c.ID:
+			below[c.Parent] = append(below[c.Parent], c)
+		default:
+			if tops[c.RequestID] == nil {
+				requests = append(requests, c.RequestID)
+			}
+			tops[c.RequestID] = append(tops[c.RequestID], c)
+		}
+	}
+	for _, request := range requests {
+		fmt.Fprintf(&b, "request %s\n", request)
+		for _, c := range tops[request] {
+			branch(&b, c, below, 0, now)
+		}
 	}
 	switch {
 	case list.Unlisted > 0:
@@ -32,6 +44,34 @@ func Calls(list helvetype.CallList, now time.Time) string {
 		b.WriteString("no call waits or runs\n")
 	}
 	return b.String()
+}
+
+// branch writes a call and the calls below it. Each is written once: a call that names itself as its caller, over others, ends the branch.
+func branch(b *strings.Builder, c helvetype.Call, below map[string][]helvetype.Call, depth int, now time.Time) {
+	text := c.App + "/" + c.Deployment + "." + cmp.Or(c.Method, "(default)")
+	if c.Replica != "" {
+		text += " in " + c.Replica
+	}
+	if depth == 0 && c.Origin != "" {
+		text += ", from " + c.Origin
+	}
+	if c.Stream {
+		text += ", HTTP or a stream"
+	}
+	if c.CallerEnded {
+		text += ", its caller has ended"
+	}
+	children := below[c.ID]
+	delete(below, c.ID)
+	if c.WaitsFor != "" && len(children) == 0 {
+		text += ": waits for " + c.WaitsFor
+	}
+	const indent = 18 // of the text
+	begin := fmt.Sprintf("  %-6s %-8s%s", shown.Ago(now.Sub(c.Since)), c.State, strings.Repeat("  ", depth))
+	layout.Paragraph(b, begin+" ", strings.Repeat(" ", indent+2*depth+2), text, layout.PageWidth)
+	for _, child := range children {
+		branch(b, child, below, depth+1, now)
+	}
 }
 
 // Event is an event for people, for example "10:15:02.031  #8  deployment hello/Downstream  HEALTHY -> UNHEALTHY  (because of #7): replica ...".

@@ -21,17 +21,28 @@ func TestEvent(t *testing.T) {
 	}
 }
 
-// TestCalls: a table for people, and the number of the calls that are not in it.
+// TestCalls: a tree for each request, the reasons of waits, and the number of the calls that are not in the list.
 func TestCalls(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1000, 0)
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
 	got := Calls(helvetype.CallList{Unlisted: 3, Calls: []helvetype.Call{
-		{App: "a", Deployment: "D", Method: "M", Replica: "D#1", RequestID: "r1", State: helvetype.CallRunning, Since: now.Add(-time.Minute)},
-		{App: "a", Deployment: "D", RequestID: "r2", Origin: "proxy", State: helvetype.CallWaiting, Since: now.Add(-time.Second), WaitsFor: "a slot of a/D"},
+		{ID: "1", App: "a", Deployment: "D", Method: "M", Replica: "D#1", RequestID: "r1", State: helvetype.CallRunning, Since: ago(time.Minute), Stream: true, WaitsFor: "its call 2 to E.N"},
+		{ID: "5", Parent: "4", App: "a", Deployment: "S", Method: "tokens", Replica: "S#1", RequestID: "r3", State: helvetype.CallRunning, Since: ago(50 * time.Second), Stream: true, CallerEnded: true},
+		{ID: "2", Parent: "1", App: "a", Deployment: "E", Method: "N", Replica: "E#1", RequestID: "r1", State: helvetype.CallRunning, Since: ago(40 * time.Second), WaitsFor: "its call 3 to D.M"},
+		{ID: "3", Parent: "2", App: "a", Deployment: "D", RequestID: "r1", Origin: "worker", State: helvetype.CallWaiting, Since: ago(30 * time.Second), WaitsFor: "a slot of a/D, in a circle of calls"},
+		{ID: "6", App: "a", Deployment: "D", RequestID: "r2", Origin: "proxy", State: helvetype.CallWaiting, Since: ago(time.Second), WaitsFor: "a slot of a/D, in a circle of calls"},
 	}}, now)
-	want := `AGE    STATE     METHOD          REPLICA   ORIGIN   REQUEST
-1m0s   running   a/D.M           D#1       -        r1
-1s     waiting   a/D.(default)   -         proxy    r2, waits for a slot of a/D
+	want := `request r1
+  1m0s   running  a/D.M in D#1, HTTP or a stream
+  40s    running    a/E.N in E#1
+  30s    waiting      a/D.(default): waits for a slot of a/D, in a circle of
+                      calls
+request r3
+  50s    running  a/S.tokens in S#1, HTTP or a stream, its caller has ended
+request r2
+  1s     waiting  a/D.(default), from proxy: waits for a slot of a/D, in a
+                    circle of calls
 3 more calls wait or run
 `
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -186,11 +186,19 @@ func (i *Info) Model() string {
 
 // Chain lists the calls from the first known one down to this, for messages.
 func (i *Info) Chain() string {
-	s := i.Deployment + "." + i.Method
+	s := i.target()
 	for a := i.Above; a != nil; a = a.Above {
-		s = a.Deployment + "." + a.Method + " -> " + s
+		s = a.target() + " -> " + s
 	}
 	return s
+}
+
+// target names the method that is called. The default method of a deployment has no name.
+func (i *Info) target() string {
+	if i.Method == "" {
+		return i.Deployment
+	}
+	return i.Deployment + "." + i.Method
 }
 
 // TooDeep returns the error of a call that is nested deeper than calls may be.

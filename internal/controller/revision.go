@@ -49,7 +49,7 @@ func (c *Controller) newDeploymentLocked(a *fleet.Application, name string) *fle
 		}
 		return nil
 	}
-	d.Serving.Starving = d.NoteStarving
+	d.Serving.Starving, d.Serving.Circled, d.Serving.All = d.NoteStarving, d.NoteCycle, c.Routed
 	a.Deployments[name] = d
 	d.MoveLocked(states.Deploy, states.Facts{}, 0)
 	return d

@@ -6,6 +6,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/journal"
+	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/states"
 )
 
@@ -149,9 +150,26 @@ func (a *Application) factsLocked() states.ApplicationFacts {
 }
 
 // NoteStarving records that calls wait while streams and connections hold all slots. The state of the deployment stays.
-func (d *Deployment) NoteStarving(text string) {
+func (d *Deployment) NoteStarving(text string) { d.noteCalls("slots_held", text) }
+
+// NoteCycle records that calls wait for each other in a circle. The state of the deployment stays.
+func (d *Deployment) NoteCycle(text string) { d.noteCalls("cycle", text) }
+
+func (d *Deployment) noteCalls(reason, text string) {
 	f := d.App.fleet
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
-	f.Journal.Note(d.Object(), string(d.Shown.State), "slots_held", text, 0)
+	f.Journal.Note(d.Object(), string(d.Shown.State), reason, text, 0)
+}
+
+// Routed lists the deployments of the node as callers see them.
+func (f *Fleet) Routed() (all []*serving.Deployment) {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	for _, a := range f.Apps {
+		for _, d := range a.Deployments {
+			all = append(all, d.Serving)
+		}
+	}
+	return all
 }

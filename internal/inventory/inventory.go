@@ -62,6 +62,7 @@ func (d *Deployment) Status() helvetype.DeploymentStatus {
 		total.Add(r.Counts())
 		running += r.Running()
 	}
+	s.Cycle = d.Serving.Cycle()
 	s.Calls = helvetype.Calls{Queued: d.Serving.Router.Queued(), Running: running, Total: total.Started, Errors: total.Failed, Late: total.Late}
 	s.Next, s.NextAt = why.Next(&s)
 	return s

@@ -40,11 +40,13 @@ type Deployment struct {
 	App, Name string
 
 	// Hooks of the owner, set before the first call; each may be nil. They may be called from any goroutine.
-	Why       func() string      // why there is no replica; "" if it is not known
-	UsesMore  func(name string)  // a replica asked for a handle to another deployment
-	Successor func() *Deployment // the deployment of the same name that is there now, if there is another
-	Starving  func(text string)  // calls wait while streams and connections hold all slots
-	Trace     *trace.Recorder    // takes records of calls, and decides which requests are sampled
+	Why       func() string        // why there is no replica; "" if it is not known
+	UsesMore  func(name string)    // a replica asked for a handle to another deployment
+	Successor func() *Deployment   // the deployment of the same name that is there now, if there is another
+	Starving  func(text string)    // calls wait while streams and connections hold all slots
+	Circled   func(text string)    // calls wait for each other (circle.go)
+	All       func() []*Deployment // the deployments of the node, whose calls may be in a circle with those of this one
+	Trace     *trace.Recorder      // takes records of calls, and decides which requests are sampled
 
 	Lifecycle *telemetry.Lifecycle // what happens to its replicas, beside calls
 
@@ -52,7 +54,10 @@ type Deployment struct {
 	state atomic.Pointer[State]
 	down  atomic.Pointer[call.Error] // why calls are refused
 
-	watching atomic.Bool // a timer looks at the queue (starve.go)
+	watching atomic.Bool            // a timer looks at the queue (starve.go)
+	starved  int64                  // when the last warning was, by call.Now; this and the next one are the timer's
+	searched int64                  // when it last looked for a circle, by call.Now
+	circle   atomic.Pointer[string] // the circle in which its calls wait (circle.go); nil for none
 
 	former atomic.Pointer[[]Replica] // of a deployment that was retired (successor.go); nil for others
 

@@ -43,6 +43,8 @@ func (d *Deployment) Calls(replicas []Replica, limit int) (calls []helvetype.Cal
 		}
 		if cycle, _ := d.cycle(&w.Info); cycle != nil {
 			c.WaitsFor += ", which only its own callers hold: " + w.Info.Chain()
+		} else if d.Cycle() != "" {
+			c.WaitsFor += ", in a circle of calls"
 		}
 		calls = append(calls, c)
 	}
@@ -63,7 +65,7 @@ func (d *Deployment) Calls(replicas []Replica, limit int) (calls []helvetype.Cal
 		running := runningAt(r)
 		for _, k := range running {
 			c := l.call(k.Request, k.Call, k.Parent, k.Place, k.Since)
-			c.State, c.Replica = helvetype.CallRunning, r.ID()
+			c.State, c.Replica, c.Stream = helvetype.CallRunning, r.ID(), k.Streams
 			calls = append(calls, c)
 		}
 		unlisted += max(r.base().Running()+broadcasts-len(running), 0)

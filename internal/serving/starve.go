@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/router"
 )
 
 // Calls starve when streams and connections, which may last for hours, hold every slot. For example, a chat with max_ongoing_requests 5 has
@@ -22,28 +23,33 @@ func (d *Deployment) watchQueue() {
 	}
 }
 
-// lookAtQueue warns if calls starve. It looks again as long as a call waits.
+// lookAtQueue warns if calls starve, or wait in a circle (circle.go). It looks again as long as a call waits; only one timer of a deployment runs it.
 func (d *Deployment) lookAtQueue() {
 	queued := d.Router.Queued()
 	if queued == 0 {
+		d.circle.Store(nil)
 		d.watching.Store(false)
 		d.watchQueue() // for a call that came meanwhile
 		return
 	}
 	next := starveTime
-	if slots := d.slotsOfStreams(); slots > 0 {
-		waiting, _ := d.Router.Waiting(1)
-		if len(waiting) > 0 {
-			if age := time.Duration(call.Now() - waiting[0].Since); age < starveTime {
-				next = max(starveTime-age, time.Millisecond)
-			} else {
-				next = starveAgain
-				text := fmt.Sprintf("all %d slots (max_ongoing_requests) have been held by streams or connections for more than %s, with %s waiting: raise max_ongoing_requests",
-					slots, starveTime, calls(queued))
-				d.log.Warn("deployment "+d.Name+": "+text, "app", d.App, "deployment", d.Name, "slots", slots, "waiting", queued)
-				if d.Starving != nil {
-					d.Starving(text)
-				}
+	first, _ := d.Router.Waiting(1)
+	if len(first) == 0 { // it has just got its slot
+		first = append(first, router.WaitingCall{Since: call.Now()})
+	}
+	switch age := time.Duration(call.Now() - first[0].Since); {
+	case age < starveTime:
+		d.circle.Store(nil)
+		next = max(starveTime-age, time.Millisecond)
+	case d.inCircle():
+	default:
+		if slots := d.slotsOfStreams(); slots > 0 && (d.starved == 0 || time.Duration(call.Now()-d.starved) >= starveAgain) {
+			d.starved = call.Now()
+			text := fmt.Sprintf("all %d slots (max_ongoing_requests) have been held by HTTP requests, streams or connections for more than %s, with %s waiting: raise max_ongoing_requests",
+				slots, starveTime, calls(queued))
+			d.log.Warn("deployment "+d.Name+": "+text, "app", d.App, "deployment", d.Name, "slots", slots, "waiting", queued)
+			if d.Starving != nil {
+				d.Starving(text)
 			}
 		}
 	}

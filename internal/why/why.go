@@ -116,7 +116,11 @@ func troubled(e *helvetype.Explanation, app, name string, d helvetype.Deployment
 			break
 		}
 	}
-	if d.Calls.Queued > 0 && d.Ready > 0 {
+	switch {
+	case d.Cycle != "":
+		e.Sentence += "; " + prefix + d.Cycle
+		next(fmt.Sprintf("helve calls %s/%s lists the calls; helve restart %[1]s/%[2]s ends those that wait now", app, name))
+	case d.Calls.Queued > 0 && d.Ready > 0:
 		e.Sentence += fmt.Sprintf("; %s%s a slot, because the ready replicas run as many calls as max_ongoing_requests allows (%d)", prefix, waitFor(d.Calls.Queued), d.Calls.Running)
 		next(fmt.Sprintf("helve scale %s/%s N adds replicas; helve calls %[1]s/%[2]s lists the calls that hold the slots", app, name))
 	}

@@ -1,0 +1,40 @@
+package admin
+
+import (
+	"testing"
+
+	"github.com/helve-serve/helve/helvetype"
+)
+
+// lists is a node with calls alone.
+type lists struct {
+	fakeNode
+	all helvetype.CallList
+}
+
+func (l lists) Calls(_, deployment string, _ int) (of helvetype.CallList) {
+	for _, c := range l.all.Calls {
+		if deployment == "" || c.Deployment == deployment {
+			of.Calls = append(of.Calls, c)
+		}
+	}
+	of.Unlisted = l.all.Unlisted
+	return of
+}
+
+// TestCallerEnded: a call whose caller is nowhere in the list of the node has been left by it, unless there are calls that are on no list.
+func TestCallerEnded(t *testing.T) {
+	t.Parallel()
+	calls := []helvetype.Call{
+		{ID: "1", Deployment: "A"}, {ID: "2", Parent: "1", Deployment: "B"}, {ID: "3", Parent: "0", Deployment: "B"},
+	}
+	for unlisted, want := range []map[string]bool{{"1": false, "2": false, "3": true}, {"1": false, "2": false, "3": false}} {
+		for _, deployment := range []string{"", "B"} {
+			for _, c := range CallList(lists{all: helvetype.CallList{Calls: calls, Unlisted: unlisted}}, "", deployment, 10).Calls {
+				if c.CallerEnded != want[c.ID] {
+					t.Errorf("call %s of a list of %q with %d calls on no list: %t", c.ID, deployment, unlisted, c.CallerEnded)
+				}
+			}
+		}
+	}
+}

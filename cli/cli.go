@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -203,6 +204,7 @@ type run struct {
 	adminTLS  adminTLS // of a service
 	access    string
 	tracing   tracing
+	format    string // of the log
 	verbose   bool
 }
 
@@ -228,6 +230,7 @@ func (r *run) nodeFlags(c *cobra.Command) {
 	c.Flags().StringVar(&r.access, "access-log", "", "write a line to stdout per HTTP request: time, client, method, route, status, duration, request id, bytes and replica; as text, or as json")
 	c.Flags().Lookup("access-log").NoOptDefVal = "text"
 	r.tracing.flags(c)
+	c.Flags().StringVar(&r.format, "log-format", formatText, "form of the log and of the lines of workers on stderr: text, json (a line of JSON per record), or auto (text on a terminal, else json)")
 	c.Flags().BoolVarP(&r.verbose, "verbose", "v", false, "log more")
 }
 
@@ -353,14 +356,17 @@ func (r *run) check() error {
 	if r.access != "" && r.access != "text" && r.access != "json" {
 		return usageError{fmt.Errorf("--access-log=%s: must be text or json", r.access)}
 	}
+	if r.format != formatAuto && r.format != formatText && r.format != formatJSON {
+		return usageError{fmt.Errorf("--log-format=%s: must be auto, text or json", r.format)}
+	}
 	return r.tracing.check()
 }
 
 // config is the configuration that the flags set.
-func (r *run) config(log *slog.Logger) (helve.Config, error) {
+func (r *run) config(log *slog.Logger, lines io.Writer) (helve.Config, error) {
 	options, err := r.options.options()
 	config := helve.Config{
-		Logger: log, Isolation: helve.Isolation(r.isolation), Output: os.Stderr, HTTP: r.http, StateDir: r.stateDir, WorkerGrace: time.Duration(r.grace),
+		Logger: log, Isolation: helve.Isolation(r.isolation), Output: lines, HTTP: r.http, StateDir: r.stateDir, WorkerGrace: time.Duration(r.grace),
 		ArenaSize: int64(r.arena), MaxBody: int(r.maxBody), HTTPLimits: r.limits.limits(), HTTPOptions: options, Admin: adminOf(r.admin),
 		Tracing: r.tracing.config(),
 	}
@@ -382,8 +388,8 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	if external && helve.Isolation(r.isolation) == helve.InNode {
 		return usageError{errors.New("--isolation node: an application of another executable runs in workers of that")}
 	}
-	log := logger(r.verbose)
-	config, err := r.config(log)
+	log, lines := r.logger()
+	config, err := r.config(log, lines)
 	if err != nil {
 		return err
 	}
@@ -510,10 +516,15 @@ func serve(ctx context.Context, system *helve.System, again reloads, failed <-ch
 	}
 }
 
-func logger(verbose bool) *slog.Logger {
+// logger is the log of the node, and the place of the lines of its workers: stderr, in the format of the flags.
+func (r *run) logger() (*slog.Logger, io.Writer) {
 	level := slog.LevelWarn
-	if verbose {
+	if r.verbose {
 		level = slog.LevelDebug
 	}
-	return slog.New(newTextLog(os.Stderr, level))
+	if formatOf(r.format, os.Stderr) == formatJSON {
+		out := &jsonOut{to: os.Stderr}
+		return slog.New(jsonLog{out: out, level: level}), out
+	}
+	return slog.New(newTextLog(os.Stderr, level)), os.Stderr
 }

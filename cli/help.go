@@ -23,7 +23,7 @@ var flagGroups = []struct { //nolint:gochecknoglobals // a constant
 	{"State", []string{"state-dir", "recover", "node-watchdog", "worker-grace"}},
 	{"HTTP", []string{"http", "host", "port", "request-timeout", "http-root-path", "drain-delay", "trust-forwarded", "access-log"}},
 	{"TLS", []string{"tls-certificate", "tls-key", "tls-key-password-file", "tls-client-ca"}},
-	{"Operators", []string{"admin", "admin-cert", "admin-key", "otlp-endpoint", "trace-ratio"}},
+	{"Operators", []string{"admin", "admin-cert", "admin-key", "log-format", "otlp-endpoint", "trace-ratio"}},
 	{"Limits", []string{
 		"http-connections", "http-streams", "http-memory", "http-max-body", "http-max-header", "http-header-timeout", "http-body-timeout", "http-stall-timeout",
 		"http-idle-timeout", "max-body", "arena-size",

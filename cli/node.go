@@ -36,7 +36,8 @@ func nodeCommand(apps []Application) *cobra.Command {
 			if c.Flags().Changed("keeper-fd") {
 				return r.serveKeeper(c.Context(), keeper)
 			}
-			httpOptions, certificate, err := nodeOptions(r.options, logger(r.verbose))
+			log, lines := r.logger()
+			httpOptions, certificate, err := nodeOptions(r.options, log)
 			if err != nil {
 				return err
 			}
@@ -60,13 +61,12 @@ func nodeCommand(apps []Application) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("--token-fd %d: %w", token, err)
 			}
-			log := logger(r.verbose)
 			var accessLog io.Writer
 			if r.access != "" {
 				accessLog, httpOptions.JSONLog = os.Stdout, r.access == "json"
 			}
 			n := node.New(node.Settings{
-				Logger: log, Version: helve.Version, Output: os.Stderr, MaxBody: int(r.maxBody), ArenaSize: int64(r.arena), AccessLog: accessLog,
+				Logger: log, Version: helve.Version, Output: lines, MaxBody: int(r.maxBody), ArenaSize: int64(r.arena), AccessLog: accessLog,
 				HTTP: clients.Limits(r.limits.limits()), HTTPOptions: httpOptions, Certificate: certificate, Program: host.Program{Env: os.Environ()},
 				Metrics: nodeMetrics, Tracing: r.tracing.settings(),
 			})

@@ -64,6 +64,8 @@ func startCommand(apps []Application) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error { return s.execute(c) },
 	}
 	s.nodeFlags(c)
+	s.format = formatAuto
+	c.Flags().Lookup("log-format").DefValue = formatAuto
 	s.adminTLS.flags(c)
 	s.admin = adminDefault
 	c.Flags().Lookup("admin").DefValue = adminDefault
@@ -85,7 +87,12 @@ func (s *start) execute(c *cobra.Command) error {
 	if err := s.check(); err != nil {
 		return err
 	}
-	log := logger(s.verbose)
+	if s.format = formatOf(s.format, os.Stderr); s.format == formatJSON { // the node has the same
+		if err := c.Flags().Set("log-format", formatJSON); err != nil {
+			return err
+		}
+	}
+	log, _ := s.logger()
 	options, _, err := nodeOptions(s.options, log)
 	if err != nil {
 		return err
@@ -122,7 +129,7 @@ func (s *start) execute(c *cobra.Command) error {
 	state := keeper.State{
 		Config: keeper.Config{
 			Version: helve.Version, Name: os.Args[0], Args: nodeArguments(c), Env: os.Environ(), Dir: dir, Watchdog: time.Duration(s.watchdog),
-			Verbose: s.verbose, Reloads: options.TLS != (listen.Files{}),
+			Verbose: s.verbose, JSONLog: s.format == formatJSON, Reloads: options.TLS != (listen.Files{}),
 		},
 		Family: familyName(), Since: time.Now(),
 	}
@@ -253,8 +260,8 @@ func (r *run) serveKeeper(ctx context.Context, fd int) error {
 		return fmt.Errorf("--keeper-fd %d: %w", fd, err)
 	}
 	defer passSignals(k)()
-	log := logger(r.verbose)
-	config, err := r.config(log)
+	log, lines := r.logger()
+	config, err := r.config(log, lines)
 	if err != nil {
 		return err
 	}

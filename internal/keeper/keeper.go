@@ -122,7 +122,7 @@ func run(state State) int {
 func newKeeper(s State) *Keeper {
 	k := &Keeper{
 		config: s.Config, listeners: s.Listeners, mark: s.Mark, socket: s.Socket, guard: s.Guard, since: s.Since, family: s.Family,
-		notify: newNotifier(s.Config.Env), out: log{verbose: s.Config.Verbose}, main: make(chan func()), ends: make(chan *node, 8),
+		notify: newNotifier(s.Config.Env), out: log{verbose: s.Config.Verbose, json: s.Config.JSONLog}, main: make(chan func()), ends: make(chan *node, 8),
 		stop: make(chan struct{}), children: map[int]*child{}, starts: s.Starts, lastEnd: s.LastEnd, everRan: s.EverRan,
 	}
 	for _, c := range s.Children {
@@ -457,7 +457,7 @@ func (k *Keeper) tellNodes(do string, body any) {
 }
 
 // log writes lines as the log of a node does, behind the name of this process.
-type log struct{ verbose bool }
+type log struct{ verbose, json bool }
 
 func (l log) info(message string, pairs ...any) {
 	if l.verbose {
@@ -467,7 +467,26 @@ func (l log) info(message string, pairs ...any) {
 func (l log) warn(message string, pairs ...any)  { l.line("WARN", message, pairs) }
 func (l log) error(message string, pairs ...any) { l.line("ERROR", message, pairs) }
 
-func (log) line(level, message string, pairs []any) {
+// jsonLine is a record as helvetype.LogLine has it.
+type jsonLine struct {
+	Time       time.Time         `json:"time"`
+	Level      string            `json:"level"`
+	Logger     string            `json:"logger"`
+	Text       string            `json:"message"`
+	Attributes map[string]string `json:"attributes,omitempty"`
+}
+
+func (l log) line(level, message string, pairs []any) {
+	if l.json {
+		line := jsonLine{time.Now(), level, "keeper", message, map[string]string{}}
+		for i := 0; i+1 < len(pairs); i += 2 {
+			line.Attributes[fmt.Sprint(pairs[i])] = fmt.Sprint(pairs[i+1])
+		}
+		if b, err := json.Marshal(line); err == nil {
+			os.Stderr.Write(append(b, '\n')) //nolint:errcheck // there is no other place for it
+		}
+		return
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "(keeper) time=%s level=%s msg=%q", time.Now().Format("2006-01-02T15:04:05.000Z07:00"), level, message)
 	for i := 0; i+1 < len(pairs); i += 2 {

@@ -23,6 +23,8 @@ type Config struct {
 	// Watchdog is how long a node may not answer before it is ended; 0 for ever.
 	Watchdog time.Duration `json:"watchdog"`
 	Verbose  bool          `json:"verbose,omitempty"`
+	// JSONLog says that the log on stderr has a line of JSON per record.
+	JSONLog bool `json:"json_log,omitempty"`
 	// Reloads says that SIGHUP has the node read its certificate again.
 	Reloads bool `json:"reloads,omitempty"`
 }

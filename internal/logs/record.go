@@ -86,6 +86,9 @@ func cleanShort(text string) string {
 	return string(Clean(nil, []byte(text), false))
 }
 
+// RecordWriter is the Output of a node that takes records in place of lines of text. Record may be called from any goroutine, and does not keep the record.
+type RecordWriter interface{ Record(rec *Record) }
+
 // Line is the record in the shape that users see.
 func (r *Record) Line() helvetype.LogLine {
 	k := kept{at: r.Time, level: r.Level, text: r.Text, detail: &detail{r.Request, r.Trace, r.Stream, r.Logger, r.Attrs}}

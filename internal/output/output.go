@@ -21,7 +21,7 @@ import (
 // Sink is the place to which the output of all workers of a node goes. Its methods may be called from any goroutine.
 type Sink struct {
 	log *slog.Logger
-	out io.Writer  // nil: lines go to the log
+	out io.Writer  // nil: lines go to the log; a logs.RecordWriter gets records
 	dir *logs.Dir  // nil for no files
 	mu  sync.Mutex // one line of out at a time
 
@@ -179,6 +179,10 @@ func (o *Output) put(raw *logs.Record, formatted string) {
 			text = logs.WithAttrs(rec.Text, rec.Attrs)
 		}
 		s.log.Log(context.Background(), rec.Level, text, attrs...)
+		return
+	}
+	if w, ok := s.out.(logs.RecordWriter); ok {
+		w.Record(rec)
 		return
 	}
 	name := o.from.Name

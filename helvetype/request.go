@@ -41,6 +41,8 @@ type Request struct {
 	// Kept says why the node keeps the request: failed, slow or sampled. It is empty for a request that is not kept, or has not ended: then only the newest
 	// records of it are there.
 	Kept string `json:"kept,omitempty"`
+	// Sampled says that the request is sampled, also if it is kept for another reason.
+	Sampled bool `json:"sampled,omitempty"`
 }
 
 // RequestList has requests that a node keeps.
@@ -57,7 +59,7 @@ type RequestList struct {
 type RequestQuery struct {
 	// App is the application of the request.
 	App string
-	// Kept is failed, slow or sampled.
+	// Kept is failed, slow or sampled; sampled chooses all sampled requests, also those that have failed or were slow.
 	Kept string
 	// Status is the status of the answer.
 	Status int

@@ -78,7 +78,7 @@ const (
 
 //nolint:gochecknoglobals // constants
 var (
-	requestParams = []param{{name: "app", kind: "string"}, {name: "kept", kind: "string", words: []string{helvetype.KeptFailed, helvetype.KeptSlow, helvetype.KeptSampled}, about: "requests that are kept for this reason"}, {name: "status", kind: "integer", max: 999}, {name: "longer_than_ms", kind: "integer", max: 1 << 30}, {name: "limit", kind: "integer", min: 1, max: eventLimit}}
+	requestParams = []param{{name: "app", kind: "string"}, {name: "kept", kind: "string", words: []string{helvetype.KeptFailed, helvetype.KeptSlow, helvetype.KeptSampled}, about: "requests that are kept for this reason; sampled has all sampled requests, also those that have failed or were slow"}, {name: "status", kind: "integer", max: 999}, {name: "longer_than_ms", kind: "integer", max: 1 << 30}, {name: "limit", kind: "integer", min: 1, max: eventLimit}}
 	eventParams   = []param{
 		{name: "after", kind: "integer", about: "events with an id above this one, from the oldest"},
 		{name: "limit", kind: "integer", min: 1, max: eventLimit, about: "at most so many"},

@@ -120,7 +120,11 @@ func Requests(list helvetype.RequestList, width int) string {
 	var b strings.Builder
 	var rows [][]string
 	for _, r := range list.Requests {
-		what := r.Kept + ": " + place(r.App, r.Deployment, r.Method)
+		kept := r.Kept
+		if r.Sampled && kept != helvetype.KeptSampled {
+			kept += ", " + helvetype.KeptSampled
+		}
+		what := kept + ": " + place(r.App, r.Deployment, r.Method)
 		if r.Reason != "" {
 			what += " " + r.Reason
 			if m := firstLine(r.Message); m != "" {

@@ -177,6 +177,11 @@ func nameOf(r *trace.Record) string {
 	}
 	switch r.Kind {
 	case trace.HTTP:
+		for _, a := range attributesOf(r) {
+			if method, ok := a.Value.(string); ok && a.Key == "http.request.method" {
+				return method + " " + p.Prefix
+			}
+		}
 		return "HTTP " + p.Prefix
 	case trace.Wait:
 		return "wait for " + name
@@ -184,6 +189,13 @@ func nameOf(r *trace.Record) string {
 		return "broadcast " + name
 	}
 	return name
+}
+
+func attributesOf(r *trace.Record) []trace.Attribute {
+	if r.More == nil {
+		return nil
+	}
+	return r.More.Attributes
 }
 
 func hexID(id uint64) string {

@@ -113,7 +113,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, client *clients.Co
 		took := time.Since(begun)
 		status := a.outcome(r, client, returned, p.cut.Load())
 		requests.End(method, status, took, x.trace())
-		p.endSpan(x, status, took)
+		p.endSpan(x, r, status, took)
 		if p.access != nil {
 			p.logAccess(begun, took, status, r, route, x)
 		}

@@ -25,7 +25,7 @@ func (p *Proxy) beginSpan(x *exchange) {
 }
 
 // endSpan leaves the record of a request to an application that has ended: of one that was slow, has failed or is sampled.
-func (p *Proxy) endSpan(x *exchange, status int, took time.Duration) {
+func (p *Proxy) endSpan(x *exchange, r *http.Request, status int, took time.Duration) {
 	if p.trace == nil {
 		return
 	}
@@ -39,6 +39,9 @@ func (p *Proxy) endSpan(x *exchange, status int, took time.Duration) {
 	}
 	rec := trace.Of(i, trace.HTTP, x.failure.Load())
 	rec.ID, rec.Parent, rec.Status = rec.Parent, x.caller, uint16(status)
+	if rec.Sampled {
+		rec.Describe(trace.Attribute{Key: "http.request.method", Value: r.Method}, trace.Attribute{Key: "url.path", Value: r.URL.Path})
+	}
 	rec.End = call.Unix(call.Now())
 	rec.Begin = rec.End - int64(took)
 	p.trace.Record(rec)

@@ -134,6 +134,21 @@ func (r *Record) Fail(e *call.Error) {
 	}
 }
 
+// Describe notes attributes.
+func (r *Record) Describe(attributes ...Attribute) {
+	more := More{}
+	if r.More != nil {
+		more = *r.More
+	}
+	for i := range attributes {
+		if text, ok := attributes[i].Value.(string); ok {
+			attributes[i].Value = clip(text)
+		}
+	}
+	more.Attributes = append(more.Attributes, attributes...)
+	r.More = &more
+}
+
 // clip is a copy of a text, so that a record does not keep the memory of a long one.
 func clip(s string) string { return clipTo(s, maxMessage) }
 

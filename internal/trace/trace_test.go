@@ -392,7 +392,7 @@ func TestList(t *testing.T) {
 	t.Parallel()
 	r := New()
 	failed, slow := request(503, 0), request(200, 3*time.Second)
-	slow.Begin, slow.End = slow.Begin+10, slow.End+10
+	slow.Begin, slow.End, slow.Sampled = slow.Begin+10, slow.End+10, true
 	r.Record(failed)
 	r.Record(slow)
 	for name, c := range map[string]struct {
@@ -402,6 +402,7 @@ func TestList(t *testing.T) {
 		"all":         {helvetype.RequestQuery{}, "slow failed "},
 		"one":         {helvetype.RequestQuery{Limit: 1}, "slow "},
 		"failed":      {helvetype.RequestQuery{Kept: "failed"}, "failed "},
+		"sampled":     {helvetype.RequestQuery{Kept: "sampled"}, "slow "},
 		"status":      {helvetype.RequestQuery{Status: 503}, "failed "},
 		"longer":      {helvetype.RequestQuery{LongerThan: time.Second}, "slow "},
 		"app":         {helvetype.RequestQuery{App: "shop"}, "slow failed "},

@@ -51,7 +51,7 @@ func (k *Kept) View(kept bool) helvetype.RequestTrace {
 func summary(r *Record) helvetype.Request {
 	trace := r.TraceID()
 	v := helvetype.Request{
-		ID: r.Request.String(), TraceID: hex.EncodeToString(trace[:]), Kind: r.Kind.String(), Status: int(r.Status), Reason: r.Reason,
+		ID: r.Request.String(), TraceID: hex.EncodeToString(trace[:]), Kind: r.Kind.String(), Status: int(r.Status), Reason: r.Reason, Sampled: r.Sampled,
 		Started: time.Unix(0, r.Begin), Milliseconds: milliseconds(r.Took()),
 	}
 	if p := r.Place; p != nil {
@@ -101,12 +101,12 @@ func (r *Recorder) List(q helvetype.RequestQuery) helvetype.RequestList {
 	}
 	var all []found
 	for why := range Why(reasons) {
-		if q.Kept != "" && q.Kept != why.String() {
+		if q.Kept != "" && q.Kept != why.String() && q.Kept != helvetype.KeptSampled {
 			continue
 		}
 		n := 0
 		r.Roots(why, func(root *Record) bool {
-			if q.App != "" && root.Place.App != q.App || q.Status != 0 && int(root.Status) != q.Status || root.Took() < q.LongerThan {
+			if q.App != "" && root.Place.App != q.App || q.Status != 0 && int(root.Status) != q.Status || root.Took() < q.LongerThan || q.Kept == helvetype.KeptSampled && !root.Sampled {
 				return true
 			}
 			all = append(all, found{*root, why})

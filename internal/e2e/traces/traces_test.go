@@ -162,7 +162,7 @@ func TestOneTrace(t *testing.T) {
 			r := receive(t)
 			url := run(t, build, r, isolation, 1)
 			_, trace := ask(t, url, "x", "")
-			r.await(t, trace, "", `HTTP /
+			r.await(t, trace, "", `POST /
   Front.Ask
     Ranker.Items
     broadcast Ranker.Note
@@ -194,7 +194,7 @@ func TestOneTraceOfGoAndPython(t *testing.T) {
 			if answer != "3" {
 				t.Errorf("the answer is %s", answer)
 			}
-			r.await(t, trace, "", `HTTP /
+			r.await(t, trace, "", `POST /
   Mixed.Ask
     Model.Items
     Model.Top
@@ -228,7 +228,7 @@ func TestSampledByTheClient(t *testing.T) {
 		t.Errorf("the context in the method: %s", answer)
 	}
 	answer, _ := ask(t, url, "fail", "00-"+trace+"-00000000000000a2-01")
-	r.await(t, trace, "00000000000000a2", "HTTP /\n  Front.Ask\n    broken failed\n")
+	r.await(t, trace, "00000000000000a2", "POST /\n  Front.Ask\n    broken failed\n")
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.spans) != 3 {

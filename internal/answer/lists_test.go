@@ -37,7 +37,7 @@ func TestCalls(t *testing.T) {
   1m0s   running  a/D.M in D#1, HTTP or a stream
   40s    running    a/E.N in E#1
   30s    waiting      a/D.(default): waits for a slot of a/D, in a circle of
-                      calls
+                        calls
 request r3
   50s    running  a/S.tokens in S#1, HTTP or a stream, its caller has ended
 request r2

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
@@ -89,13 +90,44 @@ func (o *Operator) Apply(ctx context.Context, by helvetype.Author, r helvetype.A
 	if r.Wait {
 		select {
 		case <-over:
+			ap.awaitScaled(client)
 		case <-client.Done():
+		}
+		if client.Err() != nil {
 			return a, &helvetype.OperationError{
 				Code: helvetype.CodeUnavailable, Message: "the request has ended before the applications were ready; they go on starting", Next: "helve status shows them", Err: call.EndOf(client),
 			}
 		}
 	}
 	return ap.answer()
+}
+
+// scaledTime is after how long deployments that scale are looked at again.
+const scaledTime = 100 * time.Millisecond
+
+// awaitScaled waits until no deployment of the file scales any more, or ctx ends. For example, a file with another target_capacity leaves its applications as they are, and replicas start or
+// stop. A deployment whose replicas fail does not scale any more.
+func (ap *apply) awaitScaled(ctx context.Context) {
+	again := time.NewTicker(scaledTime)
+	defer again.Stop()
+	scales := func() bool {
+		all := ap.o.set.Node.Status().Applications
+		for _, app := range ap.file.Applications {
+			for _, d := range all[app.Name].Deployments {
+				if d.Status == helvetype.DeploymentUpscaling || d.Status == helvetype.DeploymentDownscaling {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	for scales() {
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // current is the error for a change that was made for another generation than the present one; nil for generation 0.

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -127,7 +126,10 @@ func (o *Operator) planDelete(ctx context.Context, app string) (p helvetype.Appl
 	if err := o.observe(ctx, &in); err != nil {
 		return p, err
 	}
-	return plan.Of(in), nil
+	if p = plan.Of(in); !ok { // the file does not have it any more, and its failure is forgotten
+		p.Change, p.Reason = plan.Deleted, "it has never run"
+	}
+	return p, nil
 }
 
 // capacity gives the number of replicas that run of a number that is wanted.
@@ -276,7 +278,7 @@ func (o *Operator) Patch(ctx context.Context, by helvetype.Author, app string, o
 		if err != nil {
 			return r, err
 		}
-		def.Message = "options: " + strings.Join(patchedPaths(options), ", ")
+		def.Message = "options: " + strings.Join(plan.PatchedPaths(options), ", ")
 		r, err = o.change(ctx, by, def, seen)
 		if !errors.Is(err, deploy.ErrChanged) || seen != 0 || attempt == patchAttempts { // else the options are put over those of the deploy that has come
 			return r, err
@@ -353,23 +355,6 @@ func (o *Operator) patched(app string, options json.RawMessage) (def deploy.App,
 
 // overridable are the options of an application that an override can have.
 var overridable = []string{"history_limit", "route_prefix"} //nolint:gochecknoglobals // a constant
-
-// patchedPaths are the paths that a patch sets or clears, for the history.
-func patchedPaths(options json.RawMessage) (all []string) {
-	var walk func(at string, raw json.RawMessage, depth int)
-	walk = func(at string, raw json.RawMessage, depth int) {
-		var fields map[string]json.RawMessage
-		if depth == 0 || !bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) || json.Unmarshal(raw, &fields) != nil {
-			all = append(all, strings.TrimPrefix(strings.TrimPrefix(at, ".deployments"), "."))
-			return
-		}
-		for _, name := range slices.Sorted(maps.Keys(fields)) {
-			walk(at+"."+name, fields[name], depth-1)
-		}
-	}
-	walk("", options, 3)
-	return all
-}
 
 // History has the revisions of an application that are kept.
 func (o *Operator) History(ctx context.Context, app string) (h helvetype.History, err error) {

@@ -2,11 +2,50 @@ package controller
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/store"
 )
+
+// TestOtherNumberAlone: a deploy that changes the number of replicas alone scales the deployment. With another version it updates it.
+func TestOtherNumberAlone(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		version string
+		number  int
+		want    string
+	}{
+		"more":               {"1", 4, "upscale upscale_completed"},
+		"fewer":              {"1", 1, "downscale downscale_completed"},
+		"more of other code": {"2", 4, "config_update_started config_update_completed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				n := newTestNode(Settings{})
+				n.closeAfter(t)
+				n.deploy(t, ofVersion("1", 2, nil))
+				synctest.Wait()
+				from := n.set.Events.Last()
+				n.deploy(t, ofVersion(x.version, x.number, nil))
+				n.wantRunning(t, "deployed", x.number)
+				var went []string
+				events, _ := n.set.Events.Since(from, 1000)
+				for _, ev := range events {
+					if ev.Object.Kind == helvetype.KindDeployment {
+						went = append(went, ev.Reason)
+					}
+				}
+				if got := strings.Join(went, " "); got != x.want {
+					t.Errorf("%s, want %s", got, x.want)
+				}
+			})
+		})
+	}
+}
 
 // TestLowerNumber: a deploy of other code that also lowers the number of replicas takes no replica away before the new code has run. The replicas go with those
 // that take their place.

@@ -89,9 +89,11 @@ func (c *Controller) adoptLocked(a *fleet.Application, r *fleet.Revision) {
 		if d.Asked, d.Scaling = n.Record.Replicas, states.NotScaling; n.Modified == 0 { // the record cannot be read
 			d.Asked = e.Definition.Options.StartReplicas()
 		}
+		before := d.Wanted
 		d.Wanted = planner.Capacity(d.Asked, c.Capacity)
 		d.ContinueLocked(e)
 		d.Become(e)
+		d.ScalesLocked(before)
 		d.ForgetFailuresLocked()
 		c.noteResourcesLocked(d)
 		d.NoteSurgeLocked()
@@ -119,7 +121,7 @@ func (c *Controller) revertLocked(a *fleet.Application, cause error) {
 			d.Become(d.Former)
 			d.Former = nil
 			if failed.Wrote.Set(d.Name, c.Scales.Of(a.Name, d.Name)) {
-				d.Asked = d.FormerAsked // see records.Target.PutBack
+				d.Asked, d.Scaling = d.FormerAsked, states.NotScaling // see records.Target.PutBack
 				d.Wanted = planner.Capacity(d.Asked, c.Capacity)
 			}
 		}

@@ -134,7 +134,7 @@ func (d *Deployment) factsLocked() states.DeploymentFacts {
 	if f.Followed(d.Scaling) {
 		d.Scaling = states.NotScaling
 	}
-	f.Scaling = d.Scaling
+	f.Scaling, f.Renumbered = d.Scaling, d.renumbered
 	return f
 }
 

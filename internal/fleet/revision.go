@@ -54,7 +54,8 @@ type Deployment struct {
 	Former *DeploymentRevision // while its application changes: the deployment of the revision before
 	// asked is the number of replicas in the record scale/A/D, formerAsked that of former, and wanted the part of it that the target capacity leaves.
 	Asked, FormerAsked, Wanted int
-	Scaling                    states.Scaling // until the replicas have followed a change of wanted; not while a revision starts
+	Scaling                    states.Scaling // until the replicas have followed a change of wanted; not while a revision starts that changes more than the number
+	renumbered                 bool           // the last deploy has changed the number alone
 
 	Configuring chan struct{} // of one: full while a Reconfigure runs, which waits for user code; filled before Fleet.Mu is taken
 

@@ -84,19 +84,34 @@ func (d *Deployment) scaleLocked(n int) {
 	if n = planner.Capacity(n, d.App.fleet.Capacity); n == d.Wanted {
 		return
 	}
+	d.noteLocked() // the state that it scales from: for example, a deploy that has just ended has left it HEALTHY
+	d.Wanted = n
+	d.directLocked()
+	d.WakeLocked()
+	d.App.fleet.Readier.Tell() // starts do not wait for a deployment of no replicas
+}
+
+// directLocked notes that the number of replicas that are wanted has changed.
+func (d *Deployment) directLocked() {
 	running := 0
 	for _, r := range d.Replicas {
 		if r.State == helvetype.ReplicaRunning {
 			running++
 		}
 	}
-	d.noteLocked() // the state that it scales from: for example, a deploy that has just ended has left it HEALTHY
-	d.Wanted, d.Scaling = n, states.ScalingDown
-	if n > running {
+	if d.Scaling = states.ScalingDown; d.Wanted > running {
 		d.Scaling = states.ScalingUp
 	}
-	d.WakeLocked()
-	d.App.fleet.Readier.Tell() // starts do not wait for a deployment of no replicas
+}
+
+// ScalesLocked is for a deploy that the deployment has just taken over: before is the number of replicas that were wanted until then. A deployment of which the deploy changes nothing but the
+// number is UPSCALING or DOWNSCALING, and not UPDATING.
+func (d *Deployment) ScalesLocked(before int) {
+	f := d.Former
+	d.renumbered = f != nil && d.Wanted != before && f.Version == d.Now.Version && f.Config.Current.Number == d.Now.Config.Current.Number && !d.Now.Revision.Def.Restored
+	if d.renumbered {
+		d.directLocked()
+	}
 }
 
 // NoteScale takes over a number of replicas that another writer has put into the store.

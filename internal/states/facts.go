@@ -33,6 +33,7 @@ type DeploymentFacts struct {
 	// RolledBack is the error of the deployment's form in the newest revision, whose start was given up; the form before serves. "" without.
 	RolledBack string
 	Scaling    Scaling
+	Renumbered bool // the deploy of its application changes nothing of it but the number of its replicas
 	// Application is its application's own state: DEPLOYING, RUNNING, DEPLOY_FAILED or DELETING.
 	Application helvetype.ApplicationState
 	Error       string // of the last failure
@@ -88,6 +89,8 @@ func (f DeploymentFacts) Event() Event {
 		return StartFailed
 	case f.missing() && f.Failures > 0:
 		return Failed
+	case f.missing() && f.Former == 0 && deploying && f.Renumbered && f.Scaling == ScalingUp:
+		return ScaleUp
 	case (f.missing() || f.Former > 0) && deploying:
 		return Deploy
 	case f.missing() && f.Unready > 0:

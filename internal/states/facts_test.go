@@ -260,6 +260,12 @@ func TestScaling(t *testing.T) {
 		{"a deploy meanwhile", "UPSCALING", states.DeploymentFacts{
 			Wanted: 3, Ready: 1, Scaling: states.ScalingUp, Application: helvetype.ApplicationDeploying,
 		}, "UPDATING"},
+		{"a deploy of another number alone", "HEALTHY", states.DeploymentFacts{
+			Wanted: 3, Ready: 1, Scaling: states.ScalingUp, Renumbered: true, Application: helvetype.ApplicationDeploying,
+		}, "UPSCALING"},
+		{"a lower number alone", "HEALTHY", states.DeploymentFacts{
+			Wanted: 1, Ready: 3, Scaling: states.ScalingDown, Renumbered: true, Application: helvetype.ApplicationDeploying,
+		}, "DOWNSCALING"},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			t.Parallel()

@@ -128,7 +128,7 @@ const (
 	scrapeSize = 2e6  // bytes
 )
 
-// observeRows measure what it costs to observe a node.
+// observeRows measure the cost of observing a node.
 func observeRows(b *bench) (rows []measurement) {
 	all := 1000
 	if b.rounds == 1 {

@@ -56,7 +56,7 @@ func observedRole() error {
 	return ready(strings.TrimPrefix(url, "http://"))
 }
 
-// observed is a node that is observed in one way, with what asks it.
+// observed is a node that is observed in one way, with the client of its admin interface.
 type observed struct {
 	by     string
 	server *served
@@ -192,7 +192,7 @@ func (b *bench) observedRows(name string, start func(by string, env ...string) (
 	return rows
 }
 
-// observedHTTPRows are those of HTTP to a Go replica in the node, by 64 connections.
+// observedHTTPRows are the rows of HTTP to a Go replica in the node, by 64 connections.
 func observedHTTPRows(b *bench) []measurement {
 	return b.observedRows("HTTP noop", func(by string, env ...string) (*served, error) {
 		cmd, err := child(b.ctx, "observed", append(env, observedEnv+"="+by)...)
@@ -206,7 +206,7 @@ func observedHTTPRows(b *bench) []measurement {
 	})
 }
 
-// observedPythonRows are those of calls of a Python program to a Python replica, 64 at a time.
+// observedPythonRows are the rows of calls of a Python program to a Python replica, 64 at a time.
 func observedPythonRows(b *bench) []measurement {
 	return b.observedRows("Python handle call", func(by string, env ...string) (*served, error) {
 		cmd := command(b.ctx, pythonPath(), "pybench/observed.py")

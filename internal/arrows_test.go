@@ -22,7 +22,7 @@ var layers = [][]string{
 	{"internal/admin", "internal/control", "internal/metrics"},
 	{"internal/controller"},
 	{"internal/fleet"},
-	{"internal/takeover", "internal/restore", "internal/inventory", "internal/details", "internal/claim"},
+	{"internal/takeover", "internal/profiler", "internal/restore", "internal/inventory", "internal/details", "internal/claim"},
 	{"internal/deploy", "internal/snapshot", "internal/journal", "internal/health"},
 	{"internal/inprocess"},
 	{"internal/host", "internal/session", "internal/records", "internal/port", "internal/userlog"},

@@ -55,6 +55,11 @@ type Operator interface {
 	// Profile takes a profile of the process of a replica over the time d, and gives it as a file of pprof. It ends early when ctx ends. A process takes one
 	// profile at a time.
 	Profile(ctx context.Context, of helvetype.Object, kind profile.Kind, d time.Duration) ([]byte, error)
+	// LastProfile joins the continuous profiles of the last time d of the process of a replica. Profiling says whether continuous profiles of all replicas are taken, and SetProfiling
+	// turns them on or off.
+	LastProfile(ctx context.Context, of helvetype.Object, d time.Duration) ([]byte, error)
+	Profiling(ctx context.Context) (profile.Continuous, error)
+	SetProfiling(ctx context.Context, on bool) (profile.Continuous, error)
 	// Shutdown deletes all applications. The node goes on, empty.
 	Shutdown(ctx context.Context, by helvetype.Author) error
 	// Settings has the settings that files set, with secrets redacted.

@@ -173,6 +173,18 @@ func (o *fakeOperator) Shutdown(_ context.Context, by helvetype.Author) error {
 	return o.note(&by, "shutdown")
 }
 
+func (o *fakeOperator) LastProfile(ctx context.Context, of helvetype.Object, d time.Duration) ([]byte, error) {
+	return o.Profile(ctx, of, "last", d)
+}
+
+func (o *fakeOperator) Profiling(context.Context) (profile.Continuous, error) {
+	return profile.Continuous{On: true, Profiles: 7}, o.note(nil, "profiling")
+}
+
+func (o *fakeOperator) SetProfiling(_ context.Context, on bool) (profile.Continuous, error) {
+	return profile.Continuous{On: on}, o.note(nil, "profiling %v", on)
+}
+
 func (o *fakeOperator) Profile(_ context.Context, of helvetype.Object, kind profile.Kind, d time.Duration) ([]byte, error) {
 	p := &profile.Profile{Types: []profile.Type{{Kind: "cpu", Unit: "nanoseconds"}}, Functions: []profile.Function{{Name: "score"}}}
 	p.Samples = []profile.Sample{{Stack: []profile.Frame{{}}, Values: []int64{7}}}
@@ -759,6 +771,7 @@ func TestProfileForms(t *testing.T) {
 		"":                            {"profile app/D/D#001 cpu 10s", "application/octet-stream", "\x1f\x8b"},
 		"?kind=block&seconds=3":       {"profile app/D/D#001 block 3s", "application/octet-stream", "\x1f\x8b"},
 		"?kind=heap&format=svg":       {"profile app/D/D#001 heap 10s", "image/svg+xml", "app/D/D#001 heap"},
+		"?last=300&format=folded":     {"profile app/D/D#001 last 5m0s", "text/plain; charset=utf-8", "score 7\n"},
 		"?format=folded":              {"profile app/D/D#001 cpu 10s", "text/plain; charset=utf-8", "score 7\n"},
 		"?kind=stacks&format=text":    {"profile app/D/D#001 stacks 10s", "text/plain; charset=utf-8", "    score\n"},
 		"?kind=cpu&format=pprof&kind": {"", "application/json", "is there 2 times"},

@@ -37,7 +37,13 @@ func (a *Server) profileReplica(c *ask) {
 		kind = profile.CPU
 	}
 	http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(profileMax + answerTime)) //nolint:errcheck // tests without a connection
-	file, err := o.Profile(c.r.Context(), of, kind, time.Duration(c.number("seconds", profile.DefaultSeconds))*time.Second)
+	var file []byte
+	var err error
+	if last := c.number("last", 0); last > 0 {
+		file, err = o.LastProfile(c.r.Context(), of, time.Duration(last)*time.Second)
+	} else {
+		file, err = o.Profile(c.r.Context(), of, kind, time.Duration(c.number("seconds", profile.DefaultSeconds))*time.Second)
+	}
 	if err != nil {
 		a.failed(c, err)
 		return
@@ -61,4 +67,22 @@ func (a *Server) profileReplica(c *ask) {
 	c.w.Header().Set("X-Content-Type-Options", "nosniff")
 	c.w.Header().Set("Content-Type", media)
 	c.w.Write(file) //nolint:errcheck // the client has gone
+}
+
+// profiling says whether continuous profiles are taken.
+func (a *Server) profiling(c *ask) {
+	a.get(c, func(o Operator) (any, error) { return o.Profiling(c.r.Context()) })
+}
+
+// setProfiling turns continuous profiles on or off.
+func (a *Server) setProfiling(c *ask) {
+	var body profilingBody
+	if !a.decode(c, &body) {
+		return
+	}
+	detail := "continuous profiles off"
+	if body.Continuous {
+		detail = "continuous profiles on"
+	}
+	a.change(c, "node", detail, "", func(o Operator) (any, error) { return o.SetProfiling(c.r.Context(), body.Continuous) })
 }

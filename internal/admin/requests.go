@@ -73,6 +73,22 @@ func (c *Client) Profile(ctx context.Context, app, deployment, replica string, k
 	return c.raw(ctx, http.MethodGet, appURL(app, deployment, replica, "profile"), query, nil)
 }
 
+// LastProfile is [Operator.LastProfile], in a format.
+func (c *Client) LastProfile(ctx context.Context, app, deployment, replica string, d time.Duration, format string) ([]byte, error) {
+	query := url.Values{"last": {strconv.Itoa(int(d / time.Second))}, "format": {format}}
+	return c.raw(ctx, http.MethodGet, appURL(app, deployment, replica, "profile"), query, nil)
+}
+
+// Profiling is [Operator.Profiling].
+func (c *Client) Profiling(ctx context.Context) (p profile.Continuous, err error) {
+	return p, c.Get(ctx, "/api/v1/profiles", nil, &p)
+}
+
+// SetProfiling is [Operator.SetProfiling].
+func (c *Client) SetProfiling(ctx context.Context, on bool) (p profile.Continuous, err error) {
+	return p, c.Do(ctx, http.MethodPut, "/api/v1/profiles", nil, map[string]bool{"continuous": on}, &p)
+}
+
 // Rollback is [Operator.Rollback].
 func (c *Client) Rollback(ctx context.Context, app string, revision int, message string) (o helvetype.Outcome, err error) {
 	body := map[string]any{}

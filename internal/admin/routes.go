@@ -65,6 +65,9 @@ type (
 		Revision int    `json:"revision,omitempty" min:"0"`
 		Message  string `json:"message,omitempty"`
 	}
+	profilingBody struct {
+		Continuous bool `json:"continuous"`
+	}
 	tokenBody struct {
 		Name string         `json:"name"`
 		Role helvetype.Role `json:"role"`
@@ -166,10 +169,14 @@ func routes() []route {
 			query: []param{
 				{name: "kind", kind: "string", words: profileKinds(), about: "CPU time, the default, memory, stacks, or waits"},
 				{name: "seconds", kind: "integer", min: 1, max: profile.MaxSeconds, about: "the time of the profile, 10 by default"},
+				{name: "last", kind: "integer", min: 1, max: profile.LastMaxSeconds, about: "the continuous profiles of CPU time in these last seconds, in place of a new profile"},
 				{name: "format", kind: "string", words: profileFormats(), about: "a file for go tool pprof, the default; a flame graph; a line for each stack; a text for people"},
 			},
 			about: "A profile of the process of a replica, in Go or Python. A process takes one at a time; the profile ends when the client goes away",
 		},
+
+		{method: get, path: "/api/v1/profiles", operation: "continuous_profiles", role: read, private: true, answer: profile.Continuous{}, serve: (*Server).profiling, about: "Whether the node takes continuous profiles of all replicas"},
+		{method: put, path: "/api/v1/profiles", operation: "set_continuous_profiles", role: operate, changes: true, body: profilingBody{}, answer: profile.Continuous{}, serve: (*Server).setProfiling, about: "Turn continuous profiles of all replicas on or off. Those that were taken are dropped when they are turned off"},
 
 		{method: get, path: "/api/v1/events", operation: "events", role: read, query: eventParams, answer: stream{EventList{}, helvetype.Event{}}, serve: (*Server).events, about: "Transitions, the oldest first"},
 		{

@@ -9,11 +9,11 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/capture"
 	"github.com/helve-serve/helve/internal/claim"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/logs"
+	"github.com/helve-serve/helve/internal/profiler"
 	"github.com/helve-serve/helve/internal/pyenv"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/restore"
@@ -73,6 +73,8 @@ type Settings struct {
 	Events why.Events
 	// Trace has the requests that are kept; nil for none.
 	Trace *trace.Recorder
+	// Profiler takes profiles of replicas; nil for one of this operator.
+	Profiler *profiler.Profiler
 	// Lines has the newest lines of replicas, and of the node itself.
 	Lines *logs.Ring
 	// Secrets puts values in the place of placeholders, and takes them out of lines and errors of builders. May be nil.
@@ -93,7 +95,6 @@ type Operator struct {
 	setting  sync.Mutex    // held while settings are read, changed and written
 	claims   *claim.Claims // applications that requests build or deploy
 	cache    func() (*pyenv.Cache, error)
-	process  capture.Process // of the node
 }
 
 // NewOperator makes the operator of a node.
@@ -109,6 +110,9 @@ func NewOperator(s Settings) *Operator {
 	}
 	if s.Claims == nil {
 		s.Claims = new(claim.Claims)
+	}
+	if s.Profiler == nil {
+		s.Profiler = profiler.New(context.Background(), s.Node)
 	}
 	o := &Operator{set: s, claims: s.Claims}
 	o.cache = sync.OnceValues(func() (*pyenv.Cache, error) {

@@ -2,121 +2,31 @@ package control
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/capture"
-	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/profile"
-	"github.com/helve-serve/helve/internal/protocol"
 )
 
-// profileSlack is how much longer than a profile its worker may take to answer: the memory of a large heap is counted after the time of the profile.
-const profileSlack = 30 * time.Second
-
-// endTime bounds the wait for the answer of a worker that is told to end a profile.
-const endTime = time.Second
-
-// toldPeriod is how often a question for stacks looks whether the worker has told by itself that its event loop stands.
-const toldPeriod = 200 * time.Millisecond
-
-// Profile takes a profile of the process of a replica over the time d, and gives it as a file of pprof. A Go worker has all replicas of its application in one process;
-// replicas in this process have the profile of the node. A Python replica whose event loop stands has told its stacks by itself, and these are the answer.
+// Profile takes a profile of the process of a replica: see [profiler.Profiler.Take].
 func (o *Operator) Profile(ctx context.Context, of helvetype.Object, kind profile.Kind, d time.Duration) ([]byte, error) {
-	r, err := o.set.Node.Serving(of.App, of.Deployment, of.Replica)
-	if err != nil {
-		return nil, &helvetype.OperationError{Code: helvetype.CodeNotFound, Message: err.Error(), Next: "helve status lists the replicas"}
-	}
-	asked, apart := r.(interface{ Worker() protocol.Caller })
-	if !apart {
-		file, err := o.process.Take(ctx, kind, d)
-		if busy, ok := errors.AsType[*capture.BusyError](err); ok {
-			return nil, busyError(busy.Other)
-		}
-		return file, err
-	}
-	if kind == profile.Stacks {
-		d = 0
-		waiting, stop := untilTold(ctx, r)
-		defer stop()
-		ctx = waiting
-	}
-	taken, err := ask(ctx, asked.Worker(), protocol.Profile{Replica: of.Replica, Kind: string(kind), Seconds: protocol.SecondsOf(d)})
-	if err != nil && kind == profile.Stacks {
-		if file := told(r); file != nil {
-			return file, nil
-		}
-	}
-	switch {
-	case errors.Is(err, errStands):
-		return nil, &helvetype.OperationError{
-			Code: helvetype.CodeDeadlineExceeded, Message: fmt.Sprintf("replica %s has not answered within %s: its process is stopped, or its event loop stands", of.Replica, d+profileSlack),
-			Next: fmt.Sprintf("helve profile %s --stacks shows where an event loop stands", of), Err: err,
-		}
-	case err != nil:
-		return nil, refusal(err)
-	case taken.Busy != "":
-		return nil, busyError(taken.Busy)
-	case taken.Pprof != nil:
-		return taken.Pprof, nil
-	}
-	p, err := profile.FromPython(taken.Stacks)
-	if err != nil {
-		return nil, err
-	}
-	return p.Encode(), nil
+	file, err := o.set.Profiler.Take(ctx, of, kind, d)
+	return file, refusal(err)
 }
 
-// errStands is the end of a question that a worker has not answered in time.
-var errStands = errors.New("the worker does not answer")
-
-// ask asks a worker for a profile. When ctx ends, or the worker does not answer in time, it is told to end the profile.
-func ask(ctx context.Context, w protocol.Caller, request protocol.Profile) (protocol.Profiled, error) {
-	waiting, cancel := context.WithTimeoutCause(ctx, request.Seconds.Duration()+profileSlack, errStands)
-	defer cancel()
-	taken, err := protocol.Ask(waiting, w, request)
-	if e, ok := errors.AsType[*call.Error](err); waiting.Err() != nil && (!ok || !e.Remote) {
-		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
-		defer cancel()
-		protocol.Ask(ending, w, protocol.EndProfile{Replica: request.Replica}) //nolint:errcheck // a worker that has ended takes no profile
-		return taken, context.Cause(waiting)
-	}
-	return taken, err
+// LastProfile joins the continuous profiles of the last time d of the process of a replica.
+func (o *Operator) LastProfile(_ context.Context, of helvetype.Object, d time.Duration) ([]byte, error) {
+	file, err := o.set.Profiler.Last(of, d)
+	return file, refusal(err)
 }
 
-// untilTold gives a context that ends when the worker of a replica has told that its event loop stands: it will not answer before the loop turns.
-func untilTold(ctx context.Context, r host.Replica) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		look := time.NewTicker(toldPeriod)
-		defer look.Stop()
-		for told(r) == nil {
-			select {
-			case <-look.C:
-			case <-ctx.Done():
-				return
-			}
-		}
-		cancel()
-	}()
-	return ctx, cancel
+// Profiling says whether continuous profiles of all replicas are taken.
+func (o *Operator) Profiling(context.Context) (profile.Continuous, error) {
+	return o.set.Profiler.Continuous(), nil
 }
 
-// told are the stacks of a worker that does not answer now, as a profile; nil for a worker that answers, or has told none.
-func told(r host.Replica) []byte {
-	u := r.Process().Unresponsive
-	if u == nil {
-		return nil
-	}
-	if p := profile.FromTracebacks(u.Stacks, u.Since); len(p.Samples) > 0 {
-		return p.Encode()
-	}
-	return nil
-}
-
-func busyError(other string) error {
-	return &helvetype.OperationError{Code: helvetype.CodeAborted, Message: capture.Busy(other), Next: "repeat the command then"}
+// SetProfiling turns continuous profiles of all replicas on or off.
+func (o *Operator) SetProfiling(_ context.Context, on bool) (profile.Continuous, error) {
+	o.set.Profiler.SetContinuous(on)
+	return o.set.Profiler.Continuous(), nil
 }

@@ -7,6 +7,7 @@ package profile
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +32,7 @@ func Kinds() []Kind { return []Kind{CPU, Heap, Stacks, Block} }
 const (
 	DefaultSeconds = 10
 	MaxSeconds     = 300
+	LastMaxSeconds = 3600 // of continuous profiles
 )
 
 // Profile has the values of the stacks of one process. A profile that was made is not changed, so that many goroutines may read it.
@@ -236,6 +238,51 @@ func (p *Profile) Without(earlier *Profile) *Profile {
 		}
 	}
 	return &later
+}
+
+// Join makes one profile of several of one process, the earliest first: the values of equal stacks are added up. Profiles with other types than the first are left out. There must be one.
+func Join(all []*Profile) *Profile {
+	joined := &Profile{Types: all[0].Types, Shown: all[0].Shown, Period: all[0].Period, PeriodType: all[0].PeriodType, Start: all[0].Start}
+	functions, samples, number := map[Function]int{}, map[string]int{}, 0
+	for _, p := range all {
+		if !slices.Equal(p.Types, joined.Types) {
+			continue
+		}
+		number++
+		joined.Duration += p.Duration
+		for i := range p.Samples {
+			s := &p.Samples[i]
+			key := p.key(s)
+			at, ok := samples[key]
+			if !ok {
+				at = len(joined.Samples)
+				samples[key] = at
+				own := Sample{Stack: slices.Clone(s.Stack), Labels: s.Labels}
+				for j, f := range own.Stack {
+					function := p.Functions[f.Function]
+					n, ok := functions[function]
+					if !ok {
+						n = len(joined.Functions)
+						functions[function] = n
+						joined.Functions = append(joined.Functions, function)
+					}
+					own.Stack[j].Function = n
+				}
+				joined.Samples = append(joined.Samples, own)
+			}
+			joined.Samples[at].Values = sum(joined.Samples[at].Values, s.Values, 1)
+		}
+	}
+	joined.Comments = []string{fmt.Sprintf("%d profiles of %s in all", number, joined.Duration.Round(time.Millisecond))}
+	return joined
+}
+
+// Continuous says whether a node takes continuous profiles, and how much of them it keeps.
+type Continuous struct {
+	On       bool       `json:"continuous"`
+	Since    *time.Time `json:"since,omitempty"`
+	Profiles int        `json:"profiles"` // short ones, of all processes
+	Bytes    int        `json:"bytes"`
 }
 
 // key is equal for two samples of one stack, also in different profiles.

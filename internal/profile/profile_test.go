@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -142,5 +143,31 @@ func TestMalformed(t *testing.T) {
 	}
 	if _, err := profile.FromPython([]byte(`{"functions":[1]}`)); err == nil {
 		t.Error("a function that is a number")
+	}
+}
+
+// TestJoin: equal stacks of profiles with other numbers of functions are one sample, and profiles of another kind are left out.
+func TestJoin(t *testing.T) {
+	t.Parallel()
+	cpu, heap := []profile.Type{{"cpu", "nanoseconds"}}, []profile.Type{{"inuse_space", "bytes"}}
+	a, b := profile.Function{Name: "a", File: "f.py", Line: 1}, profile.Function{Name: "b", File: "f.py", Line: 9}
+	of := func(types []profile.Type, at time.Time, functions []profile.Function, samples ...profile.Sample) *profile.Profile {
+		return &profile.Profile{Types: types, Functions: functions, Samples: samples, Start: at, Duration: time.Second}
+	}
+	begun := time.Unix(1000, 0)
+	joined := profile.Join([]*profile.Profile{
+		of(cpu, begun, []profile.Function{a, b}, profile.Sample{Stack: []profile.Frame{{0, 2}, {1, 9}}, Values: []int64{5}}, profile.Sample{Stack: []profile.Frame{{1, 9}}, Values: []int64{1}}),
+		of(heap, begun, []profile.Function{a}, profile.Sample{Stack: []profile.Frame{{0, 2}}, Values: []int64{100}}),
+		of(cpu, begun.Add(time.Minute), []profile.Function{b, a}, profile.Sample{Stack: []profile.Frame{{1, 2}, {0, 9}}, Values: []int64{7}}, profile.Sample{Stack: []profile.Frame{{1, 3}, {0, 9}}, Values: []int64{2}}),
+	})
+	if joined.Duration != 2*time.Second || !joined.Start.Equal(begun) || len(joined.Functions) != 2 || len(joined.Samples) != 3 {
+		t.Errorf("%+v", joined)
+	}
+	if got, want := joined.Folded(), "b 1\nb;a 14\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	again, err := profile.Decode(joined.Encode())
+	if err != nil || again.Folded() != joined.Folded() || !slices.Equal(again.Comments, []string{"2 profiles of 2s in all"}) {
+		t.Errorf("%v, %+v", err, again)
 	}
 }

@@ -152,6 +152,18 @@ func (o *fakeOperator) Explain(_ context.Context, of helvetype.Object, _ int) (h
 	}, o.did("why %s", of)
 }
 
+func (o *fakeOperator) LastProfile(context.Context, helvetype.Object, time.Duration) ([]byte, error) {
+	return nil, nil
+}
+
+func (o *fakeOperator) Profiling(context.Context) (profile.Continuous, error) {
+	return profile.Continuous{}, nil
+}
+
+func (o *fakeOperator) SetProfiling(context.Context, bool) (profile.Continuous, error) {
+	return profile.Continuous{}, nil
+}
+
 func (o *fakeOperator) Logs(_ context.Context, q helvetype.LogQuery, yield func(*helvetype.LogLine, uint64) error) error {
 	if err := o.did("logs %s %s %s %v", q.App, q.Deployment, q.Replica, q.Follow); err != nil {
 		return err

@@ -213,3 +213,20 @@ def test_no_such_kind():
         assert "colour" in str(e)
     else:
         raise AssertionError("a profile of no kind")
+
+
+def test_cpu_time_of_a_thread_that_mostly_waits():
+    """A thread that is found in select() has spent its CPU time before: the time is that of the next stack that computes, and of select() only if there is none."""
+    file = _profile._WAITS[2]
+    sampler = Sampler("cpu", 1)
+    idle = [sampler.stacks.function("select", "select", file, 1), 1]
+    busy = [sampler.stacks.function("score", "score", "user.py", 1), 1]
+    for _ in range(19):
+        sampler.spent(1, "main", idle, 50)
+        sampler.spent(2, "other", idle, 1)
+    sampler.spent(1, "main", busy, 50)
+    sampler.spent(1, "main", idle, 30)
+    sampler.settle()
+    assert sampler.stacks.values == {("main", *busy): [1000, 1], ("main", *idle): [30, 1], ("other", *idle): [19, 1]}
+    sampler.settle()
+    assert sampler.stacks.values["main", *idle] == [30, 1]

@@ -137,6 +137,13 @@ func (q *question) time(at int) (cause, next string) {
 		return fmt.Sprintf("%s were spent outside of calls that have left a record: with the client, in calls shorter than a millisecond, or in a call that has not ended", of),
 			"helve calls " + w.App + " lists the calls that still run"
 	case "span", "batch":
+		if model, ok := w.Attributes["model"].(string); ok && w.Name == "load of model "+model {
+			cause = fmt.Sprintf("the call waited %s for the load of model %s at replica %s of %s%s", of, model, w.Replica, deploymentOf(w), through)
+			if old, ok := w.Attributes["unloaded"].(string); ok {
+				cause += ", which took the place of model " + old
+			}
+			return cause, fmt.Sprintf("max_num_models_per_replica is how many models a replica keeps; helve scale %s N adds replicas", deploymentOf(w))
+		}
 		return fmt.Sprintf("%s were spent in %s %q of %s%s", of, map[string]string{"span": "the part", "batch": "the batch function"}[w.Kind], w.Name, deploymentOf(w), through), ""
 	}
 	on := place(w.App, w.Deployment, w.Method)

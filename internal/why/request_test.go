@@ -47,6 +47,8 @@ func TestRequest(t *testing.T) {
 	long, ended := front, front
 	long.Milliseconds = 19000
 	ended.Milliseconds = 20
+	load := piece("span", "c", "b", "Ranker", 3, 800)
+	load.Replica, load.Name, load.Attributes = "Ranker#1", "load of model cats", map[string]any{"model": "cats", "unloaded": "dogs"}
 	again := fails(piece("call", "b", "a", "Ranker", 2, 100), helvetype.ReasonReplicaDied, "the replica's process ended")
 	again.RunsAgain = true
 	second := piece("call", "b", "a", "Ranker", 110, 800)
@@ -68,6 +70,8 @@ func TestRequest(t *testing.T) {
 		"outside of calls": {request(1000, 200), "1000 ms of 1000 ms were spent outside of calls", "helve calls shop"},
 		"a call whose program hands on the context of the request": {request(1000, 200, front, piece("wait", "b", "r", "Ranker", 2, 3), piece("call", "b", "r", "Ranker", 5, 900)),
 			"900 ms of 1000 ms ran in shop/Ranker.run of replica Ranker#1 itself (called by Front.run)", "helve logs shop/Ranker"},
+		"a model was loaded": {request(1000, 200, front, piece("call", "b", "a", "Ranker", 2, 900), load),
+			"the call waited 800 ms of 1000 ms for the load of model cats at replica Ranker#1 of shop/Ranker (called by Ranker.run, and that by Front.run), which took the place of model dogs", "max_num_models_per_replica"},
 		"an attempt was lost": {request(1000, 200, front, again, second),
 			"800 ms of 1000 ms ran in shop/Ranker.run of replica Ranker#2 itself (called by Front.run); an attempt of shop/Ranker.run at replica Ranker#1 was lost after 100 ms and ran again", "helve logs"},
 		"a first replica in its start": {request(20000, 200, long, piece("wait", "b", "a", "Cold", 2, 18000)), "for the first replica of shop/Cold (called by Front.run), because C#1 was in its start", "helve why shop/Cold/C#1"},

@@ -521,4 +521,42 @@ app = Model.bind()
 		first()
 		second()
 	},
+	"a model was put out": func(o *operator) {
+		o.runs("models", `
+@serve.deployment
+class Model:
+    @serve.multiplexed(max_num_models_per_replica=1)
+    async def load(self, name):
+        await asyncio.sleep(0.05)
+        return name
+
+    async def __call__(self, request):
+        return await self.load(serve.get_multiplexed_model_id())
+
+app = Model.bind()
+`)
+		var id string
+		for _, model := range []string{"cats", "dogs", "cats"} {
+			_, id = o.get("/models", "serve_multiplexed_model_id", model)
+		}
+		o.why(id, "for the load of model cats at replica "+o.replicas("models", "Model")[0].ID+" of models/Model", "took the place of model dogs")
+	},
+	"a rollout waits, and is paused": func(o *operator) {
+		const module = `
+@serve.deployment(num_replicas=2, rollout_config={"steps": [1]})
+class Model:
+    pass
+
+app = Model.bind()
+`
+		o.runs("steps", module)
+		if text, err := o.deploy("steps", module+"# changed\n"); err != nil {
+			o.t.Fatalf("%v\n%s", err, text)
+		}
+		o.why("steps", "steps is DEPLOYING", "step 1 of 2 waits until it is resumed")
+		if text, err := o.helve("pause", "steps"); err != nil {
+			o.t.Fatalf("%v\n%s", err, text)
+		}
+		o.why("steps", "steps is DEPLOYING", "paused")
+	},
 }

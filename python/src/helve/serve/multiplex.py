@@ -21,7 +21,7 @@ import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Callable, Optional, overload
 
-from helve import _runtime
+from helve import _runtime, _spans
 from helve._models import models
 from helve._frames import request_info
 from helve.serve._request_context import LoadInfo, get_multiplexed_model_id
@@ -35,7 +35,7 @@ logger = logging.getLogger("ray.serve")
 class Entry:
     """One model: waiting for its load, loading, or loaded."""
 
-    __slots__ = ("id", "model", "task", "waiting", "users", "info", "context")
+    __slots__ = ("id", "model", "task", "waiting", "users", "info", "context", "unloaded")
 
     def __init__(self, id: str):
         self.id = id
@@ -44,6 +44,7 @@ class Entry:
         self.waiting: dict[asyncio.Future, Optional[asyncio.Task]] = {}  # of the calls that wait, with their tasks
         self.users: set[asyncio.Task] = set()  # running calls that have got the model
         self.info, self.context = request_info.get(), contextvars.copy_context()
+        self.unloaded: list[str] = []  # the models that have made room for it
 
 
 def user() -> Optional[asyncio.Task]:
@@ -92,7 +93,11 @@ class Cache:
         future = loop.create_future()
         e.waiting[future] = user()
         try:
-            return await future
+            with _spans.Span(f"load of model {id}", {"model": id}) as span:
+                model = await future
+                if e.unloaded:
+                    span.set(unloaded=", ".join(e.unloaded))
+            return model
         except asyncio.CancelledError:
             e.waiting.pop(future, None)
             if not e.waiting and self.loading.get(id) is e:
@@ -145,6 +150,7 @@ class Cache:
     async def unload(self, by: Entry) -> None:
         """Ends the least recently used model. Its error fails the load that it makes room for."""
         _, old = self.loaded.popitem(last=False)
+        by.unloaded.append(old.id)
         models.report()
         models.measures().left(old.id, models.loaded())
         busy = [task for task in old.users if task not in by.waiting.values()]

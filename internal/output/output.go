@@ -60,6 +60,7 @@ type Output struct {
 	stderr *logs.Levels
 	stacks []byte // being told
 
+	repeats  *logs.Repeats
 	printing sync.Mutex // of stdout and stderr, for the lines of a pipe and those that are reported
 }
 
@@ -72,6 +73,7 @@ const (
 // Open begins to take the output of a worker, and opens its file. Close it.
 func (s *Sink) Open(from Source) *Output {
 	o := &Output{sink: s, from: from, stdout: logs.NewLevels("stdout"), stderr: logs.NewLevels("stderr")}
+	o.repeats = logs.NewRepeats(func(rec *logs.Record) { o.write(rec, "") })
 	o.attrs = []any{"app", from.App, "worker", from.Worker}
 	group, id := logs.Name("worker", from.App), from.Worker[strings.LastIndexByte(from.Worker, '-')+1:]
 	if from.Replica != "" {
@@ -149,8 +151,15 @@ func (o *Output) hidden(text string) string {
 	return string(o.from.Hide([]byte(text)))
 }
 
-// put writes a record to all places. formatted is its text as the program wants it shown; "" for none.
+// put writes a record, unless the same one came too often just before. formatted is its text as the program wants it shown; "" for none.
 func (o *Output) put(raw *logs.Record, formatted string) {
+	if o.repeats.Pass(raw) {
+		o.write(raw, formatted)
+	}
+}
+
+// write writes a record to all places.
+func (o *Output) write(raw *logs.Record, formatted string) {
 	rec, text := raw.Cleaned(), logs.Shown(raw, formatted)
 	o.sink.ring.Write(rec)
 	stream := cmp.Or(rec.Stream, "log")

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -35,6 +36,26 @@ func TestOutput(t *testing.T) {
 	if got, want := strings.Join(told, "; "), "unresponsive: in f\n; responsive"; got != want {
 		t.Errorf("told %q, want %q", got, want)
 	}
+}
+
+// TestRepeatedLines: a worker that prints the same line without an end does not fill the Output, which has how many lines were left out.
+func TestRepeatedLines(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var printed bytes.Buffer
+		o := NewSink(slog.New(slog.DiscardHandler), &printed, nil, nil).Open(Source{Name: "D#1", App: "app", Worker: "app-1", Deployment: "D", Replica: "D#1"})
+		defer o.Close()
+		for range 1000 {
+			o.Line("stderr", []byte("retry"))
+		}
+		o.Line("stderr", []byte("gave up"))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		got := printed.String()
+		if n := strings.Count(got, "(D#1) retry\n"); n != 100 || !strings.Contains(got, "(D#1) gave up\n") || !strings.HasSuffix(got, "(D#1) WARN the line \"retry\" came 1000 times within 1s, and 900 of them were left out\n") {
+			t.Errorf("%d lines, and the end is %q", n, got[max(len(got)-200, 0):])
+		}
+	})
 }
 
 // TestStacksAreDropped: a worker that reports stacks without an end makes the node keep a bounded part of them.

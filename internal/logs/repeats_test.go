@@ -46,7 +46,7 @@ func TestRepeats(t *testing.T) {
 			t.Error("a line of the next second does not pass")
 		}
 		time.Sleep(2 * repeatsWindow)
-		for i := range 2 * repeatsKeys { // more different lines than are counted: none is lost
+		for i := range 2 * repeatsKeys { // more different lines than are counted
 			if !r.Pass(&Record{From: from, Text: fmt.Sprint(i)}) {
 				t.Fatalf("line %d does not pass", i)
 			}

@@ -19,6 +19,7 @@ type Writer struct{ App, Deployment, Replica string }
 // Limits of a ring.
 const (
 	ringTotal   = 8 << 20   // bytes of all writers
+	ringGroup   = 2 << 20   // bytes of the writers of one deployment
 	ringWriter  = 256 << 10 // bytes of one writer
 	ringWriters = 4096      // writers, also of replicas that are gone
 	lineBytes   = 64        // memory that a line costs beside its text
@@ -32,17 +33,31 @@ const (
 type Ring struct {
 	mu      sync.Mutex
 	writers map[Writer]*written
+	groups  map[Writer]*group // by the writer without its replica
 	bytes   int
 	last    uint64        // the number of the newest line
 	changed chan struct{} // closed by the next line; nil if no reader waits
 	total   int
+	group   int // as total, of one group
 	each    int
+}
+
+// group is the writers of one deployment.
+type group struct {
+	writers map[Writer]*written
+	bytes   int
+}
+
+func groupOf(from Writer) Writer {
+	from.Replica = ""
+	return from
 }
 
 // written are the lines of one writer that are kept, the oldest first.
 type written struct {
 	lines []kept
 	bytes int
+	of    *group
 	gone  uint64 // lines that were dropped
 }
 
@@ -74,7 +89,7 @@ func (k kept) cost() int {
 
 // NewRing makes an empty ring.
 func NewRing() *Ring {
-	return &Ring{writers: map[Writer]*written{}, total: ringTotal, each: ringWriter}
+	return &Ring{writers: map[Writer]*written{}, groups: map[Writer]*group{}, total: ringTotal, group: ringGroup, each: ringWriter}
 }
 
 // Write adds a record, whose texts are safe on a terminal ([Clean]).
@@ -91,34 +106,52 @@ func (r *Ring) Write(rec *Record) {
 	w := r.writers[from]
 	if w == nil {
 		if len(r.writers) >= ringWriters {
-			r.forget()
+			r.forget(r.writers)
 		}
-		w = &written{}
-		r.writers[from] = w
+		g := r.groups[groupOf(from)]
+		if g == nil {
+			g = &group{writers: map[Writer]*written{}}
+			r.groups[groupOf(from)] = g
+		}
+		w = &written{of: g}
+		r.writers[from], g.writers[from] = w, w
 	}
 	r.last++
 	line.number = r.last
 	w.lines = append(w.lines, line)
 	w.bytes += line.cost()
+	w.of.bytes += line.cost()
 	r.bytes += line.cost()
 	if w.bytes > r.each {
 		r.cut(w, r.each*3/4)
 	}
-	if r.bytes > r.total {
-		// A writer above the average is there, and is cut so far below it that this look at all writers is rare.
-		share := r.total / len(r.writers)
-		for _, w := range r.writers {
-			if w.bytes > share {
-				r.cut(w, share*3/4)
+	if w.of.bytes > r.group {
+		r.share(w.of.writers, r.group)
+		if w.of.bytes > r.group { // replicas that are gone have a line each
+			for w.of.bytes > r.group*3/4 && len(w.of.writers) > 1 {
+				r.forget(w.of.writers)
 			}
 		}
+	}
+	if r.bytes > r.total {
+		r.share(r.writers, r.total)
 		for r.bytes > r.total && len(r.writers) > 1 { // each writer has kept its newest line
-			r.forget()
+			r.forget(r.writers)
 		}
 	}
 	if r.changed != nil {
 		close(r.changed)
 		r.changed = nil
+	}
+}
+
+// share has the writers lose lines that have more than their share of a total. At least one is above it, and is cut so far below that this look at all of them is rare. mu is locked.
+func (r *Ring) share(writers map[Writer]*written, total int) {
+	share := total / len(writers)
+	for _, w := range writers {
+		if w.bytes > share {
+			r.cut(w, share*3/4)
+		}
 	}
 }
 
@@ -128,6 +161,7 @@ func (r *Ring) cut(w *written, most int) {
 	for n < len(w.lines)-1 && w.bytes > most {
 		cost := w.lines[n].cost()
 		w.bytes -= cost
+		w.of.bytes -= cost
 		r.bytes -= cost
 		n++
 	}
@@ -135,17 +169,22 @@ func (r *Ring) cut(w *written, most int) {
 	w.lines = slices.Clone(w.lines[n:]) // so that the texts before it are free
 }
 
-// forget drops the writer whose newest line is the oldest. mu is locked.
-func (r *Ring) forget() {
+// forget drops that one of the writers whose newest line is the oldest. mu is locked.
+func (r *Ring) forget(writers map[Writer]*written) {
 	var oldest Writer
 	least := r.last + 1
-	for from, w := range r.writers {
+	for from, w := range writers {
 		if n := w.lines[len(w.lines)-1].number; n < least {
 			oldest, least = from, n
 		}
 	}
-	r.bytes -= r.writers[oldest].bytes
+	w := r.writers[oldest]
+	r.bytes -= w.bytes
+	w.of.bytes -= w.bytes
 	delete(r.writers, oldest)
+	if delete(w.of.writers, oldest); len(w.of.writers) == 0 {
+		delete(r.groups, groupOf(oldest))
+	}
 }
 
 // Read gives the lines that a query chooses to yield, the oldest first, and, for a query that follows, those to come, until ctx ends. An error of yield ends it,

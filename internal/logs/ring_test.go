@@ -150,6 +150,52 @@ func TestRingIsBounded(t *testing.T) {
 	}
 }
 
+// TestRingGroups: the replicas of a deployment share a part of the room, with replicas that are gone, and leave the lines of other deployments alone.
+func TestRingGroups(t *testing.T) {
+	t.Parallel()
+	r := NewRing()
+	r.each, r.group, r.total = 4<<10, 16<<10, 64<<10
+	text := []byte(strings.Repeat("x", 200))
+	quiet := Writer{"shop", "Quiet", "Quiet#1"}
+	write(r, quiet, time.Time{}, []byte("the last words"))
+	check := func(when string) {
+		t.Helper()
+		for of, g := range r.groups {
+			sum := 0
+			for from, w := range g.writers {
+				sum += w.bytes
+				if r.writers[from] != w {
+					t.Errorf("%s: %v is not there any more", when, from)
+				}
+			}
+			if sum != g.bytes || g.bytes > r.group {
+				t.Errorf("%s: %v has %d bytes, %d of its writers, at most %d", when, of, g.bytes, sum, r.group)
+			}
+		}
+		if diff := cmp.Diff([]string{"shop/Quiet/Quiet#1: the last words"}, linesOf(t, r, helvetype.LogQuery{Deployment: "Quiet"})); diff != "" {
+			t.Errorf("%s: %s", when, diff)
+		}
+	}
+	for i := range 10 {
+		for range 20 {
+			write(r, Writer{"shop", "Loud", fmt.Sprint("Loud#", i)}, time.Time{}, text)
+		}
+	}
+	check("replicas that log much")
+	for i := range 10 {
+		if len(linesOf(t, r, helvetype.LogQuery{Replica: fmt.Sprint("Loud#", i)})) == 0 {
+			t.Errorf("replica %d has no line", i)
+		}
+	}
+	for i := range 1000 {
+		write(r, Writer{"shop", "Loud", fmt.Sprint("Crashed#", i)}, time.Time{}, text)
+	}
+	check("replicas that crash")
+	if len(linesOf(t, r, helvetype.LogQuery{Replica: "Crashed#999"})) != 1 || len(linesOf(t, r, helvetype.LogQuery{Replica: "Crashed#0"})) != 0 {
+		t.Error("the newest replica has no line, or the oldest still has")
+	}
+}
+
 // TestRingFollows: a reader that follows gets the lines to come, is told when it has all of them, and how many it was too slow for.
 func TestRingFollows(t *testing.T) {
 	t.Parallel()

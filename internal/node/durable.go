@@ -81,8 +81,11 @@ func (d *Durable) Open(s Settings, grace time.Duration) (n *Node, err error) {
 	if d.restored, err = n.Restore(); err != nil {
 		return n, err
 	}
-	if s.Beside {
+	if killed := d.Keeper.Welcome().LastEnd != ""; s.Beside || killed {
 		n.proxy.AwaitStarts(n.Readiness())
+		if !s.Beside {
+			time.AfterFunc(startsTime, func() { n.proxy.AwaitStarts(nil) })
+		}
 	}
 	if err := n.ServeDrivers(); err != nil {
 		return n, fmt.Errorf("programs cannot attach to this node: %w", err)
@@ -109,6 +112,11 @@ const (
 	settleTime = time.Second            // while no application answers
 	othersTime = 200 * time.Millisecond // since the first one answers
 )
+
+// startsTime is how long requests to an application that does not answer yet wait then, each application by itself, if the node before was killed: it has run them. For example, a kill
+// in a rollout leaves no replica of the ingress, and one of the revision before starts in 2 s: requests of these 2 s wait. After a start of the keeper they are answered
+// with 503, because nothing has served them.
+const startsTime = 10 * time.Second
 
 // awaitRestored waits until the applications of the node before answer again, as far as that takes a moment. An application that cannot be loaded is not
 // waited for.

@@ -42,11 +42,13 @@ type handover struct {
 }
 
 // AwaitStarts has requests to these applications wait while they start, for a node that takes the place of one that serves: the former node has
-// run them. For example, an upgrade changes the code of an application whose constructor takes 5 s: requests of these 5 s wait, and none is answered with 503.
+// run them. For example, an upgrade changes the code of an application whose constructor takes 5 s: requests of these 5 s wait, and none is answered with 503. nil ends
+// the wait of all. Requests to an application that cannot be loaded, or has failed to start, do not wait.
 func (p *Proxy) AwaitStarts(apps map[string]bool) {
 	p.handover.mu.Lock()
-	defer p.handover.mu.Unlock()
 	p.handover.awaited = apps
+	p.handover.mu.Unlock()
+	p.handover.noteChange()
 }
 
 // change returns the channel of the next change; nil if requests to the application do not wait for its start.
@@ -89,7 +91,7 @@ func (p *Proxy) awaitStart(r *http.Request, route *served) (now *served, passes 
 			return route, true
 		case changed == nil || p.draining.Load():
 			return route, false
-		case now == nil || !now.Starting:
+		case now == nil || !now.Starting || now.Lost || now.Failed:
 			return now, false
 		}
 		select {

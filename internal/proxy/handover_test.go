@@ -7,7 +7,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
+	"testing/synctest"
+
+	"github.com/helve-serve/helve/internal/call"
 )
 
 // TestPassed: a request that comes after the handover is answered by the next node, and the answer ends the connection. A WebSocket is opened
@@ -72,6 +76,56 @@ func TestPassed(t *testing.T) {
 			if line, err := in.ReadString('\n'); line != "echo hello\n" {
 				t.Errorf("%q, %v", line, err)
 			}
+		})
+	}
+}
+
+// TestAwaitStarts: a request to an application that the node before has run waits until the application has started, or until starts are not awaited any more. Requests to others,
+// and to an application that cannot be loaded or has failed, are answered at once.
+func TestAwaitStarts(t *testing.T) {
+	t.Parallel()
+	started := Route{Prefix: "/a", App: "a", In: InString, Call: func(context.Context, *call.Call) (call.Payload, *call.Error) {
+		return call.Payload{Codec: call.Text, Data: []byte("hello")}, nil
+	}}
+	for name, c := range map[string]struct {
+		route  Route
+		waits  bool
+		then   func(*Proxy) error
+		status int
+	}{
+		"it starts":           {Route{Prefix: "/a", App: "a", Starting: true}, true, func(p *Proxy) error { return p.SetRoutes([]Route{started}) }, http.StatusOK},
+		"it does not start":   {Route{Prefix: "/a", App: "a", Starting: true}, true, func(p *Proxy) error { p.AwaitStarts(nil); return nil }, http.StatusServiceUnavailable},
+		"another application": {Route{Prefix: "/a", App: "b", Starting: true}, false, nil, http.StatusServiceUnavailable},
+		"it cannot be loaded": {Route{Prefix: "/a", App: "a", Starting: true, Lost: true}, false, nil, http.StatusServiceUnavailable},
+		"it has failed":       {Route{Prefix: "/a", App: "a", Starting: true, Failed: true}, false, nil, http.StatusServiceUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				p := New(Settings{})
+				if err := p.SetRoutes([]Route{c.route}); err != nil {
+					t.Fatal(err)
+				}
+				p.AwaitStarts(map[string]bool{"a": false})
+				answered := make(chan int, 1)
+				go func() {
+					w := httptest.NewRecorder()
+					p.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/a", strings.NewReader("x")))
+					answered <- w.Code
+				}()
+				synctest.Wait()
+				if waits := len(answered) == 0; waits != c.waits {
+					t.Fatalf("it waits: %v", waits)
+				}
+				if c.then != nil {
+					if err := c.then(p); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if status := <-answered; status != c.status {
+					t.Errorf("answered with %d, want %d", status, c.status)
+				}
+			})
 		})
 	}
 }

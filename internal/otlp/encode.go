@@ -165,6 +165,9 @@ func spanID(r *trace.Record) uint64 {
 // nameOf is the name of a record's span, which many spans share.
 func nameOf(r *trace.Record) string {
 	if r.More != nil && r.More.Name != "" {
+		if r.Kind == trace.Batch {
+			return "batch " + r.More.Name
+		}
 		return r.More.Name
 	}
 	p := r.Place

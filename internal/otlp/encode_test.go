@@ -38,7 +38,7 @@ func TestSpans(t *testing.T) {
 		with(func(r *trace.Record) { r.Kind = trace.Stream }),
 		with(func(r *trace.Record) { r.Kind = trace.Broadcast }),
 		with(func(r *trace.Record) {
-			r.Kind, r.More = trace.Batch, &trace.More{Name: "batch embed", Links: []trace.Link{{Trace: [16]byte{0: 1}, Span: 2}, {Trace: [16]byte{0: 3}, Span: 4}}}
+			r.Kind, r.More = trace.Batch, &trace.More{Name: "embed", Links: []trace.Link{{Trace: [16]byte{0: 1}, Span: 2}, {Trace: [16]byte{0: 3}, Span: 4}}}
 		}),
 		with(func(r *trace.Record) {
 			r.Kind, r.More = trace.Span, &trace.More{Name: "tokenize \"é\x00\xff", Attributes: []trace.Attribute{

@@ -55,7 +55,7 @@ func BeginBatch(ctx context.Context, to Sink, members []context.Context) (contex
 
 func nameOfBatch(p *call.Place) string {
 	if p.Method == "" {
-		return "batch " + p.Deployment
+		return p.Deployment
 	}
-	return "batch " + p.Deployment + "." + p.Method
+	return p.Deployment + "." + p.Method
 }

@@ -225,7 +225,7 @@ def test_batches(conn):
     inside(request, run)
     matrix, batch, other = conn.spans()
     own = f"{OWN.hex()}-000000000000000"
-    assert (batch["name"], batch["kind"], batch["trace"], batch["parent"], batch["attributes"]) == ("batch embed", "batch", TRACE.hex(), f"{22:016x}", {"helve.batch_size": 4})
+    assert (batch["name"], batch["kind"], batch["trace"], batch["parent"], batch["attributes"]) == ("embed", "batch", TRACE.hex(), f"{22:016x}", {"helve.batch_size": 4})
     assert batch["links"] == [own + "1", f"{TRACE.hex()}-{22:016x}", own + "3"]
     assert other["parent"] == f"{3:016x}" and "trace" not in other and other["links"] == [f"{TRACE.hex()}-{batch['id']}"] and other["begin"] == batch["begin"]
     assert matrix["parent"] == batch["id"] and matrix["trace"] == TRACE.hex()

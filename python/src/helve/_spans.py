@@ -222,7 +222,7 @@ class BatchSpan(Span):
 
     def __init__(self, name: str, members: list, inside: RequestInfo):
         """members are pairs of a request, None outside of requests, and the id of the span in which it called. inside is the request that calls of the batch have."""
-        super().__init__("batch " + name, {"helve.batch_size": len(members)}, "batch")
+        super().__init__(name, {"helve.batch_size": len(members)}, "batch")
         known = [(info, parent) for info, parent in members if info is not None]
         if not known or _runtime.replica is None:
             return

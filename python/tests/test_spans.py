@@ -182,11 +182,15 @@ def test_opentelemetry_joins(conn):
         with trace.use_span(trace.NonRecordingSpan(theirs)):
             assert _spans.of_call(request) == (TRACE, (0xC).to_bytes(8, "big"), True)
             with serve.span("mine") as span:
-                assert _spans.of_call(request) == (TRACE, span.id.to_bytes(8, "big"), True)
+                assert _spans.of_call(request) == (TRACE, span.id.to_bytes(8, "big"), True) and span.parent == 0xC
+                with serve.span("inner") as inner:
+                    assert inner.parent == span.id
         with trace.use_span(trace.NonRecordingSpan(trace.SpanContext(own.trace_id, 0xD, False))):  # not sampled: it is shown nowhere
             assert _spans.of_call(request) is None
         with trace.use_span(trace.NonRecordingSpan(trace.SpanContext(0xE, 0xF, False))):  # of another trace
             assert _spans.of_call(request) == ((0xE).to_bytes(16, "big"), (0xF).to_bytes(8, "big"), False)
+            with serve.span("in the trace of the request") as span:
+                assert span.parent == 0xB
 
     inside(request, method)
     assert not trace.get_current_span().get_span_context().is_valid

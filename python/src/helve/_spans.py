@@ -61,10 +61,7 @@ class Span:
         info = request_info.get()
         if info is not None and _runtime.replica is not None:
             outer = current.get()
-            if outer is not None and outer.info is info:
-                self.begin(info, outer.of, outer.id)
-            else:
-                self.begin(info, info, info.call)
+            self.begin(info, outer.of if outer is not None and outer.info is info else info, above(info))
         return self
 
     def begin(self, info: RequestInfo, of: RequestInfo, parent: int) -> None:
@@ -122,9 +119,14 @@ def plain(value: Any) -> Any:
 
 
 def above(info: RequestInfo) -> int:
-    """The id of the innermost span of a request: of the program, or the request's call."""
+    """The id of the innermost span of a request: of the program, also one of OpenTelemetry in the same trace, or the request's call."""
     span = current.get()
-    return span.id if span is not None and span.info is info else info.call
+    of, id = (span.of, span.id) if span is not None and span.info is info else (info, info.call)
+    if OTEL in modules:
+        found = of_call(info)
+        if found is not None and found[0] == trace_of(of):
+            return int.from_bytes(found[1], "big")
+    return id
 
 
 def trace_of(info: RequestInfo) -> bytes:

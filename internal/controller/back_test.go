@@ -3,6 +3,7 @@ package controller
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,13 +46,13 @@ func TestCauseOfRollback(t *testing.T) {
 		n := newTestNode(Settings{})
 		n.closeAfter(t)
 		n.deploy(t, rolled(3, "1", 0, nil))
-		starts := 0
+		var starts atomic.Int64
 		next := rolled(3, "2", 0, func(o *spec.Options) {
 			o.MaxConstructorRetries = 1
 			o.Sources["max_constructor_retry_count"] = spec.FromCode
 		})
 		next = withConstruct(next, func() error {
-			if starts++; starts > 1 {
+			if starts.Add(1) > 1 {
 				return errors.New("no port")
 			}
 			return nil
@@ -101,11 +102,12 @@ func TestFailedDeployWaits(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := newTestNode(Settings{})
 				n.closeAfter(t)
-				starts, over := 0, make(chan struct{})
+				var starts atomic.Int64
+				over := make(chan struct{})
 				defer close(over)
 				n.deploy(t, withConstruct(rolled(4, "1", 0, nil), func() error {
 					time.Sleep(time.Minute) // fake time
-					if starts++; starts > 4 && hangs {
+					if starts.Add(1) > 4 && hangs {
 						<-over
 					}
 					return nil

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -105,9 +106,10 @@ func TestSameDeployTwice(t *testing.T) {
 				n := newTestNode(Settings{Store: s})
 				n.closeAfter(t)
 				n.deploy(t, ofVersion("1", 1, nil))
-				starts, loaded := 0, make(chan struct{})
+				var starts atomic.Int64
+				loaded := make(chan struct{})
 				of := func() deploy.App {
-					return ofVersion("2", 1, func() error { starts++; <-loaded; return fails })
+					return ofVersion("2", 1, func() error { starts.Add(1); <-loaded; return fails })
 				}
 				ended := make(chan error, 2)
 				for range 2 {
@@ -115,8 +117,8 @@ func TestSameDeployTwice(t *testing.T) {
 					synctest.Wait()
 				}
 				time.Sleep(time.Minute)
-				if len(ended) > 0 || starts != 1 {
-					t.Errorf("%d deploys have ended while the replica loads, %d starts", len(ended), starts)
+				if len(ended) > 0 || starts.Load() != 1 {
+					t.Errorf("%d deploys have ended while the replica loads, %d starts", len(ended), starts.Load())
 				}
 				close(loaded)
 				first, second := <-ended, <-ended

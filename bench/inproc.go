@@ -60,8 +60,12 @@ func buildInside() (*helve.App, error) {
 
 // startEcho starts the echo, and calls it once to see that it is one.
 func startEcho(ctx context.Context, isolation helve.Isolation) (*helve.System, helve.Method[string, string], error) {
+	return startEchoWith(ctx, helve.Config{Isolation: isolation})
+}
+
+func startEchoWith(ctx context.Context, c helve.Config) (*helve.System, helve.Method[string, string], error) {
 	var echo helve.Method[string, string]
-	s, err := helve.Config{Isolation: isolation}.Run(ctx, buildEcho)
+	s, err := c.Run(ctx, buildEcho)
 	if err != nil {
 		return nil, echo, err
 	}
@@ -150,6 +154,14 @@ func inprocRole() error {
 				return sample{v: v}, err
 			}
 		}
+	case "traced":
+		traced, sampled, err := startEchoWith(ctx, helve.Config{Tracing: helve.Tracing{Ratio: 0.01}})
+		if err != nil {
+			return err
+		}
+		defer traced.Close(ctx)
+		ours = perCall(func() { sampled.Call(ctx, payload) })
+		reference = perCall(func() { echo.Call(ctx, payload) })
 	case "remote":
 		ours = perCall(func() { echo.Remote(ctx, payload).Result(ctx) })
 		reference = perCall(func() {
@@ -161,7 +173,7 @@ func inprocRole() error {
 		ours = func() (sample, error) {
 			return sample{v: testing.AllocsPerRun(1000, func() { echo.Call(ctx, payload) })}, nil
 		}
-		reference = func() (sample, error) { return sample{v: 2}, nil }
+		reference = func() (sample, error) { return sample{v: 1}, nil }
 	default:
 		return fmt.Errorf("no pair %q", which)
 	}
@@ -193,6 +205,7 @@ func inprocRows(b *bench) []measurement {
 	return []measurement{
 		{name: "Call in process / channel ping-pong", bar: 1, measure: measure("call", nanoseconds)},
 		{name: "Call in process, allocations / promised", bar: 1, exact: true, measure: measure("allocs", count)},
+		{name: "Call in process, with / without 1 % traces", bar: 1.1, measure: measure("traced", nanoseconds)},
 		{name: "Call inside a Go worker / channel ping-pong", bar: 2, measure: measure("inside", nanoseconds)},
 		{name: "Remote + Result in process / goroutine + channel", bar: 2.5, measure: measure("remote", nanoseconds)},
 	}

@@ -156,5 +156,5 @@ func observeRows(b *bench) (rows []measurement) {
 			return result{fmt.Sprintf("%.2f MB", float64(page)/1e6), fmt.Sprintf("%.2f MB sent", float64(sent)/1e6), float64(page) / scrapeSize}, err
 		}})
 	}
-	return append(append(rows, observedHTTPRows(b)...), observedPythonRows(b)...)
+	return append(append(append(rows, b.keptRow()), observedHTTPRows(b)...), observedPythonRows(b)...)
 }

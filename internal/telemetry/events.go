@@ -147,6 +147,9 @@ func (e *Events) rememberLocked(ev helvetype.Event) {
 	if len(h.events) == historySize {
 		h.events = slices.Delete(h.events, 0, 1)
 	}
+	if n := len(h.events); n == cap(h.events) { // append would make room for 32 where 20 are kept
+		h.events = slices.Grow(h.events, min(n+1, historySize-n))
+	}
 	h.events = append(h.events, ev)
 	e.recent.MoveToFront(el)
 }

@@ -36,7 +36,8 @@ type Kept struct {
 
 const (
 	maxRecords = 256     // of one kept request
-	maxBytes   = 4 << 20 // of the kept requests of one reason
+	maxBytes   = 4 << 20 // of the requests that have failed, and of the slow ones
+	maxSampled = 3 << 19 // bytes of the sampled requests: a receiver of spans has these too
 )
 
 // key is a request's id in a form that can be compared: ids of clients with the same text are one, also with an id that a node has drawn.
@@ -108,7 +109,11 @@ func (q *requests) note(k *Kept, r *Record) {
 
 // trim drops the oldest requests of a reason that is over its bytes.
 func (q *requests) trim(w Why) {
-	for q.bytes[w] > maxBytes {
+	limit := maxBytes
+	if w == Sampled {
+		limit = maxSampled
+	}
+	for q.bytes[w] > limit {
 		k := q.lists[w].Remove(q.lists[w].Front()).(*Kept) //nolint:forcetypeassert // nothing else is there
 		k.at = nil
 		q.bytes[w] -= keptSize + sizeOf(&k.Root)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/helve-serve/helve/internal/commands"
+	"github.com/helve-serve/helve/internal/nearest"
 )
 
 // variablePrefix begins the environment variables of flags: --http-memory is HELVE_HTTP_MEMORY.
@@ -133,51 +134,23 @@ func warnOfVariables(root *cobra.Command, environment []string, to io.Writer) {
 		}
 	}
 	visit(root)
+	var short []string
+	for _, k := range known {
+		short = append(short, strings.TrimPrefix(k, variablePrefix))
+	}
 	for _, entry := range environment {
 		name, _, _ := strings.Cut(entry, "=")
 		own, ours := strings.CutPrefix(name, variablePrefix)
 		if !ours || slices.Contains(known, name) {
 			continue
 		}
-		if close := closest(own, known); close != "" {
-			fmt.Fprintf(to, "warning: %s: there is no such variable; did you mean %s?\n", name, close) //nolint:errcheck // a terminal
+		if close := closest(own, short); close != "" {
+			fmt.Fprintf(to, "warning: %s: there is no such variable; did you mean %s%s?\n", name, variablePrefix, close) //nolint:errcheck // a terminal
 		}
 	}
 }
 
-// closest is the variable that differs from a name, without the prefix of both, in one letter of four at most, by insertions, deletions and
-// changes, where two letters that have changed places count as one; "" if none does.
+// closest is the variable, flag or command that differs from a name in one letter of four at most; "" if none does.
 func closest(name string, known []string) string {
-	best, least := "", max(len(name)/4+1, 2)
-	for _, k := range known {
-		if d := distance(name, strings.TrimPrefix(k, variablePrefix)); k != "" && d < least {
-			best, least = k, d
-		}
-	}
-	return best
-}
-
-// distance is the number of changes that make one text of the other (optimal string alignment).
-func distance(a, b string) int {
-	rows := make([][]int, len(a)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(b)+1)
-		rows[i][0] = i
-	}
-	for j := range rows[0] {
-		rows[0][j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		for j := 1; j <= len(b); j++ {
-			change := 1
-			if a[i-1] == b[j-1] {
-				change = 0
-			}
-			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+change)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
-			}
-		}
-	}
-	return rows[len(a)][len(b)]
+	return nearest.Of(name, known, max(len(name)/4, 1)) //nolint:mnd // see above
 }

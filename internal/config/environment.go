@@ -23,6 +23,9 @@ var elsewhere = map[string]string{ //nolint:gochecknoglobals // a constant
 
 var isURI = regexp.MustCompile(`^([a-zA-Z][a-zA-Z0-9+.\-]*)://`) //nolint:gochecknoglobals // a constant
 
+// isShell is a variable as shells and Docker Compose have it.
+var isShell = regexp.MustCompile(`^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$`) //nolint:gochecknoglobals // a constant
+
 // environment reads a runtime_env into the form of the option of that name: uv is pip, and a requirements file is the line -r PATH. It is nil for null.
 // note hears the places of options.
 func (r *reader) environment(f field, of string, note func(option string, at place)) json.RawMessage {
@@ -101,6 +104,9 @@ func (r *reader) variables(f field, at string, note func(string, place)) json.Ra
 		note("runtime_env.env_vars."+in.name, in.at)
 		switch in.value.kind { //nolint:exhaustive // the others are mistakes
 		case text:
+			if m := isShell.FindStringSubmatch(in.value.text); m != nil && !in.value.marked {
+				r.warn(in.value.at, "%senv_vars.%s: the text %s is passed as it is; ${env:%s} is the variable of the node", at, in.name, m[0], m[1])
+			}
 			r.sealText(in.value)
 		case null:
 		case boolean, number:

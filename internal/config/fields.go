@@ -2,13 +2,13 @@ package config
 
 import (
 	"encoding/json"
-	"fmt"
 	"math"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/helve-serve/helve/internal/nearest"
 	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/spec"
 )
@@ -41,7 +41,7 @@ func quotes(v *value) string {
 func (r *reader) choice(f field, of string, words ...string) string {
 	s, ok := r.text(f, of)
 	if ok && s != "" && !slices.Contains(words, s) {
-		r.wrong(f.value.at, "%s%s: must be one of %s, is %q%s", of, f.name, strings.Join(words, ", "), s, didYouMean(s, words))
+		r.wrong(f.value.at, "%s%s: must be one of %s, is %q%s", of, f.name, strings.Join(words, ", "), s, nearest.Question(s, words))
 	}
 	return s
 }
@@ -219,7 +219,7 @@ func numberOf(into **float64, of string, least, most float64) func(r *reader, f 
 // eachOr reads the known fields of an object of settings, and warns of others.
 func (r *reader) eachOr(v *value, known fields, of string) {
 	r.each(v, known, func(f field) {
-		r.warn(f.at, "%s%s: there is no such field, and it has no effect%s", of, f.name, didYouMean(f.name, known.names()))
+		r.warn(f.at, "%s%s: there is no such field, and it has no effect%s", of, f.name, nearest.Question(f.name, known.names()))
 	})
 }
 
@@ -314,7 +314,7 @@ func (r *reader) logging(f field, of string) json.RawMessage {
 		},
 	}
 	r.each(v, known, func(f field) {
-		r.wrong(f.at, "%s%s: there is no such field%s", at, f.name, didYouMean(f.name, known.names()))
+		r.wrong(f.at, "%s%s: there is no such field%s", at, f.name, nearest.Question(f.name, known.names()))
 	})
 	return v.json()
 }
@@ -377,44 +377,4 @@ func (r *reader) unsealed(v *value, name string) {
 		}
 	case null, boolean, number:
 	}
-}
-
-// didYouMean ends a message about a name that is not there.
-func didYouMean(name string, known []string) string {
-	best, least := "", max(2, len(name)/3)+1
-	for _, k := range known {
-		if d := distance(strings.ToLower(name), strings.ToLower(k)); d < least {
-			best, least = k, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("; did you mean %s?", best)
-}
-
-// distance is the number of characters to add, remove, change or swap with the next one until two names are equal.
-func distance(a, b string) int {
-	if len(a) > 60 || len(b) > 60 {
-		return 60
-	}
-	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := range len(a) {
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			row[j+1] = min(row[j]+1, last[j+1]+1, last[j]+cost)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				row[j+1] = min(row[j+1], before[j-1]+1)
-			}
-		}
-		before, last, row = last, row, before
-	}
-	return last[len(b)]
 }

@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"errors"
 
-	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -77,21 +76,6 @@ type Application struct {
 	Submitted json.RawMessage
 	// Line is its place in the file.
 	Line int
-}
-
-// Resolve finds the placeholders of the file whose values the node does not have, such as ${env:KEY} without that variable. The error is of type
-// [Mistakes]. The values are not kept: each is looked up again when a process starts.
-func (f *File) Resolve(source *secret.Resolver) error {
-	var all Mistakes
-	for _, p := range f.reader.sealedTexts {
-		if _, err := source.Text(p.text); err != nil {
-			all = append(all, f.reader.show(f.reader.mistake(p.at, err.Error())))
-		}
-	}
-	if len(all) == 0 {
-		return nil
-	}
-	return all
 }
 
 // key is the key of a place. For example, the option limits.memory of deployment D in application A has the key of the three.

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -53,6 +55,12 @@ func (m *Mistake) Unwrap() error { return m.cause }
 
 // Mistakes are all mistakes of a file, in the order of its lines.
 type Mistakes []*Mistake
+
+// Sorted are the mistakes in the order of their places in the file.
+func (m Mistakes) Sorted() Mistakes {
+	slices.SortStableFunc(m, func(a, b *Mistake) int { return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column)) })
+	return m
+}
 
 // mostShown is the number of mistakes that an error has in full.
 const mostShown = 20

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/helve-serve/helve/internal/nearest"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -88,7 +89,7 @@ func (d *deployment) read(v *value) {
 		case renamed[f.name] != "":
 			d.wrong(f.at, "%s: is now %s", f.name, renamed[f.name])
 		case !slices.Contains(names, f.name):
-			d.wrong(f.at, "%s: there is no such option%s", f.name, didYouMean(f.name, names))
+			d.wrong(f.at, "%s: there is no such option%s", f.name, nearest.Question(f.name, names))
 		default:
 			d.option(f)
 		}
@@ -97,10 +98,11 @@ func (d *deployment) read(v *value) {
 	d.bundles(v)
 	o, err := spec.Options{}.Merge(mustJSON(d.layer), spec.FromFile)
 	d.table(err)
-	if err != nil {
-		return
-	}
+	found := optionsOf(err)
 	for _, err := range o.Validate() {
+		if slices.ContainsFunc(optionsOf(err), func(path string) bool { return slices.Contains(found, path) }) {
+			continue
+		}
 		if m, ok := errors.AsType[*spec.Mistake](err); ok && slices.Equal(m.Paths(), []string{"autoscaling_config"}) {
 			if scaling := v.get("autoscaling_config"); scaling.get("min_replicas") == nil || scaling.get("max_replicas") == nil {
 				continue // the code may have the other bound
@@ -119,17 +121,38 @@ func mustJSON(layer map[string]any) json.RawMessage {
 	return raw
 }
 
+// optionsOf are the options that the mistakes of an error are about.
+func optionsOf(err error) (paths []string) {
+	for _, one := range parts(err) {
+		if m, ok := errors.AsType[*spec.Mistake](one); ok {
+			paths = append(paths, m.Paths()...)
+		}
+	}
+	return paths
+}
+
+// parts are the errors that an error joins; none for nil.
+func parts(err error) (all []error) {
+	several, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // its parts are the errors
+	if !ok && err != nil {
+		return []error{err}
+	}
+	if ok {
+		for _, one := range several.Unwrap() {
+			all = append(all, parts(one)...)
+		}
+	}
+	return all
+}
+
 // table adds the mistakes that the table of options has found, each at the line of its option.
 func (d *deployment) table(err error) {
-	if err == nil {
-		return
+	for _, one := range parts(err) {
+		d.one(one)
 	}
-	if several, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // its parts are the errors
-		for _, one := range several.Unwrap() {
-			d.table(one)
-		}
-		return
-	}
+}
+
+func (d *deployment) one(err error) {
 	m, ok := errors.AsType[*spec.Mistake](err)
 	if !ok || len(m.Paths()) == 0 {
 		d.wrong(d.places[""], "%s", err)
@@ -215,7 +238,7 @@ func (d *deployment) group(path string, f field) {
 
 // orList ends a message with the name that was meant, else with all names.
 func orList(name string, names []string) string {
-	if meant := didYouMean(name, names); meant != "" {
+	if meant := nearest.Question(name, names); meant != "" {
 		return meant
 	}
 	return "; there are " + strings.Join(names, ", ")
@@ -295,7 +318,7 @@ func (d *deployment) autoscaling(f field) {
 		case renamed[in.name] != "":
 			d.r.wrong(in.at, "%s%s: is now %s", at, in.name, renamed[in.name])
 		default:
-			d.r.wrong(in.at, "%s%s: there is no such field%s", at, in.name, didYouMean(in.name, names))
+			d.r.wrong(in.at, "%s%s: there is no such field%s", at, in.name, nearest.Question(in.name, names))
 		}
 		out[in.name] = in.value.json()
 	}
@@ -488,7 +511,7 @@ func (d *deployment) router(f field) {
 	}
 	d.r.each(v, known, func(f field) {
 		if !strings.HasPrefix(f.name, "_") {
-			d.r.wrong(f.at, "%s%s: there is no such field%s", at, f.name, didYouMean(f.name, known.names()))
+			d.r.wrong(f.at, "%s%s: there is no such field%s", at, f.name, nearest.Question(f.name, known.names()))
 		}
 	})
 	names := map[string]string{}
@@ -499,7 +522,7 @@ func (d *deployment) router(f field) {
 		for _, arg := range kwargs.fields {
 			name, ok := names[arg.name]
 			if !ok {
-				d.r.wrong(arg.at, "%srequest_router_kwargs: the router has no argument %q%s", at, arg.name, didYouMean(arg.name, slices.Sorted(maps.Keys(names))))
+				d.r.wrong(arg.at, "%srequest_router_kwargs: the router has no argument %q%s", at, arg.name, nearest.Question(arg.name, slices.Sorted(maps.Keys(names))))
 				continue
 			}
 			d.places["request_router."+name] = valueOr(arg)

@@ -1,13 +1,13 @@
 package config
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
 	"strings"
 
+	"github.com/helve-serve/helve/internal/nearest"
 	"github.com/helve-serve/helve/internal/secret"
 )
 
@@ -25,7 +25,22 @@ type reader struct {
 }
 
 // Read reads the text of a file; name is for its messages. The error is of type [Mistakes].
-func Read(name string, source []byte) (*File, error) {
+func Read(name string, source []byte) (*File, error) { return read(name, source, nil) }
+
+// ReadAt is [Read] at a node: a placeholder whose value the node does not have, such as ${env:KEY} without that variable, is a mistake too. The values are not kept: each is looked
+// up again when a process starts.
+func ReadAt(name string, source []byte, values *secret.Resolver) (*File, error) {
+	return read(name, source, func(r *reader) {
+		for _, p := range r.sealedTexts {
+			if _, err := values.Text(p.text); err != nil {
+				r.wrong(p.at, "%s", err)
+			}
+		}
+	})
+}
+
+// read reads a file. further finds mistakes beside those of the text; it may be nil.
+func read(name string, source []byte, further func(r *reader)) (*File, error) {
 	r := &reader{name: name, lines: strings.Split(string(source), "\n"), file: &File{Name: name, places: map[string]place{}}}
 	r.file.reader = r
 	root := r.tree(source)
@@ -36,14 +51,16 @@ func Read(name string, source []byte) (*File, error) {
 	} else {
 		r.top(root)
 	}
+	if further != nil {
+		further(r)
+	}
 	if len(r.mistakes) == 0 {
 		return r.file, nil
 	}
-	slices.SortStableFunc(r.mistakes, func(a, b *Mistake) int { return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column)) })
 	for _, m := range r.mistakes {
 		r.show(m)
 	}
-	return nil, Mistakes(r.mistakes)
+	return nil, Mistakes(r.mistakes).Sorted()
 }
 
 func (r *reader) mistake(at place, text string) *Mistake {
@@ -174,7 +191,7 @@ func (r *reader) top(v *value) {
 		},
 	}
 	r.each(v, known, func(f field) {
-		r.warn(f.at, "%s: the file has no such field, and it has no effect%s", f.name, didYouMean(f.name, known.names()))
+		r.warn(f.at, "%s: the file has no such field, and it has no effect%s", f.name, nearest.Question(f.name, known.names()))
 	})
 	switch {
 	case applications == nil:
@@ -276,7 +293,7 @@ func (r *reader) application(v *value) {
 		"host": elsewhere, "port": elsewhere,
 	}
 	r.each(v, known, func(f field) {
-		r.wrong(f.at, "%s: an application has no such field%s", f.name, didYouMean(f.name, known.names()))
+		r.wrong(f.at, "%s: an application has no such field%s", f.name, nearest.Question(f.name, known.names()))
 	})
 	if v.field("import_path") == nil {
 		r.wrong(v.at, "import_path: is missing: it names the application, for example import_path: app:entrypoint")

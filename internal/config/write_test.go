@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -46,20 +47,20 @@ func TestWrite(t *testing.T) {
 // TestResolve: a file whose placeholders the node cannot fill has a mistake for each, and its line.
 func TestResolve(t *testing.T) {
 	t.Parallel()
-	f, err := config.Read("f.yaml", []byte("applications:\n- import_path: a:app\n  args: {a: \"${env:KEY}\"}\n  runtime_env:\n    env_vars: {B: \"${env:KEY}\", C: \"${env:NONE}\"}\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := []byte("applications:\n- import_path: a:app\n  args: {a: \"${env:KEY}\"}\n  runtime_env:\n    env_vars: {B: \"${env:KEY}\", C: \"${env:NONE}\"}\n  foo: 1\n")
 	source := secret.Source{Env: func(name string) (string, bool) { return "a value", name == "KEY" }}
-	err = f.Resolve(&secret.Resolver{Source: source})
+	_, err := config.ReadAt("f.yaml", text, &secret.Resolver{Source: source})
 	const want = "f.yaml:5:36: ${env:NONE}: the node has no environment variable NONE: set it where the node is started, or write ${env:NONE:-VALUE} with a default\n" +
 		"   5 |     env_vars: {B: ***, C: ***}\n" +
-		"     |                           ^~~"
+		"     |                           ^~~\n" +
+		"f.yaml:6:3: foo: an application has no such field\n" +
+		"   6 |   foo: 1\n" +
+		"     |   ^~~"
 	if err == nil || err.Error() != want {
 		t.Errorf("%v", err)
 	}
 	source.Env = func(string) (string, bool) { return "", true }
-	if err := f.Resolve(&secret.Resolver{Source: source}); err != nil {
+	if _, err := config.ReadAt("f.yaml", bytes.Replace(text, []byte("  foo: 1\n"), nil, 1), &secret.Resolver{Source: source}); err != nil {
 		t.Error(err)
 	}
 }

@@ -41,9 +41,6 @@ func (o *Operator) Apply(ctx context.Context, by helvetype.Author, r helvetype.A
 	if err != nil {
 		return a, err
 	}
-	if err := file.Resolve(o.set.Secrets); err != nil { // before a replica fails for it
-		return a, mistaken(err)
-	}
 	if err := o.current(r.If); err != nil { // before builds that may take minutes
 		return a, err
 	}
@@ -147,7 +144,7 @@ func (o *Operator) readFile(ctx context.Context, r helvetype.ApplyRequest) (*con
 	if name == "" {
 		name = "config"
 	}
-	file, err := config.Read(name, []byte(r.Config))
+	file, err := config.ReadAt(name, []byte(r.Config), o.set.Secrets) // a placeholder without a value is found here, before a replica fails for it
 	if err != nil {
 		return nil, mistaken(err)
 	}
@@ -477,6 +474,9 @@ func (ap *apply) placed(app string, err error) error {
 	}
 	if errors.Is(err, deploy.ErrClosing) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return refusal(err)
+	}
+	if all, ok := errors.AsType[config.Mistakes](err); ok {
+		return mistaken(all)
 	}
 	if _, taken := errors.AsType[*deploy.RouteTakenError](err); taken {
 		return mistaken(ap.file.Place(app, "", "route_prefix", err))

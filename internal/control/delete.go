@@ -132,9 +132,23 @@ func (ap *apply) makeRoom(ctx context.Context, all []ready) {
 }
 
 func (ap *apply) deleteObsolete(ctx context.Context) {
-	for _, name := range ap.obsolete() {
+	all := ap.obsolete()
+	ap.warnOfAll(all)
+	for _, name := range all {
 		ap.delete(ctx, name)
 	}
+}
+
+// warnOfAll warns of a file without applications, which may be a template that came out empty: it deletes all applications of its source.
+func (ap *apply) warnOfAll(obsolete []string) {
+	if len(ap.file.Applications) > 0 || len(obsolete) == 0 {
+		return
+	}
+	does := "has deleted"
+	if ap.plans {
+		does = "would delete"
+	}
+	ap.warn(fmt.Sprintf("the file has no applications, and %s all that source %s has: %s", does, ap.source(), strings.Join(obsolete, ", ")))
 }
 
 func (ap *apply) delete(ctx context.Context, app string) {

@@ -30,9 +30,6 @@ func (o *Operator) Plan(ctx context.Context, r helvetype.ApplyRequest) (p helvet
 	if err != nil {
 		return p, err
 	}
-	if err := file.Resolve(o.set.Secrets); err != nil { // as an apply does
-		return p, mistaken(err)
-	}
 	if err := o.current(r.If); err != nil {
 		return p, err
 	}
@@ -54,7 +51,9 @@ func (o *Operator) Plan(ctx context.Context, r helvetype.ApplyRequest) (p helvet
 	if err := ap.refusals(); err != nil {
 		return p, err
 	}
-	for _, app := range ap.obsolete() {
+	obsolete := ap.obsolete()
+	ap.warnOfAll(obsolete)
+	for _, app := range obsolete {
 		of, err := o.planDelete(ctx, app)
 		if err != nil {
 			return p, err

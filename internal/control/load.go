@@ -16,9 +16,9 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/builder"
-	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/config"
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/nearest"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/pyenv"
 	"github.com/helve-serve/helve/internal/spec"
@@ -35,7 +35,7 @@ func (ap *apply) load(ctx context.Context) (all []ready) {
 		if strings.HasPrefix(app.ImportPath, build.Scheme) {
 			go func() {
 				a, err := ap.goApplication(ctx, app)
-				results <- loaded{app, a, err}
+				results <- loaded{of: app, app: a, err: err}
 			}()
 		} else {
 			python = append(python, app)
@@ -58,7 +58,7 @@ func (ap *apply) load(ctx context.Context) (all []ready) {
 			delete(waiting, l.of.Name)
 			err := l.err
 			if err == nil {
-				err = ap.complete(l.of, &l.app)
+				err = ap.complete(l.of, &l.app, l.wrong)
 			}
 			if err != nil {
 				ap.refuse(l.of.Name, ap.placed(l.of.Name, err))
@@ -77,9 +77,10 @@ func (ap *apply) load(ctx context.Context) (all []ready) {
 }
 
 type loaded struct {
-	of  config.Application
-	app deploy.App
-	err error
+	of    config.Application
+	app   deploy.App
+	wrong config.Mistakes // beside those that complete finds
+	err   error
 }
 
 // lost tells of applications that another request has taken over, until ctx ends.
@@ -106,12 +107,13 @@ func (ap *apply) lost(ctx context.Context) <-chan string {
 	return all
 }
 
-// complete gives a loaded application the options of the file, and all that a deploy of it needs.
-func (ap *apply) complete(of config.Application, a *deploy.App) error {
+// complete gives a loaded application the options of the file, and all that a deploy of it needs. The error has all mistakes of the application, those of wrong too.
+func (ap *apply) complete(of config.Application, a *deploy.App, wrong config.Mistakes) error {
 	for _, name := range slices.Sorted(maps.Keys(of.Deployments)) {
 		i := slices.IndexFunc(a.Graph.Deployments, func(d spec.Deployment) bool { return d.Name == name })
 		if i < 0 {
-			return ap.file.Place(of.Name, name, "name", absentDeployment(a, name))
+			wrong = append(wrong, ap.file.Place(of.Name, name, "name", absentDeployment(a, name)))
+			continue
 		}
 		d := &a.Graph.Deployments[i]
 		layer, err := exclusive(of.Deployments[name])
@@ -119,7 +121,8 @@ func (ap *apply) complete(of config.Application, a *deploy.App) error {
 			d.Options, err = d.Options.Merge(layer, spec.FromFile)
 		}
 		if err != nil {
-			return ap.place(of.Name, name, err)
+			wrong = append(wrong, ap.place(of.Name, name, err)...)
+			continue
 		}
 		if e := d.Options.Effective(); e.AutoscalingConfig != nil && d.Options.Sources["autoscaling_config"] == spec.FromFile { // the builder warns of that of the code
 			ap.warn(fmt.Sprintf("application %q: deployment %q: autoscaling is not in effect yet: the deployment runs %d replicas of its autoscaling_config; num_replicas in its place sets the number",
@@ -130,7 +133,10 @@ func (ap *apply) complete(of config.Application, a *deploy.App) error {
 		return err
 	}
 	for _, err := range a.Graph.Validate() {
-		return ap.place(of.Name, "", err)
+		wrong = append(wrong, ap.place(of.Name, "", err)...)
+	}
+	if len(wrong) > 0 {
+		return wrong.Sorted()
 	}
 	a.Replace, a.Attempts, a.KeepFailed = true, true, true
 	a.Author, a.Message, a.Source, a.From = ap.by, ap.r.Message, ap.source(), ap.from()
@@ -204,18 +210,17 @@ func absentDeployment(a *deploy.App, name string) error {
 	for _, d := range a.Graph.Deployments {
 		names = append(names, d.Name)
 	}
-	near := ""
-	if n, ok := codec.MatchName(name, names); ok {
-		near = fmt.Sprintf("; did you mean %s?", n)
-	}
-	return fmt.Errorf("the code of application %q has no deployment %q%s; it has %s", a.Graph.App, name, near, strings.Join(names, ", "))
+	return fmt.Errorf("the code of application %q has no deployment %q; it has %s%s", a.Graph.App, name, strings.Join(names, ", "), nearest.Question(name, names))
 }
 
-// place gives a mistake of options its place in the file.
-func (ap *apply) place(app, deployment string, err error) error {
+// place gives each mistake of options its place in the file.
+func (ap *apply) place(app, deployment string, err error) (all config.Mistakes) {
 	if several, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // its parts are the errors
-		if all := several.Unwrap(); len(all) > 0 {
-			return ap.place(app, deployment, all[0])
+		for _, one := range several.Unwrap() {
+			all = append(all, ap.place(app, deployment, one)...)
+		}
+		if len(all) > 0 {
+			return all
 		}
 	}
 	option := ""
@@ -227,7 +232,7 @@ func (ap *apply) place(app, deployment string, err error) error {
 			option = paths[0]
 		}
 	}
-	return ap.file.Place(app, deployment, option, err)
+	return config.Mistakes{ap.file.Place(app, deployment, option, err)}
 }
 
 // goApplication looks into an executable for an application. Its deployments come from the executable as parts, so that the application may have another name here.
@@ -325,7 +330,7 @@ func (ap *apply) build(ctx context.Context, group []config.Application, results 
 	e, python, err := ap.prepare(ctx, group[0])
 	if err != nil {
 		for _, app := range group {
-			results <- loaded{app, deploy.App{}, ap.file.Place(app.Name, "", "runtime_env", err)}
+			results <- loaded{of: app, err: ap.file.Place(app.Name, "", "runtime_env", err)}
 		}
 		return
 	}
@@ -347,13 +352,14 @@ func (ap *apply) build(ctx context.Context, group []config.Application, results 
 			builder.Build(ctx, e, apps, builder.Settings{Time: builder.Time, Line: log}, func(i int, b *builder.Built, err error) {
 				of := part[i]
 				var a deploy.App
+				var wrong config.Mistakes
 				if err == nil {
-					a, err = ap.pythonApplication(ctx, of, b, python, e.Dir)
+					a, wrong, err = ap.pythonApplication(ctx, of, b, python, e.Dir)
 				} else if e, ok := errors.AsType[*builder.Error](err); ok {
 					e.Text = ap.o.set.Secrets.Scrub(e.Text)
 					err = ap.file.Place(of.Name, "", field(e), err)
 				}
-				results <- loaded{of, a, err}
+				results <- loaded{of, a, wrong, err}
 			})
 		})
 	}
@@ -432,16 +438,16 @@ func orNull(raw json.RawMessage) json.RawMessage {
 }
 
 // pythonApplication is an application that a builder has made, without the options of the file for its deployments.
-func (ap *apply) pythonApplication(ctx context.Context, of config.Application, b *builder.Built, python, dir string) (a deploy.App, err error) {
+func (ap *apply) pythonApplication(ctx context.Context, of config.Application, b *builder.Built, python, dir string) (a deploy.App, wrong config.Mistakes, err error) {
 	n := ap.o.set.Node
 	for _, name := range slices.Sorted(maps.Keys(of.Deployments)) {
 		if has(of.Deployments[name], "user_config") && !slices.Contains(b.Reconfigures, name) && slices.ContainsFunc(b.App.Deployments, func(d protocol.PythonDeployment) bool { return d.Name == name && d.Go == nil }) {
-			return a, ap.file.Place(of.Name, name, "user_config", fmt.Errorf("deployment %q: user_config: its class has no method reconfigure, which would get it", name))
+			wrong = append(wrong, ap.file.Place(of.Name, name, "user_config", fmt.Errorf("deployment %q: user_config: its class has no method reconfigure, which would get it", name)))
 		}
 	}
 	b.App.Python, b.App.SysPath, b.App.Dir, b.App.RuntimeEnv = python, []string{dir}, dir, ap.environment(of)
 	if a, err = pythonApplication(ctx, n, b.App); err != nil {
-		return a, ap.place(of.Name, "", err)
+		return a, nil, append(wrong, ap.place(of.Name, "", err)...).Sorted()
 	}
 	ofFile(a.Graph.Deployments, b.App.Deployments, of.RuntimeEnv)
 	put := n.Keep
@@ -450,7 +456,7 @@ func (ap *apply) pythonApplication(ctx context.Context, of config.Application, b
 	}
 	left, notices, err := keep(ctx, n, put, &a, b.App.Own)
 	if err != nil {
-		return a, refusal(err)
+		return a, nil, refusal(err)
 	}
 	ap.pin(&a)
 	for _, l := range left {
@@ -461,7 +467,7 @@ func (ap *apply) pythonApplication(ctx context.Context, of config.Application, b
 	for _, text := range slices.Concat(notices, b.Warnings) {
 		ap.warn(fmt.Sprintf("application %q: %s", of.Name, text))
 	}
-	return a, nil
+	return a, wrong, nil
 }
 
 // packages is the user's cache of packages and archives.

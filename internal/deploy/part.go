@@ -8,8 +8,8 @@ import (
 	"strings"
 
 	"github.com/helve-serve/helve/internal/build"
-	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/nearest"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -112,9 +112,5 @@ func (p *Part) find(class string) (spec.Deployment, error) {
 		}
 		names = append(names, d.Name)
 	}
-	near := ""
-	if name, ok := codec.MatchName(class, names); ok {
-		near = fmt.Sprintf("; did you mean %s?", name)
-	}
-	return spec.Deployment{}, fmt.Errorf("application %s of %s has no deployment %q; it has %s%s", p.Graph.App, p.Build.Path, class, strings.Join(names, ", "), near)
+	return spec.Deployment{}, fmt.Errorf("application %s of %s has no deployment %q; it has %s%s", p.Graph.App, p.Build.Path, class, strings.Join(names, ", "), nearest.Question(class, names))
 }

@@ -18,6 +18,8 @@ import (
 	"path/filepath"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/helve-serve/helve/internal/nearest"
 )
 
 // Hidden stands where a value is not shown.
@@ -74,6 +76,29 @@ func (p placeholder) check() error {
 	return nil
 }
 
+// kinds are the kinds of placeholders that users write.
+var kinds = []string{"env", "file"} //nolint:gochecknoglobals // a constant
+
+// typo is the mistake of a text that was probably meant to be a placeholder, such as ${fil:/run/key}, ${ENV:KEY}, ${env KEY} or ${secret:KEY}. A text for another program stays
+// as it is, for example ${HOME} for a shell and ${user:name} for a template.
+func typo(inside string, closed bool) error {
+	kind, name, found := strings.Cut(inside, ":")
+	near := strings.TrimSpace(kind)
+	switch meant := nearest.Of(near, kinds, 1); {
+	case !closed:
+	case found && near == "secret":
+		return fmt.Errorf("%s%s}: there is no such placeholder: ${file:PATH} is the text of a file, ${env:NAME} a variable of the node; $${ is the text ${", open, inside)
+	case found && meant != "":
+		return fmt.Errorf("%s%s}: there is no such placeholder; did you mean ${%s:%s}? $${ is the text ${", open, inside, meant, strings.TrimSpace(name))
+	default:
+		kind, name, found = strings.Cut(near, " ")
+		if meant := nearest.Of(kind, kinds, 0); found && meant != "" {
+			return fmt.Errorf("%s%s}: a placeholder has a colon; did you mean ${%s:%s}? $${ is the text ${", open, inside, meant, strings.TrimSpace(name))
+		}
+	}
+	return nil
+}
+
 func isVariable(name string) bool {
 	for i, c := range []byte(name) {
 		if c != '_' && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && (i == 0 || c < '0' || c > '9') {
@@ -106,6 +131,9 @@ func Seal(text string) (string, error) {
 		inside, after, closed := strings.Cut(rest, "}")
 		p, ok := parse(inside)
 		if !ok || p.kind == "secret" {
+			if err := typo(inside, closed); err != nil {
+				return "", err
+			}
 			b.WriteString(open)
 			text = rest
 			continue

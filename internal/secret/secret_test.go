@@ -35,7 +35,7 @@ func TestTexts(t *testing.T) {
 		{"a default", "${env:NONE:-x}", "${!env:NONE:-x}", "x", "${env:NONE:-***}"},
 		{"an empty default", "${file:/none:-}", "${!file:/none:-}", "", "${file:/none:-***}"},
 		{"escaped", "$${env:KEY} $$ $", "${env:KEY} $$ $", "${env:KEY} $$ $", "${env:KEY} $$ $"},
-		{"other text", "${HOME} ${x:y} $KEY", "${HOME} ${x:y} $KEY", "${HOME} ${x:y} $KEY", "${HOME} ${x:y} $KEY"},
+		{"other text", "${HOME} ${x:y} ${user:name} ${file} ${ $KEY", "${HOME} ${x:y} ${user:name} ${file} ${ $KEY", "${HOME} ${x:y} ${user:name} ${file} ${ $KEY", "${HOME} ${x:y} ${user:name} ${file} ${ $KEY"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -60,6 +60,11 @@ func TestMistakesOfTexts(t *testing.T) {
 		"${env:1A}":            `"1A" is no name`,
 		"${file:relative}":     "the path must begin with /",
 		"${env:KEY and no end": "has no end",
+		"a ${fil:/run/pw} b":   "${fil:/run/pw}: there is no such placeholder; did you mean ${file:/run/pw}?",
+		"${ENV:KEY}":           "did you mean ${env:KEY}?",
+		"${ env: KEY }":        "did you mean ${env:KEY}?",
+		"${env KEY}":           "a placeholder has a colon; did you mean ${env:KEY}?",
+		"${secret:KEY}":        "${file:PATH} is the text of a file",
 	} {
 		if _, err := secret.Seal(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", text, err)

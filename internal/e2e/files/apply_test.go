@@ -297,6 +297,7 @@ func TestPlanMistakes(t *testing.T) {
 	}{
 		"placeholders": {"applications:\n- import_path: shop:app\n  runtime_env:\n    env_vars:\n      A: ${env:HELVE_NO_A}\n      B: ${file:/nope}\n  deployments:\n  - {name: Ranker, user_config: {c: '${env:HELVE_NO_C}'}}\n", []int{5, 6, 8}},
 		"applications": {"applications:\n- {name: a, route_prefix: /a, import_path: 'nope:app'}\n- {name: b, route_prefix: /b, import_path: 'shop:app'}\n- {name: c, route_prefix: /c, import_path: 'shop:nope'}\n", []int{2, 4}},
+		"deployments":  {"applications:\n- import_path: shop:app\n  deployments:\n  - {name: Rankr, num_replicas: 2}\n  - {name: Nope, num_replicas: 2}\n", []int{4, 5}},
 	} {
 		_, err := p.Plan(t.Context(), helvetype.ApplyRequest{Config: x.file, Name: "serve.yaml", Dir: p.dir})
 		e, ok := errors.AsType[*helvetype.OperationError](err)
@@ -310,6 +311,31 @@ func TestPlanMistakes(t *testing.T) {
 		if e.Code != helvetype.CodeInvalidArgument || !slices.Equal(lines, x.lines) {
 			t.Errorf("%s: it gives the code %d and mistakes in the lines %v, want %v:\n%s", name, e.Code, lines, x.lines, e.Message)
 		}
+	}
+}
+
+// TestFileWithoutApplications: a file that deletes all applications of its source has a warning, in its plan and in its deploy.
+func TestFileWithoutApplications(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.write("shop.py", shop)
+	plan := func() []string {
+		of, err := p.Plan(t.Context(), helvetype.ApplyRequest{Config: "applications: []\n", Name: "serve.yaml", Dir: p.dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return of.Warnings
+	}
+	if got := plan(); len(got) > 0 {
+		t.Errorf("of a node without applications: %q", got)
+	}
+	p.applied("applications:\n- {name: a, route_prefix: /a, import_path: 'shop:app'}\n- {name: b, route_prefix: /b, import_path: 'shop:app'}\n")
+	if got := plan(); !slices.Equal(got, []string{"the file has no applications, and would delete all that source default has: a, b"}) {
+		t.Errorf("the plan warns of %q", got)
+	}
+	a, err := p.apply("applications: []\n")
+	if err != nil || !slices.Equal(a.Warnings, []string{"the file has no applications, and has deleted all that source default has: a, b"}) {
+		t.Errorf("the deploy warns of %q, %v", a.Warnings, err)
 	}
 }
 

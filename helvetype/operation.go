@@ -45,6 +45,8 @@ type ApplyRequest struct {
 	Keep bool `json:"keep,omitempty"`
 	// Only names one application of the file; the others are left as they are. "" is all of them.
 	Only string `json:"only,omitempty"`
+	// Element says that Config is not a file, but one element of its list applications: that of the application Only.
+	Element bool `json:"-"`
 	// Dir is the directory, on the machine of the node, from which the modules of import paths are imported. "" is the directory of the node.
 	Dir string `json:"dir,omitempty"`
 	// Python is the interpreter, on the machine of the node, for applications in Python. "" is the node's own.

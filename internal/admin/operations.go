@@ -173,14 +173,8 @@ func (a *Server) alone(c *ask) (r helvetype.ApplyRequest, ok bool) {
 		fail(c.w, http.StatusBadRequest, "the body is a whole file; PUT /api/serve/applications/ takes files, and this takes an element of their list applications")
 		return r, false
 	}
-	app["name"], _ = json.Marshal(name) //nolint:errchkjson // a string
-	b, err := json.Marshal(map[string]any{"applications": []any{app}})
-	if err != nil {
-		fail(c.w, http.StatusBadRequest, "the body does not encode: %s", err)
-		return r, false
-	}
 	r = c.applyRequest()
-	r.Config, r.Keep, r.Only = string(b), true, name
+	r.Element, r.Keep, r.Only = true, true, name
 	return r, true
 }
 

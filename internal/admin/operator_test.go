@@ -78,12 +78,12 @@ func (o *fakeOperator) last() string {
 }
 
 func (o *fakeOperator) Apply(_ context.Context, by helvetype.Author, r helvetype.ApplyRequest) (helvetype.ApplyAnswer, error) {
-	err := o.note(&by, "apply %s source=%q keep=%v only=%q message=%q wait=%v if=%d", r.Config, r.Source, r.Keep, r.Only, r.Message, r.Wait, r.If)
+	err := o.note(&by, "apply %s source=%q keep=%v only=%q message=%q wait=%v if=%d", configOf(r), r.Source, r.Keep, r.Only, r.Message, r.Wait, r.If)
 	return helvetype.ApplyAnswer{Generation: o.Generation(), Applications: map[string]helvetype.Outcome{"app": {Change: "changed", Revision: 5}}}, err
 }
 
 func (o *fakeOperator) Plan(_ context.Context, r helvetype.ApplyRequest) (helvetype.Plan, error) {
-	return helvetype.Plan{Generation: o.Generation()}, o.note(nil, "plan %s keep=%v only=%q", r.Config, r.Keep, r.Only)
+	return helvetype.Plan{Generation: o.Generation()}, o.note(nil, "plan %s keep=%v only=%q", configOf(r), r.Keep, r.Only)
 }
 
 func (o *fakeOperator) PlanRollback(_ context.Context, app string, revision int) (helvetype.Plan, error) {
@@ -227,6 +227,14 @@ func operate(t testing.TB) operated {
 	return o
 }
 
+// configOf is the file of a request, or the element of an application.
+func configOf(r helvetype.ApplyRequest) string {
+	if r.Element {
+		return r.Config + " of " + r.Only
+	}
+	return r.Config
+}
+
 // fileNode is a node whose application is of a file.
 type fileNode struct{ fakeNode }
 
@@ -270,8 +278,8 @@ func TestOperations(t *testing.T) {
 		"POST /api/v1/applications/app/deployments/D/scale":                          {`{"target_num_replicas": 3}`, `t-deploy: scale app/D 3 ""`, `"message": "Scaling request received.`},
 		"POST /api/v1/apply":                                                         {`{"config":"x: 1","source":"s","if":7}`, `t-deploy: apply x: 1 source="s" keep=false only="" message="" wait=false if=7`, `"generation": 8`},
 		"POST /api/v1/plan":                                                          {`{"config":"x: 1"}`, `plan x: 1 keep=false only=""`, `"generation": 7`},
-		"PUT /api/v1/applications/app":                                               {`{"import_path":"a:b"}`, `t-deploy: apply {"applications":[{"import_path":"a:b","name":"app"}]} source="" keep=true only="app" message="" wait=false if=0`, `"revision": 5`},
-		"POST /api/v1/applications/app/plan":                                         {`{"import_path":"a:b","name":"app"}`, `plan {"applications":[{"import_path":"a:b","name":"app"}]} keep=true only="app"`, `"generation"`},
+		"PUT /api/v1/applications/app":                                               {`{"import_path":"a:b"}`, `t-deploy: apply {"import_path":"a:b"} of app source="" keep=true only="app" message="" wait=false if=0`, `"revision": 5`},
+		"POST /api/v1/applications/app/plan":                                         {`{"import_path":"a:b","name":"app"}`, `plan {"import_path":"a:b","name":"app"} of app keep=true only="app"`, `"generation"`},
 		"GET /api/v1/applications/app/plan?revision=2":                               {"", "plan rollback app 2", `"applications"`},
 		"PATCH /api/v1/applications/app":                                             {`{"deployments":{"D":{"num_replicas":null}}}`, `t-deploy: patch app {"deployments":{"D":{"num_replicas":null}}} 0`, `"changed"`},
 		"DELETE /api/v1/applications/app":                                            {"", "t-deploy: delete app", `"generation": 8`},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -138,7 +139,7 @@ func TestPlace(t *testing.T) {
 		{"Other", "num_replicas", "f.yaml:2:3: wrong"},
 		{"", "args.word", "f.yaml:5:5: wrong"},
 		{"", "args.other", "f.yaml:4:3: wrong"},
-		{"", "import_path", "f.yaml:3:3: wrong"},
+		{"", "import_path", "f.yaml:3:16: wrong"},
 	} {
 		if m := f.Place("shop", c.deployment, c.option, cause); m.Brief() != c.want || !errors.Is(m, cause) {
 			t.Errorf("%s %s: %v", c.deployment, c.option, m)
@@ -146,6 +147,25 @@ func TestPlace(t *testing.T) {
 	}
 	if m := f.Place("other", "", "", cause); m.Brief() != "f.yaml:1:1: wrong" {
 		t.Error(m)
+	}
+}
+
+// TestElement: one element of the list applications has its own lines and columns, and its name from elsewhere.
+func TestElement(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{`{"import_path": "a:app", "route_prefix": "/x", "name": "shop"}`, "route_prefix: /x\nimport_path: a:app\n"} {
+		f, err := config.ReadElement("the body", []byte(text), "shop", nil)
+		if err != nil || len(f.Applications) != 1 || f.Applications[0].Name != "shop" || f.Applications[0].RoutePrefix != "/x" {
+			t.Errorf("%s: %+v, %v", text, f, err)
+		}
+	}
+	_, err := config.ReadElement("the body", []byte("{\n  \"route_prefix\": \"x\",\n  \"import_path\": \"a:app\", \"foo\": \"${env:HELVE_NONE}\", \"args\": {\"a\": \"${env:HELVE_NONE}\"}\n}"), "shop", nil)
+	var at []string
+	for _, m := range err.(config.Mistakes) { //nolint:errcheck,errorlint,forcetypeassert // as documented
+		at = append(at, fmt.Sprintf("%d:%d", m.Line, m.Column))
+	}
+	if want := []string{"2:19", "3:27", "3:69"}; !slices.Equal(at, want) {
+		t.Errorf("mistakes at %v, want %v:\n%v", at, want, err)
 	}
 }
 

@@ -25,25 +25,41 @@ type reader struct {
 }
 
 // Read reads the text of a file; name is for its messages. The error is of type [Mistakes].
-func Read(name string, source []byte) (*File, error) { return read(name, source, nil) }
+func Read(name string, source []byte) (*File, error) { return read(name, source, "", nil) }
 
 // ReadAt is [Read] at a node: a placeholder whose value the node does not have, such as ${env:KEY} without that variable, is a mistake too. The values are not kept: each is looked
 // up again when a process starts.
 func ReadAt(name string, source []byte, values *secret.Resolver) (*File, error) {
-	return read(name, source, func(r *reader) {
+	return read(name, source, "", resolvable(values))
+}
+
+// ReadElement is [ReadAt] for one element of the list applications. app is its name, which it need not have itself.
+func ReadElement(name string, source []byte, app string, values *secret.Resolver) (*File, error) {
+	return read(name, source, app, resolvable(values))
+}
+
+// resolvable finds placeholders without a value.
+func resolvable(values *secret.Resolver) func(r *reader) {
+	return func(r *reader) {
 		for _, p := range r.sealedTexts {
 			if _, err := values.Text(p.text); err != nil {
 				r.wrong(p.at, "%s", err)
 			}
 		}
-	})
+	}
 }
 
-// read reads a file. further finds mistakes beside those of the text; it may be nil.
-func read(name string, source []byte, further func(r *reader)) (*File, error) {
+// read reads a file, or the element of an application if app is not "". further finds mistakes beside those of the text; it may be nil.
+func read(name string, source []byte, app string, further func(r *reader)) (*File, error) {
 	r := &reader{name: name, lines: strings.Split(string(source), "\n"), file: &File{Name: name, places: map[string]place{}}}
 	r.file.reader = r
 	root := r.tree(source)
+	if app != "" && root != nil {
+		if root.kind == object && root.field("name") == nil {
+			root.fields = append([]field{{name: "name", at: root.at, value: &value{kind: text, at: root.at, text: app}}}, root.fields...)
+		}
+		root = &value{kind: object, at: root.at, fields: []field{{name: "applications", at: root.at, value: &value{kind: list, at: root.at, items: []*value{root}}}}}
+	}
 	r.root = root
 	r.hideSecrets(root)
 	if root == nil && len(r.mistakes) > 0 {
@@ -246,7 +262,7 @@ func (r *reader) application(v *value) {
 	}
 	r.file.places[key(app.Name, "", "")] = v.at
 	for _, f := range v.fields {
-		r.file.places[key(app.Name, "", f.name)] = f.at
+		r.file.places[key(app.Name, "", f.name)] = valueOr(f)
 		if f.name == "args" {
 			for _, arg := range f.value.fields {
 				r.file.places[key(app.Name, "", "args."+arg.name)] = arg.at

@@ -144,7 +144,13 @@ func (o *Operator) readFile(ctx context.Context, r helvetype.ApplyRequest) (*con
 	if name == "" {
 		name = "config"
 	}
-	file, err := config.ReadAt(name, []byte(r.Config), o.set.Secrets) // a placeholder without a value is found here, before a replica fails for it
+	var file *config.File
+	var err error
+	if r.Element {
+		file, err = config.ReadElement(name, []byte(r.Config), r.Only, o.set.Secrets)
+	} else {
+		file, err = config.ReadAt(name, []byte(r.Config), o.set.Secrets) // a placeholder without a value is found here, before a replica fails for it
+	}
 	if err != nil {
 		return nil, mistaken(err)
 	}

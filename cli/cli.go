@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -58,17 +60,17 @@ func Run(args []string, apps ...Application) int {
 	root := command(apps)
 	root.SetArgs(args)
 	var err error
+	var failed *cobra.Command
 	if len(apps) == 0 && forPython(args) {
 		err = becomePython(args)
 	} else {
-		var c *cobra.Command
-		c, err = root.ExecuteC()
-		err = withVariables(c, err)
+		failed, err = root.ExecuteC()
+		err = withVariables(failed, err)
 	}
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(os.Stderr, "error:", commands.TextOf(err))
+	fmt.Fprintln(os.Stderr, "error:", commands.TextOf(withHelp(failed, err)))
 	if errors.As(err, new(usageError)) {
 		return 2
 	}
@@ -76,6 +78,21 @@ func Run(args []string, apps ...Application) int {
 }
 
 type usageError struct{ error }
+
+// isNumber is the letters of flags that are a number.
+var isNumber = regexp.MustCompile(`^[0-9]`) //nolint:gochecknoglobals // a constant
+
+// withHelp is a wrong use of a command, for example a file that is not there, with the help of the command as the next step, unless it has another one.
+func withHelp(c *cobra.Command, err error) error {
+	if c == nil || !errors.As(err, new(usageError)) && !errors.As(err, new(commands.UsageError)) && !errors.As(err, new(*fs.PathError)) {
+		return err
+	}
+	path := c.CommandPath()
+	if c.Name() == "node" { // which has its flags from `run` of a Python program
+		path = c.Root().Name() + " run"
+	}
+	return commands.WithNext(err, path+" --help")
+}
 
 func command(apps []Application) *cobra.Command {
 	root := &cobra.Command{
@@ -99,17 +116,15 @@ func command(apps []Application) *cobra.Command {
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		path := c.CommandPath()
-		if c.Name() == "node" { // which has them from `run` of a Python program
-			path = c.Root().Name() + " run"
-		}
 		mistake := err
-		if text, ok := withoutUnit(err); ok {
-			invalid := (*pflag.InvalidValueError)(nil)
-			asError(err, &invalid)
-			mistake = fmt.Errorf("--%s %s", invalid.GetFlag().Name, text)
+		invalid, unknown := (*pflag.InvalidValueError)(nil), (*pflag.NotExistError)(nil)
+		switch {
+		case asError(err, &invalid):
+			mistake = fmt.Errorf("--%s: %s", invalid.GetFlag().Name, mistakeOf(err))
+		case asError(err, &unknown) && isNumber.MatchString(unknown.GetSpecifiedShortnames()): // the flag 1 of -1
+			mistake = fmt.Errorf("-%s: %s takes no negative number", unknown.GetSpecifiedShortnames(), c.CommandPath())
 		}
-		return usageError{fmt.Errorf("%w%s (see %s --help)", mistake, nearFlag(c, err), path)}
+		return usageError{fmt.Errorf("%w%s", mistake, nearFlag(c, err))}
 	})
 	r := &run{apps: apps}
 	root.AddCommand(r.command(), startCommand(apps), stopCommand(), upgradeCommand(), nodeCommand(apps), stateCommand(), versionCommand(root.Version), readCommand())

@@ -72,6 +72,8 @@ func mistakeOf(err error) string {
 			text = "must be a time such as 90s or 2m"
 		case strings.HasPrefix(text, "strconv.ParseBool"):
 			text = "must be true or false"
+		case strings.HasPrefix(text, "strconv.ParseFloat"):
+			text = "must be a number"
 		case strings.HasPrefix(text, "strconv."):
 			text = "must be a whole number"
 		}

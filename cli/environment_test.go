@@ -139,7 +139,7 @@ func TestPythonFlagsAreForPythonPrograms(t *testing.T) {
 // TestTimeWithoutUnit: a time that is a number alone is told with its unit.
 func TestTimeWithoutUnit(t *testing.T) {
 	t.Parallel()
-	for value, want := range map[string]string{"5": "--drain-delay 5 has no unit: 5s", "0.5": "--drain-delay 0.5 has no unit: 0.5s", "x": `invalid argument "x"`} {
+	for value, want := range map[string]string{"5": "--drain-delay: 5 has no unit: 5s", "0.5": "--drain-delay: 0.5 has no unit: 0.5s", "x": `--drain-delay: must be a time such as 90s or 2m, is "x"`} {
 		root := command(nil)
 		root.SetArgs([]string{"start", "--drain-delay", value})
 		if err := root.Execute(); err == nil || !strings.HasPrefix(err.Error(), want) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/helve-serve/helve/internal/commands"
 	"github.com/helve-serve/helve/internal/keeper"
 )
 
@@ -67,7 +68,7 @@ func versionOf(ctx context.Context, path string) (string, error) {
 		err = errors.New("it is not a program of Helve")
 	}
 	if err != nil {
-		return "", errors.New(strings.TrimSuffix(fmt.Sprintf("%s version: %v: %s", path, err, text), ": "))
+		return "", commands.UsageError{Err: errors.New(strings.TrimSuffix(fmt.Sprintf("%s version: %v: %s", path, err, text), ": "))}
 	}
 	return text, nil
 }

@@ -42,7 +42,7 @@ var layers = [][]string{
 var only = map[string][]string{
 	"helvetype":             {},
 	"internal/call":         {},
-	"internal/spec":         {},
+	"internal/spec":         {"internal/nearest"},
 	"internal/codec/pickle": {},
 	"internal/plan":         {"internal/secret", "internal/spec"},
 	"internal/planner":      {},

@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -37,6 +38,8 @@ type Node interface {
 	Applications() map[string]deploy.DeployedApp
 	// HTTP is the URL of the ingress, "" without one.
 	HTTP() string
+	// URLs are the URLs of all listeners of the ingress.
+	URLs() []string
 	// Draining says that the node is closing, and waits for the calls that run.
 	Draining() bool
 	Events() *telemetry.Events
@@ -96,6 +99,9 @@ type Server struct {
 	unix    *http.Server
 	tcp     *http.Server // on the loopback interface
 	open    *http.Server // on other interfaces
+
+	mu        sync.Mutex
+	listening []string // URLs over TCP
 }
 
 // New makes a server that does not listen yet. Close it.
@@ -137,6 +143,13 @@ func (a *Server) Serve(l net.Listener) error {
 		}
 	}
 	if s != a.unix {
+		scheme := "http://"
+		if a.set.TLS != nil {
+			scheme = "https://"
+		}
+		a.mu.Lock()
+		a.listening = append(a.listening, scheme+l.Addr().String())
+		a.mu.Unlock()
 		l = listen.Limit(l, connMax)
 		if a.set.TLS != nil {
 			l = tls.NewListener(l, a.set.TLS)
@@ -255,6 +268,8 @@ type About struct {
 	Version      string    `json:"version"`
 	StartedAt    time.Time `json:"started_at"`
 	HTTP         string    `json:"http,omitempty"`
+	URLs         []string  `json:"urls,omitempty"`      // of all listeners of the ingress
+	Admin        []string  `json:"admin,omitempty"`     // the URLs of this interface over TCP
 	State        string    `json:"state_dir,omitempty"` // of a durable node
 	Draining     bool      `json:"draining"`
 	Applications []string  `json:"applications"`

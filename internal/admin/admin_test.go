@@ -70,6 +70,7 @@ func (fakeNode) Calls(app, deployment string, _ int) helvetype.CallList {
 
 func (fakeNode) Metrics() telemetry.Snapshot { return telemetry.Snapshot{} }
 func (fakeNode) HTTP() string                { return "http://127.0.0.1:8000" }
+func (fakeNode) URLs() []string              { return []string{"unix:/run/http.sock", "http://127.0.0.1:8000"} }
 func (fakeNode) Draining() bool              { return false }
 func (n fakeNode) Events() *telemetry.Events { return n.events }
 

@@ -24,9 +24,16 @@ func (a *Server) wholeInstance(c *ask) {
 
 func (a *Server) about(c *ask) {
 	answer(c.w, http.StatusOK, About{
-		PID: os.Getpid(), Version: a.set.Version, StartedAt: a.started, HTTP: a.set.Node.HTTP(), State: a.set.State, Draining: a.set.Node.Draining(),
+		PID: os.Getpid(), Version: a.set.Version, StartedAt: a.started, HTTP: a.set.Node.HTTP(), URLs: a.set.Node.URLs(), Admin: a.addresses(), State: a.set.State, Draining: a.set.Node.Draining(),
 		Applications: slices.Sorted(maps.Keys(a.set.Node.Applications())), Paths: a.paths(),
 	})
+}
+
+// addresses are the URLs of this interface over TCP.
+func (a *Server) addresses() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.listening)
 }
 
 func (a *Server) status(c *ask) {

@@ -3,6 +3,7 @@ package builder
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os/exec"
 	"path/filepath"
 )
@@ -23,6 +24,9 @@ func interpreter(given string, env func(name string) string, look func(path stri
 	if given != "" {
 		python, err := look(given)
 		if err != nil {
+			if path, ok := errors.AsType[*fs.PathError](err); ok { // without the path again
+				err = path.Err
+			}
 			return "", fmt.Errorf("the Python interpreter %s: %w", given, err)
 		}
 		return python, nil

@@ -71,7 +71,7 @@ func buildFile(ctx context.Context, paths []string, dir, python string) ([]byte,
 	e := builder.Environment{Place: pyenv.Place{Interpreter: python, Dir: dir}, Dir: dir, Env: spec.WithoutReserved(os.Environ())}
 	all, err := builder.Describe(ctx, e, paths, builder.Settings{Time: builder.Time, Line: func(text string) { fmt.Fprintln(os.Stderr, text) }})
 	if err != nil {
-		return nil, err
+		return nil, WithNext(err, "correct the module, or name its directory with --app-dir")
 	}
 	return config.Write(all)
 }

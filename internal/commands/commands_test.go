@@ -45,6 +45,7 @@ func (n fakeNode) Applications() map[string]deploy.DeployedApp {
 	return map[string]deploy.DeployedApp{"shop": {Revision: 3, Deployments: map[string]deploy.DeployedDeployment{"Ranker": {NumReplicas: 1, Ingress: true}}}}
 }
 func (n fakeNode) HTTP() string                                 { return "http://127.0.0.1:8000" }
+func (n fakeNode) URLs() []string                               { return []string{"unix:/run/http.sock", "http://127.0.0.1:8000"} }
 func (n fakeNode) Draining() bool                               { return false }
 func (n fakeNode) Events() *telemetry.Events                    { return n.events }
 func (n fakeNode) Calls(string, string, int) helvetype.CallList { return helvetype.CallList{} }

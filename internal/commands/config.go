@@ -183,8 +183,15 @@ func overrides(args []string) (map[string]any, error) {
 			return nil, usage("%q: must be OPTION=VALUE, for example max_ongoing_requests=10", arg)
 		}
 		var value any
-		if text != "" && json.Unmarshal([]byte(text), &value) != nil {
-			value = text
+		if text != "" {
+			in := json.NewDecoder(strings.NewReader(text))
+			in.UseNumber() // 9007199254740993 stays as it is
+			if err := in.Decode(&value); err != nil || in.More() {
+				if text[0] == '{' || text[0] == '[' {
+					return nil, usage("%q: the value begins as JSON and is none; a text with this begin is in quotes, as in '%s=\"{a\"'", arg, path)
+				}
+				value = text
+			}
 		}
 		at := all
 		for _, name := range names[:len(names)-1] {

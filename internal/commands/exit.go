@@ -62,6 +62,25 @@ type coded struct {
 
 func (c coded) Unwrap() error { return c.error }
 
+// hinted is an error with the command to try next.
+type hinted struct {
+	error
+	next string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+
+// WithNext is an error with the command to try next, unless the error has one. next is without its label: "helve history shop lists the revisions".
+func WithNext(err error, next string) error {
+	if err == nil || strings.Contains(textOf(err), nextLine) || StatusOf(err) == exitInterrupted {
+		return err
+	}
+	return hinted{err, next}
+}
+
+// nextLine begins the line with the command to try next.
+const nextLine = "\nnext: "
+
 // Interrupted is the error of a command that was interrupted while it waited.
 func Interrupted(err error) error { return coded{exitInterrupted, err} }
 
@@ -107,13 +126,16 @@ func statusOfCode(code helvetype.Code) int {
 func TextOf(err error) string { return shown.Safe(textOf(err)) }
 
 func textOf(err error) string {
+	if h, ok := errors.AsType[hinted](err); ok {
+		return textOf(h.error) + nextLine + h.next
+	}
 	e, ok := errors.AsType[*helvetype.OperationError](err)
 	if !ok {
 		if errors.As(err, new(x509.UnknownAuthorityError)) {
-			return err.Error() + "\nnext: give --ca with the file of the authority that has signed the certificate of the node"
+			return err.Error() + nextLine + "give --ca with the file of the authority that has signed the certificate of the node"
 		}
 		if errors.As(err, new(*admin.UnreachableError)) {
-			return err.Error() + "\nnext: look whether the node runs there, or give --address of another one"
+			return err.Error() + nextLine + "look whether the node runs there, or give --address of another one"
 		}
 		return err.Error()
 	}
@@ -128,7 +150,7 @@ func textOf(err error) string {
 		b.WriteString(mistake(m))
 	}
 	if e.Next != "" {
-		b.WriteString("\nnext: " + strings.TrimRight(e.Next, "\n"))
+		b.WriteString(nextLine + strings.TrimRight(e.Next, "\n"))
 	}
 	return b.String()
 }

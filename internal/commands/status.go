@@ -203,8 +203,12 @@ func keeperVersion(ctx context.Context, about admin.About) string {
 func statusTable(about admin.About, ofKeeper string, in details.Instance, curl string, now time.Time, width int) string {
 	var b strings.Builder
 	node := fmt.Sprintf("helve %s, pid %d, since %s", about.Version, about.PID, shown.Ago(now.Sub(about.StartedAt)))
-	if about.HTTP != "" {
-		node += ", " + about.HTTP
+	urls := about.URLs
+	if len(urls) == 0 && about.HTTP != "" { // of a node before this version
+		urls = []string{about.HTTP}
+	}
+	for _, url := range urls {
+		node += ", " + url
 	}
 	if about.State != "" {
 		node += ", durable: its state is in " + about.State
@@ -217,6 +221,11 @@ func statusTable(about admin.About, ofKeeper string, in details.Instance, curl s
 	}
 	layout.Paragraph(&b, "node: ", "  ", node, width)
 	fmt.Fprintf(&b, "admin: %s\n", curl)
+	for _, url := range about.Admin {
+		if !strings.Contains(curl, url) {
+			fmt.Fprintf(&b, "admin over TCP: %s\n", url)
+		}
+	}
 	if c := in.TargetCapacity; c != nil && *c != 100 {
 		layout.Paragraph(&b, "target capacity: ", "  ", fmt.Sprintf("%g %% of all numbers of replicas", *c), width)
 	}

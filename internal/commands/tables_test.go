@@ -30,9 +30,10 @@ func TestStatusTable(t *testing.T) {
 			"Front": {Name: "Front", Status: "HEALTHY", TargetNumReplicas: 1, Replicas: []details.ReplicaDetails{{ReplicaID: "Front#004", State: "RUNNING", PID: &pid, InNode: true, StartTimeS: ago(0)}}},
 		},
 	}}}
-	want := `node: helve 1.2.0, pid 42, since 2m0s, http://h:1, durable: its state is in
-  /var/lib/helve, its keeper is helve 1.1.0
+	want := `node: helve 1.2.0, pid 42, since 2m0s, unix:/h.sock, http://h:1, durable: its
+  state is in /var/lib/helve, its keeper is helve 1.1.0
 admin: curl http://h:2/calls
+admin over TCP: https://g:3
 
 application app   UNHEALTHY   revision 3, deployed 1m30s ago   route /
   deployment D: killed
@@ -48,7 +49,7 @@ application app   UNHEALTHY   revision 3, deployed 1m30s ago   route /
                                                     since 1s
   D#003       RUNNING    7        3d0h   2          D#000 ended: exit status 3
 `
-	got := statusTable(admin.About{Version: "1.2.0", PID: 42, HTTP: "http://h:1", State: "/var/lib/helve", StartedAt: now.Add(-2 * time.Minute)}, "1.1.0", in, "curl http://h:2/calls", now, 80)
+	got := statusTable(admin.About{Version: "1.2.0", PID: 42, HTTP: "http://h:1", URLs: []string{"unix:/h.sock", "http://h:1"}, Admin: []string{"http://h:2", "https://g:3"}, State: "/var/lib/helve", StartedAt: now.Add(-2 * time.Minute)}, "1.1.0", in, "curl http://h:2/calls", now, 80)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

@@ -351,7 +351,9 @@ func (ap *apply) refusals() error {
 		if all.Code == helvetype.CodeOK {
 			all.Code, all.Next, all.Err = e.Code, e.Next, e.Err
 		}
-		texts = append(texts, e.Message)
+		if !slices.Contains(texts, e.Message) { // the same of all applications: the interpreter is not there, for example
+			texts = append(texts, e.Message)
+		}
 		all.Mistakes = append(all.Mistakes, e.Mistakes...)
 	}
 	all.Message = strings.Join(texts, "\n\n")

@@ -15,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/claim"
 	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/nearest"
 	"github.com/helve-serve/helve/internal/plan"
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/records"
@@ -201,7 +202,7 @@ func (o *Operator) former(ctx context.Context, app string, revision int) (deploy
 	def, err := o.set.Restorer.Former(ctx, app, revision)
 	if err != nil {
 		code := helvetype.CodeFailedPrecondition
-		if errors.Is(err, records.ErrNoRevision) {
+		if _, none := errors.AsType[*records.NoRevisionError](err); none {
 			code = helvetype.CodeNotFound
 		}
 		return def, &helvetype.OperationError{
@@ -293,7 +294,7 @@ func (o *Operator) patched(app string, options json.RawMessage) (def deploy.App,
 	wrong := func(format string, args ...any) error {
 		return &helvetype.OperationError{
 			Code: helvetype.CodeInvalidArgument, Message: fmt.Sprintf(format, args...),
-			Next: fmt.Sprintf(`give {"deployments": {"NAME": {"OPTION": VALUE}}}; helve config %s --effective lists the options`, app),
+			Next: fmt.Sprintf("helve config %s --effective lists the options", app),
 		}
 	}
 	if options, err = secret.SealJSON(options); err != nil {
@@ -321,7 +322,10 @@ func (o *Operator) patched(app string, options json.RawMessage) (def deploy.App,
 	}
 	for _, name := range slices.Sorted(maps.Keys(patch)) {
 		if !slices.Contains(overridable, name) {
-			return def, wrong("%s: cannot be overridden; %s can, the rest comes from the file: deploy it again", name, strings.Join(overridable, " and "))
+			if near := nearest.Question(name, overridable); near != "" {
+				return def, wrong("%s: there is no such option%s", name, near)
+			}
+			return def, wrong("%s: cannot be overridden for an application; %s can, and the options of a deployment, as in helve set %s/DEPLOYMENT OPTION=VALUE", name, strings.Join(overridable, " and "), app)
 		}
 	}
 	if len(patch) > 0 {

@@ -125,7 +125,7 @@ func (ap *apply) complete(of config.Application, a *deploy.App, wrong config.Mis
 			continue
 		}
 		if e := d.Options.Effective(); e.AutoscalingConfig != nil && d.Options.Sources["autoscaling_config"] == spec.FromFile { // the builder warns of that of the code
-			ap.warn(fmt.Sprintf("application %q: deployment %q: autoscaling is not in effect yet: the deployment runs %d replicas of its autoscaling_config; num_replicas in its place sets the number",
+			ap.warn(fmt.Sprintf("application %q: deployment %q: replicas do not scale by themselves yet: of its autoscaling_config the deployment has the number %d, unless helve scale has set another one; num_replicas in its place sets the number",
 				of.Name, name, e.StartReplicas()))
 		}
 	}

@@ -219,10 +219,10 @@ func Here(ingress string) Actor {
 	return Actor{NodeID: NodeID, NodeIP: host}
 }
 
-// Address is the host and the port of the URL of an ingress; the port is 0 without one.
+// Address is the host and the port of the URL of an ingress; the port is 0 without one, and for a unix socket.
 func Address(ingress string) (host string, port int) {
 	u, err := url.Parse(ingress)
-	if err != nil || ingress == "" {
+	if err != nil || u.Host == "" { // of a unix socket, for example
 		return "127.0.0.1", 0
 	}
 	host, text, err := net.SplitHostPort(u.Host)

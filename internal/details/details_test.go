@@ -94,7 +94,7 @@ func TestAddress(t *testing.T) {
 	for ingress, want := range map[string]struct {
 		host string
 		port int
-	}{"": {"127.0.0.1", 0}, "http://127.0.0.1:8000": {"127.0.0.1", 8000}, "http://[::1]:80": {"::1", 80}, "https://models": {"models", 80}} {
+	}{"": {"127.0.0.1", 0}, "http://127.0.0.1:8000": {"127.0.0.1", 8000}, "http://[::1]:80": {"::1", 80}, "https://models": {"models", 80}, "unix:/run/h.sock": {"127.0.0.1", 0}} {
 		if host, port := Address(ingress); host != want.host || port != want.port {
 			t.Errorf("%q: %s %d", ingress, host, port)
 		}

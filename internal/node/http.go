@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -34,10 +35,10 @@ func (n *Node) ServeTLS(l net.Listener, secure *tls.Config) (url string, failed 
 		return "", nil, errors.New("the node is closing")
 	}
 	url = urlOf(l.Addr(), secure != nil)
-	n.urls = append(n.urls, url)
-	if tcp, ok := l.Addr().(*net.TCPAddr); ok && len(n.urls) == 1 {
+	if tcp, ok := l.Addr().(*net.TCPAddr); ok && !slices.ContainsFunc(n.urls, isHTTP) {
 		n.everywhere = tcp.IP.IsUnspecified()
 	}
+	n.urls = append(n.urls, url)
 	c := make(chan error, 1)
 	n.wg.Go(func() {
 		if err := n.proxy.Serve(l, secure); err != nil {
@@ -63,15 +64,21 @@ func urlOf(a net.Addr, secure bool) string {
 	return "http://" + at
 }
 
-// HTTP is the URL of the ingress, "" without one. Of several it is the first.
+// HTTP is the URL of the ingress, "" without one. Of several it is the first over TCP, because a client needs more than the URL for a unix socket.
 func (n *Node) HTTP() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(n.urls) == 0 {
 		return ""
 	}
+	if i := slices.IndexFunc(n.urls, isHTTP); i >= 0 {
+		return n.urls[i]
+	}
 	return n.urls[0]
 }
+
+// isHTTP says that a URL of [urlOf] is over TCP.
+func isHTTP(url string) bool { return !strings.HasPrefix(url, listen.UnixScheme) }
 
 // URLs are the URLs of all listeners of the ingress.
 func (n *Node) URLs() []string {

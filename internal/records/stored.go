@@ -143,14 +143,31 @@ func (s *Stored) Before(t *Target) *Deploy {
 	}
 }
 
-// ErrNoRevision is the error of [Target.Revision] for a number that no revision has, or whose revision was let go.
-var ErrNoRevision = errors.New("the store does not have it")
+// NoRevisionError is the error of [Target.Revision] for a number that no revision has, or whose revision was let go.
+type NoRevisionError struct {
+	App    string
+	Number int
+	Kept   []int // the revisions that there are
+}
+
+func (e *NoRevisionError) Error() string {
+	text := fmt.Sprintf("application %q has no revision %d", e.App, e.Number)
+	switch n := len(e.Kept); n {
+	case 0:
+		return text
+	case 1:
+		return fmt.Sprintf("%s; it has %d", text, e.Kept[0])
+	default:
+		return fmt.Sprintf("%s; it has %d to %d", text, e.Kept[0], e.Kept[n-1])
+	}
+}
 
 // Revision reads a revision of an application. Its graph is in the record, also if the store has it beside.
 func (t *Target) Revision(ctx context.Context, app string, number int) (r store.Revision, err error) {
 	stored, err := store.Get(ctx, t.Store, store.RevisionKey(app, uint64(number)))
 	if err == nil && stored.Modified == 0 {
-		err = fmt.Errorf("application %q has no revision %d: %w%s", app, number, ErrNoRevision, t.among(ctx, app))
+		kept, _ := t.Revisions(ctx, app) // they are for the text alone
+		err = &NoRevisionError{app, number, kept}
 	}
 	if err != nil {
 		return r, err
@@ -158,15 +175,6 @@ func (t *Target) Revision(ctx context.Context, app string, number int) (r store.
 	r = stored.Record
 	r.Graph, err = t.graph(r)
 	return r, err
-}
-
-// among lists the revisions of an application for an error.
-func (t *Target) among(ctx context.Context, app string) string {
-	numbers, err := t.Revisions(ctx, app)
-	if err != nil || len(numbers) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("; it has %d to %d", numbers[0], numbers[len(numbers)-1])
 }
 
 // Revisions are the numbers of the revisions of an application that the store has, the oldest first.

@@ -296,6 +296,9 @@ func (r *Restorer) load(ctx context.Context, app string, number int) (def deploy
 		def, err = deploy.Load(record, record.Graph, r.Target.Blobs)
 	}
 	def.At = record.At
+	if none, ok := errors.AsType[*records.NoRevisionError](err); ok {
+		return def, of, none
+	}
 	if err != nil {
 		return def, of, fmt.Errorf("application %q: revision %d: %w", app, number, err)
 	}

@@ -176,14 +176,14 @@ func TestMerge(t *testing.T) {
 		t.Errorf("the merge has changed what it was merged over: %+v", code)
 	}
 
-	_, err = code.Merge(json.RawMessage(`{"num_replica": 1, "num_replicas": 1.5, "limits": {"memry": 1, "memory": "1GB"}, "runtime_env": 7,
+	_, err = code.Merge(json.RawMessage(`{"num_replica": 1, "nothing": 2, "num_replicas": 1.5, "limits": {"memry": 1, "memory": "1GB"}, "runtime_env": 7,
 		"version": 3, "strict_codec": "yes", "health_check_period_s": "soon", "isolation": true, "request_router": {"policy": []}}`), FromFile)
 	want := `health_check_period_s: must be a number of seconds, is "soon"
 isolation: must be node or process, is true
 limits.memory: must be an integer, is "1GB"
-limits: unknown option "memry"; there are memory, num_cpus, open_files
-unknown option "num_replica"; there are num_replicas, max_ongoing_requests, `
-	if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Count(err.Error(), "\n") != 9 {
+limits: unknown option "memry"; did you mean memory?
+unknown option "nothing"; there are num_replicas, max_ongoing_requests, `
+	if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Count(err.Error(), "\n") != 10 || !strings.Contains(err.Error(), "\nunknown option \"num_replica\"; did you mean num_replicas?\n") {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 	if _, err = code.Merge(json.RawMessage("[1]"), FromFile); err == nil || err.Error() != "must be an object, is an array" {

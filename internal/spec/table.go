@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/helve-serve/helve/internal/nearest"
 )
 
 // Source says where the value of an option comes from.
@@ -250,7 +252,11 @@ func (m *merger[S]) object(t table[S], depth int, raw json.RawMessage) {
 		}
 		switch raw := fields[key]; {
 		case len(of) == 0:
-			m.errs = append(m.errs, newMistake(at, "unknown option %s; there are %s", shown(fmt.Appendf(nil, "%q", key)), strings.Join(t.keys(depth), ", ")))
+			hint := nearest.Question(key, t.keys(depth))
+			if hint == "" {
+				hint = "; there are " + strings.Join(t.keys(depth), ", ")
+			}
+			m.errs = append(m.errs, newMistake(at, "unknown option %s%s", shown(fmt.Appendf(nil, "%q", key)), hint))
 		case len(of[0].names) > depth+1:
 			m.object(of, depth+1, raw)
 		case isNull(raw):

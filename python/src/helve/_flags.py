@@ -154,11 +154,11 @@ def _flag(command: Command, target: Target, arg: str, rest: List[str]) -> None:
     if name not in known:
         from helve._refused import close_names
 
-        raise Mistake(f"there is no flag {given}{close_names(given, [f'--{n}' for n in known])} (see helve run --help)")
+        raise Mistake(f"there is no flag {given}{close_names(given, [f'--{n}' for n in known])}\nnext: helve run --help")
     if known[name]:
         if not equals:
             if not rest:
-                raise Mistake(f"{given} needs a value (see helve run --help)")
+                raise Mistake(f"{given} needs a value\nnext: helve run --help")
             value = rest.pop(0)
     elif name == "access-log":
         value = value or "text"

@@ -220,26 +220,7 @@ func loopback(host string) bool {
 type Failure = helvetype.OperationError
 
 func fail(w http.ResponseWriter, status int, format string, args ...any) {
-	answer(w, status, &Failure{Code: codeOf(status), Message: fmt.Sprintf(format, args...)})
-}
-
-// codeOf is the code of a status that the checks before a handler give.
-func codeOf(status int) helvetype.Code {
-	switch status {
-	case http.StatusBadRequest:
-		return helvetype.CodeInvalidArgument
-	case http.StatusForbidden:
-		return helvetype.CodePermissionDenied
-	case http.StatusNotFound:
-		return helvetype.CodeNotFound
-	case http.StatusMethodNotAllowed:
-		return helvetype.CodeUnimplemented
-	case http.StatusRequestEntityTooLarge:
-		return helvetype.CodeResourceExhausted
-	case http.StatusConflict:
-		return helvetype.CodeAborted
-	}
-	return helvetype.CodeUnknown
+	answer(w, status, &Failure{Code: codeOfStatus(status), Message: fmt.Sprintf(format, args...)})
 }
 
 // indentMax is the size of an answer, in bytes, up to which it is indented for people who read it. A larger one is for programs: with a thousand replicas the

@@ -241,7 +241,7 @@ func (c *Client) send(ctx context.Context, method, target, token string, text []
 	return nil, failed
 }
 
-// codeOfStatus is the code of an answer without one, for example that of a proxy in front of the node.
+// codeOfStatus is the code of an answer by its status: of the checks before a handler, and of an answer without a code, for example that of a proxy in front of the node.
 func codeOfStatus(status int) helvetype.Code {
 	switch status {
 	case http.StatusBadRequest:
@@ -258,8 +258,10 @@ func codeOfStatus(status int) helvetype.Code {
 		return helvetype.CodeFailedPrecondition
 	case http.StatusServiceUnavailable:
 		return helvetype.CodeUnavailable
-	case http.StatusNotImplemented:
+	case http.StatusNotImplemented, http.StatusMethodNotAllowed:
 		return helvetype.CodeUnimplemented
+	case http.StatusRequestEntityTooLarge, http.StatusTooManyRequests:
+		return helvetype.CodeResourceExhausted
 	}
 	return helvetype.CodeInternal
 }

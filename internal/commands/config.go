@@ -11,6 +11,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/assign"
 	"github.com/helve-serve/helve/internal/layout"
 	"github.com/helve-serve/helve/internal/shown"
 	"github.com/helve-serve/helve/internal/spec"
@@ -147,9 +148,9 @@ func setCommand(s Settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			options, err := overrides(args[1:])
+			options, err := assign.Options(args[1:])
 			if err != nil {
-				return err
+				return UsageError{err}
 			}
 			if of.deployment != "" {
 				options = map[string]any{"deployments": map[string]any{of.deployment: options}}
@@ -171,45 +172,4 @@ func setCommand(s Settings) *cobra.Command {
 	c.Flags().BoolVar(&wait, "wait", false, "wait until the application runs with the options or has failed")
 	NoVariable(c, "wait")
 	return c
-}
-
-// overrides are the options of arguments such as ray_actor_options.num_cpus=2.
-func overrides(args []string) (map[string]any, error) {
-	all := map[string]any{}
-	for _, arg := range args {
-		path, text, ok := strings.Cut(arg, "=")
-		names := strings.Split(path, ".")
-		if !ok || slices.Contains(names, "") {
-			return nil, usage("%q: must be OPTION=VALUE, for example max_ongoing_requests=10", arg)
-		}
-		var value any
-		if text != "" {
-			in := json.NewDecoder(strings.NewReader(text))
-			in.UseNumber() // 9007199254740993 stays as it is
-			if err := in.Decode(&value); err != nil || in.More() {
-				if text[0] == '{' || text[0] == '[' {
-					return nil, usage("%q: the value begins as JSON and is none; a text with this begin is in quotes, as in '%s=\"{a\"'", arg, path)
-				}
-				value = text
-			}
-		}
-		at := all
-		for _, name := range names[:len(names)-1] {
-			inner, isMap := at[name].(map[string]any)
-			if _, there := at[name]; there && !isMap {
-				return nil, usage("%q: %s has a value of its own already", arg, name)
-			}
-			if !isMap {
-				inner = map[string]any{}
-				at[name] = inner
-			}
-			at = inner
-		}
-		last := names[len(names)-1]
-		if _, there := at[last]; there {
-			return nil, usage("%q: %s is there twice", arg, path)
-		}
-		at[last] = value
-	}
-	return all, nil
 }

@@ -276,8 +276,8 @@ func (e *episode) operate(f fault, settled chan struct{}) {
 		operation(request{Op: "deploy", App: extra}, func() { e.extras[extra] = true })
 	case "delete":
 		e.driver.must(request{Op: "deploy", App: extra})
-		e.extras[extra] = true
-		operation(request{Op: "delete", App: extra}, func() { e.extras[extra] = false })
+		e.extras[extra] = false // from now on it may be gone: a delete is done also if the kill comes before its answer
+		operation(request{Op: "delete", App: extra}, func() {})
 	case "change":
 		next := e.version + 1
 		operation(request{Op: "deploy", App: "ledger", Version: strconv.Itoa(next)}, func() { e.version = next })

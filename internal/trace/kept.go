@@ -37,7 +37,7 @@ type Kept struct {
 const (
 	maxRecords = 256     // of one kept request
 	maxBytes   = 4 << 20 // of the requests that have failed, and of the slow ones
-	maxSampled = 3 << 19 // bytes of the sampled requests: a receiver of spans has these too
+	maxSampled = 1 << 20 // bytes of the sampled requests: a receiver of spans has these too
 )
 
 // key is a request's id in a form that can be compared: ids of clients with the same text are one, also with an id that a node has drawn.

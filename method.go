@@ -199,7 +199,7 @@ func (b *method[In, Out]) nested(ctx context.Context, r serving.Replica, in In) 
 	b.Fill(ctx, &n.Info)
 	n.Info.Link = call.Awaited
 	n.Info.Replica = r.ID()
-	x := instance.Execution{Of: r.Instance(), Caller: ctx, Inline: true}
+	x := instance.Execution{Of: r.Instance(), Call: &n.Info, Caller: ctx, Inline: true}
 	defer func() {
 		first := n.End()
 		r.Gate().Release(nil)

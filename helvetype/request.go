@@ -34,6 +34,8 @@ type Request struct {
 	Reason string `json:"reason,omitempty"`
 	// Message is the text of the failure; empty for none.
 	Message string `json:"message,omitempty"`
+	// FailedAt is the call that the failure comes from, for example shop/Ledger.Append; empty if that is the first call of the request, and for none.
+	FailedAt string `json:"failed_at,omitempty"`
 	// Started is when the request came.
 	Started time.Time `json:"started"`
 	// Milliseconds is how long the request took.
@@ -103,6 +105,8 @@ type Span struct {
 	Replica string `json:"replica,omitempty"`
 	// Origin is the queue of a wait.
 	Origin string `json:"origin,omitempty"`
+	// WithoutReplica is the part of a wait, in milliseconds, in which the deployment had no replica that gets calls. In the other part its replicas were busy.
+	WithoutReplica float64 `json:"without_replica_ms,omitempty"`
 	// Started is when the work began.
 	Started time.Time `json:"started"`
 	// Milliseconds is how long the work took.
@@ -115,6 +119,8 @@ type Span struct {
 	Reason string `json:"reason,omitempty"`
 	// Message is the text of the failure; empty for none.
 	Message string `json:"message,omitempty"`
+	// FailedAt is the call below this one that the failure comes from; empty for a failure of its own.
+	FailedAt string `json:"failed_at,omitempty"`
 	// Attributes are the values that user code has noted.
 	Attributes map[string]any `json:"attributes,omitempty"`
 	// Links are the spans of other calls that the work belongs to, such as those whose inputs are in a batch, in hex.

@@ -127,6 +127,9 @@ func Requests(list helvetype.RequestList, width int) string {
 		what := kept + ": " + place(r.App, r.Deployment, r.Method)
 		if r.Reason != "" {
 			what += " " + r.Reason
+			if r.FailedAt != "" {
+				what += " at " + r.FailedAt
+			}
 			if m := firstLine(r.Message); m != "" {
 				what += ": " + clip(m)
 			}

@@ -258,6 +258,11 @@ func appTable(b *strings.Builder, name string, app details.AppDetails, now time.
 		rolloutText(b, app.Rollout, now, width)
 	}
 	var rows [][]string
+	columns := []string{"DEPLOYMENT", "STATUS", "REPLICAS", "QUEUED", "RUNNING", "CALLS", "ERRORS"}
+	rejects := slices.ContainsFunc(app.InOrder(), func(d details.DeploymentDetails) bool { return d.Calls.Rejected > 0 })
+	if rejects { // few applications have a limit
+		columns = append(columns, "REJECTED")
+	}
 	for _, d := range app.InOrder() {
 		ready := 0
 		for _, rep := range d.Replicas {
@@ -270,11 +275,14 @@ func appTable(b *strings.Builder, name string, app details.AppDetails, now time.
 			replicas += fmt.Sprintf(" (%d stopping)", d.Stopping)
 		}
 		rows = append(rows, []string{d.Name, string(d.Status), replicas, fmt.Sprint(d.Calls.Queued), fmt.Sprint(d.Calls.Running), fmt.Sprint(d.Calls.Total), fmt.Sprint(d.Calls.Errors)})
+		if rejects {
+			rows[len(rows)-1] = append(rows[len(rows)-1], fmt.Sprint(d.Calls.Rejected))
+		}
 	}
 	if len(rows) == 0 {
 		return
 	}
-	layout.Table(b, "  ", width, []string{"DEPLOYMENT", "STATUS", "REPLICAS", "QUEUED", "RUNNING", "CALLS", "ERRORS"}, rows)
+	layout.Table(b, "  ", width, columns, rows)
 	for _, d := range app.InOrder() {
 		message(b, "  "+d.Name+": ", "    ", told.once(d.Message), width)
 	}

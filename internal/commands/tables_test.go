@@ -53,6 +53,15 @@ application app   UNHEALTHY   revision 3, deployed 1m30s ago   route /
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
+	d := in.Applications["app"].Deployments["D"]
+	d.Calls.Rejected = 7
+	in.Applications["app"].Deployments["D"] = d
+	got = statusTable(admin.About{}, "", in, "curl", now, 80)
+	for _, want := range []string{"CALLS  ERRORS  REJECTED\n", "0      0       0\n", "10     2       7\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
 	got = statusTable(admin.About{Version: "1.2.0"}, "1.2.0", details.Instance{}, "curl", time.Time{}, 80)
 	if !strings.Contains(got, "no application runs") || strings.Contains(got, "keeper") || strings.Contains(got, "capacity") {
 		t.Error(got)

@@ -63,7 +63,7 @@ func (d *Deployment) Status() helvetype.DeploymentStatus {
 		running += r.Running()
 	}
 	s.Cycle = d.Serving.Cycle()
-	s.Calls = helvetype.Calls{Queued: d.Serving.Router.Queued(), Running: running, Total: total.Started, Errors: total.Failed, Late: total.Late}
+	s.Calls = helvetype.Calls{Queued: d.Serving.Router.Queued(), Running: running, Total: total.Started, Errors: total.Failed, Rejected: d.Serving.Router.Rejected(), Late: total.Late}
 	s.Next, s.NextAt = why.Next(&s)
 	return s
 }
@@ -82,7 +82,7 @@ func (d *Deployment) Live() (all []host.Replica) {
 func (d *Deployment) Metrics() telemetry.Deployment {
 	d.Departed.Settle()
 	m := telemetry.Deployment{
-		Name: d.Serving.Name, State: d.status.Status, Wanted: d.status.Wanted, Queued: d.Serving.Router.Queued(), Calls: d.Departed.Total(), Starts: d.Starts,
+		Name: d.Serving.Name, State: d.status.Status, Wanted: d.status.Wanted, Queued: d.Serving.Router.Queued(), Rejected: d.Serving.Router.Rejected(), Calls: d.Departed.Total(), Starts: d.Starts,
 		Origins: d.Serving.Router.QueuedByOrigin(), Waits: d.Serving.Router.Waits(), Lifecycle: d.Serving.Lifecycle.Counts(),
 	}
 	add := func(id string, running host.Replica, state helvetype.ReplicaState) {

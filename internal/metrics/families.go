@@ -204,6 +204,7 @@ func writeDeployments(p *page, all []view, shown detail) {
 		{prefix + "serve_deployment_status", gauge, "1 deploy failed, 2 unhealthy, 3 updating, 4 upscaling, 5 downscaling, 6 healthy.", func(v *view) float64 { return deploymentStates[v.State] }},
 		{prefix + "serve_autoscaling_target_replicas", gauge, "Replicas that the deployment should have.", func(v *view) float64 { return float64(v.Wanted) }},
 		{"helve_deployment_failed_calls_total", counter, "Calls of all replicas of the deployment that have failed, also of those that are gone.", func(v *view) float64 { return float64(v.Calls.Failed) }},
+		{"helve_deployment_rejected_calls_total", counter, "Calls to the deployment that have failed at once, because too many calls of their origin waited for a slot (max_queued_requests).", func(v *view) float64 { return float64(v.Rejected) }},
 		{"helve_deployment_late_calls_total", counter, "Calls that returned after the end of their context, and kept their callers waiting.", func(v *view) float64 { return float64(v.Calls.Late) }},
 		{"helve_deployment_replica_starts_total", counter, "Replicas of the deployment that have become ready, also those that are gone.", func(v *view) float64 { return float64(v.Starts) }},
 	} {

@@ -167,6 +167,7 @@ func TestErrors(t *testing.T) {
 		says   string
 	}{
 		{call.NewError(helvetype.ReasonBackpressure, "Request dropped due to backpressure (1 of 1)."), 503, "Request dropped due to backpressure (1 of 1)."},
+		{&call.Error{Reason: helvetype.ReasonBackpressure, Code: helvetype.CodeResourceExhausted, Message: "Dropped.", App: "app", Deployment: "Deeper"}, 503, "Dropped. It is the queue of app/Deeper."},
 		{&call.Error{Reason: helvetype.ReasonBackpressure, Code: helvetype.CodeResourceExhausted, Message: "full", HTTP: 429, Retry: 7}, 429, "full"},
 		{call.NewError(helvetype.ReasonDeploymentUnavailable, "secret"), 503, "Unavailable: " + withheld + " mine"},
 		{call.NewError(helvetype.ReasonReplicaDied, "secret"), 500, "Internal Server Error"},

@@ -153,12 +153,23 @@ func publicMessage(r *http.Request, x *exchange, e *call.Error) string {
 		return e.Public
 	}
 	switch e.Reason {
-	case helvetype.ReasonBadInput, helvetype.ReasonUnsupportedMedia, helvetype.ReasonMethodNotAllowed, helvetype.ReasonTooLarge, helvetype.ReasonBackpressure:
+	case helvetype.ReasonBadInput, helvetype.ReasonUnsupportedMedia, helvetype.ReasonMethodNotAllowed, helvetype.ReasonTooLarge:
 		return e.Message
+	case helvetype.ReasonBackpressure:
+		return refused(&x.call, e)
 	case helvetype.ReasonDeadline:
 		return timedOut(r, x)
 	}
 	return withheld
+}
+
+// refused is the message of a call that found a full queue: the words of Ray Serve, and behind them the deployment, if it is not the one that the request went to. For
+// example, Shop calls Stock, and Stock calls Ledger, whose queue is full.
+func refused(c *call.Call, e *call.Error) string {
+	if e.Deployment == "" || c.Info.Place == nil || e.App == c.Info.App && e.Deployment == c.Info.Deployment {
+		return e.Message
+	}
+	return e.Message + " It is the queue of " + e.App + "/" + e.Deployment + "."
 }
 
 // timedOut is the message of a request that took too long, in the words of Ray Serve. The limit is in it if it was the request's own, and not,

@@ -21,6 +21,8 @@ type admission struct {
 	limit   atomic.Int64            // largest number of waiting calls of one origin; negative for no limit
 	refusal atomic.Pointer[Refusal] // nil for the one of every deployment
 
+	rejected atomic.Uint64 // calls that have failed because of the limit
+
 	waits *telemetry.Durations // how long the calls waited that were queued and then assigned
 
 	mu       sync.Mutex
@@ -53,6 +55,7 @@ func (a *admission) join(origin string, requeued bool) *call.Error {
 		return a.closed
 	}
 	if e := a.fullLocked(origin); e != nil && !requeued {
+		a.rejected.Add(1)
 		return e
 	}
 	a.byOrigin[origin]++

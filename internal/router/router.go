@@ -47,6 +47,7 @@ type Router struct {
 	node         string
 	local        atomic.Pointer[locality]
 	models       models
+	absence      absence
 
 	sessions *ConsistentHash // the ring for calls with a session; without a policy they may go to any replica after its owners
 
@@ -69,6 +70,7 @@ func New(node string) *Router {
 		sessions: NewConsistentHash(DefaultVirtualNodes, DefaultFallbacks),
 	}
 	r.unrestricted.router = r
+	r.absence.note(true)
 	return r
 }
 
@@ -107,6 +109,7 @@ func (r *Router) Full(origin string, c *call.Info) *call.Error {
 		free.Gate().Release(nil)
 		return nil
 	}
+	r.admission.rejected.Add(1)
 	return e
 }
 
@@ -332,6 +335,7 @@ func (r *Router) Cancel(t *Ticket) bool {
 func (r *Router) Update(b *call.Batch, replicas []Replica) {
 	r.updating.Lock()
 	defer r.updating.Unlock()
+	r.absence.note(len(replicas) == 0) // before the first call that waits has a slot
 	r.models.setReplicas(replicas)
 	var moved []*Ticket
 	var run delivery
@@ -461,6 +465,12 @@ func bySeq(x, y *Ticket) int { return cmp.Compare(x.seq, y.seq) }
 
 // Waits has the times that calls waited for a slot, of those that were queued. A call that finds a slot at once is not in it.
 func (r *Router) Waits() telemetry.DurationCounts { return r.admission.waits.Counts() }
+
+// Without is how much of the time between two [call.Now] had no replica. It knows the newest absences only.
+func (r *Router) Without(from, to int64) time.Duration { return r.absence.in(from, to) }
+
+// Rejected is the number of calls that have failed because too many of their origin waited.
+func (r *Router) Rejected() uint64 { return r.admission.rejected.Load() }
 
 // QueuedByOrigin is the number of waiting calls of each origin that has any.
 func (r *Router) QueuedByOrigin() map[string]int { return r.admission.waiting() }

@@ -312,7 +312,7 @@ func (d *Deployment) waited(c *call.Info, origin string, since int64, e *call.Er
 		if since == 0 { // it had a slot at once
 			since = call.Now()
 		}
-		trace.Waited(d.Trace, c, origin, since, e)
+		trace.Waited(d.Trace, c, origin, since, d.Router.Without, e)
 	}
 }
 

@@ -195,6 +195,18 @@ func (e *Events) History(o helvetype.Object) []helvetype.Event {
 	return nil
 }
 
+// Replicas is the events of the replicas of a deployment that are in the ring, the oldest first.
+func (e *Events) Replicas(app, deployment string) (events []helvetype.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for id := e.last - min(e.last, ringSize) + 1; id <= e.last; id++ {
+		if o := &e.ring[(id-1)%ringSize].Object; o.Kind == helvetype.KindReplica && o.App == app && o.Deployment == deployment {
+			events = append(events, e.ring[(id-1)%ringSize])
+		}
+	}
+	return events
+}
+
 // Find is the event with the id: from the ring, or from the history of an object. false: it is not kept any more.
 func (e *Events) Find(id uint64) (helvetype.Event, bool) {
 	e.mu.Lock()

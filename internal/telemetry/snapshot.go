@@ -63,6 +63,7 @@ type Deployment struct {
 	State    helvetype.DeploymentState
 	Wanted   int // replicas
 	Queued   int
+	Rejected uint64 // calls that have failed because too many waited
 	Starts   uint64 // how often a replica became ready
 	Calls    Counts
 	Replicas []Replica

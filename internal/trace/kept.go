@@ -69,7 +69,7 @@ const recordSize = int(unsafe.Sizeof(Record{}))
 func sizeOf(r *Record) int {
 	n := recordSize + len(r.Request.Text())
 	if m := r.More; m != nil {
-		n += int(unsafe.Sizeof(*m)) + len(m.Name) + len(m.Message) + len(m.Links)*int(unsafe.Sizeof(Link{}))
+		n += int(unsafe.Sizeof(*m)) + len(m.Name) + len(m.Message) + len(m.FailedAt) + len(m.Links)*int(unsafe.Sizeof(Link{}))
 		for _, a := range m.Attributes {
 			n += int(unsafe.Sizeof(a)) + len(a.Key) + 16
 			if s, ok := a.Value.(string); ok {

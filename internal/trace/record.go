@@ -67,8 +67,10 @@ type Record struct {
 type More struct {
 	Name       string // of a Span or a Batch
 	Message    string // of the failure
+	FailedAt   string // the call below this one that the failure comes from, such as shop/Ledger.Append; "" for the record's own
 	Attributes []Attribute
 	Links      []Link
+	Without    time.Duration // of a Wait: the part in which the deployment had no replica that gets calls
 }
 
 // Attribute is a value that code has noted of its span: a string, bool, int64 or float64.
@@ -124,12 +126,19 @@ func (r *Record) Fail(e *call.Error) {
 		return
 	}
 	r.Reason = string(e.Reason)
-	if e.Message != "" {
+	below := ""
+	if e.Deployment != "" && r.Place != nil && (e.Deployment != r.Place.Deployment || e.App != r.Place.App) {
+		below = e.App + "/" + e.Deployment
+		if e.Method != "" {
+			below += "." + e.Method
+		}
+	}
+	if e.Message != "" || below != "" {
 		more := More{}
 		if r.More != nil {
 			more = *r.More
 		}
-		more.Message = clip(e.Message)
+		more.Message, more.FailedAt = clip(e.Message), clip(below)
 		r.More = &more
 	}
 }
@@ -175,8 +184,8 @@ func Ended(to Sink, i *call.Info, kind Kind, began, ended int64, e *call.Error) 
 // leastWait is the shortest wait that leaves a record, also of a sampled request: a lane or slot that was free took no longer.
 const leastWait = 100 * time.Microsecond
 
-// Waited notes that a call has waited for its slot since then, or has failed while it waited. A short wait leaves nothing.
-func Waited(to Sink, i *call.Info, origin string, since int64, e *call.Error) {
+// Waited notes that a call has waited for its slot since then, or has failed while it waited. A short wait leaves nothing. The function without is how much of a time had no replica.
+func Waited(to Sink, i *call.Info, origin string, since int64, without func(from, to int64) time.Duration, e *call.Error) {
 	if to == nil || i.Place == nil {
 		return
 	}
@@ -186,5 +195,13 @@ func Waited(to Sink, i *call.Info, origin string, since int64, e *call.Error) {
 	}
 	r := Of(i, Wait, e)
 	r.Origin, r.Begin, r.End = origin, call.Unix(since), call.Unix(now)
+	if d := without(since, now); d > 0 {
+		more := More{}
+		if r.More != nil {
+			more = *r.More
+		}
+		more.Without = d
+		r.More = &more
+	}
 	to.Record(r)
 }

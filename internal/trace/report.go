@@ -32,6 +32,7 @@ type Reported struct {
 	Sampled    bool           `json:"sampled,omitempty"`
 	Reason     string         `json:"reason,omitempty"`
 	Message    string         `json:"message,omitempty"`
+	FailedAt   string         `json:"failed_at,omitempty"`
 	Name       string         `json:"name,omitempty"`
 	Attributes map[string]any `json:"attributes,omitempty"`
 	Links      []string       `json:"links,omitempty"` // spans of other calls, each behind its trace and a hyphen
@@ -46,7 +47,7 @@ func reported(r *Record) Reported {
 		v.Trace = hex.EncodeToString(r.Trace[:])
 	}
 	if m := r.More; m != nil {
-		v.Message, v.Name = m.Message, m.Name
+		v.Message, v.FailedAt, v.Name = m.Message, m.FailedAt, m.Name
 		for _, a := range m.Attributes {
 			if v.Attributes == nil {
 				v.Attributes = map[string]any{}
@@ -110,10 +111,10 @@ func (v *Reported) record() (r Record, err error) {
 	if err := errors.Join(wrong[:]...); err != nil {
 		return r, err
 	}
-	if v.Name == "" && v.Message == "" && len(v.Attributes) == 0 && len(v.Links) == 0 {
+	if v.Name == "" && v.Message == "" && v.FailedAt == "" && len(v.Attributes) == 0 && len(v.Links) == 0 {
 		return r, nil
 	}
-	r.More = &More{Name: clipTo(v.Name, maxName), Message: clip(v.Message)}
+	r.More = &More{Name: clipTo(v.Name, maxName), Message: clip(v.Message), FailedAt: clip(v.FailedAt)}
 	for _, key := range slices.Sorted(maps.Keys(v.Attributes)) {
 		value := v.Attributes[key]
 		if len(r.More.Attributes) == maxAttributes {

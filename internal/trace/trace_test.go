@@ -54,12 +54,17 @@ func TestWaited(t *testing.T) {
 		var got records
 		i := &call.Info{Request: call.NewID(), Call: 7, Place: worker}
 		since := call.Now()
-		Waited(&got, i, "proxy", since, nil)
+		always := func(int64, int64) time.Duration { return 0 }
+		never := func(from, to int64) time.Duration { return time.Duration(to-from) / 3 }
+		Waited(&got, i, "proxy", since, always, nil)
 		time.Sleep(30 * time.Millisecond)
-		Waited(&got, i, "proxy", since, nil)
-		Waited(&got, i, "proxy", call.Now(), call.NewError(helvetype.ReasonBackpressure, "full"))
+		Waited(&got, i, "proxy", since, never, nil)
+		Waited(&got, i, "proxy", call.Now(), always, call.NewError(helvetype.ReasonBackpressure, "full"))
 		if len(got) != 2 || got[0].Took() != 30*time.Millisecond || got[0].Origin != "proxy" || got[0].Kind != Wait || got[0].ID != 7 {
 			t.Fatalf("%+v", got)
+		}
+		if v := span(&got[0]); v.WithoutReplica != 10 {
+			t.Errorf("%v ms without a replica, want 10", v.WithoutReplica)
 		}
 		if got[1].Reason != "backpressure" || got[1].More.Message != "full" {
 			t.Errorf("%+v", got[1])

@@ -58,7 +58,7 @@ func summary(r *Record) helvetype.Request {
 		v.App, v.Deployment, v.Method, v.Route = p.App, p.Deployment, p.Method, p.Prefix
 	}
 	if r.More != nil {
-		v.Message = r.More.Message
+		v.Message, v.FailedAt = r.More.Message, r.More.FailedAt
 	}
 	return v
 }
@@ -72,7 +72,8 @@ func span(r *Record) helvetype.Span {
 		v.App, v.Deployment, v.Method = p.App, p.Deployment, p.Method
 	}
 	if m := r.More; m != nil {
-		v.Name, v.Message = m.Name, m.Message
+		v.WithoutReplica = milliseconds(m.Without)
+		v.Name, v.Message, v.FailedAt = m.Name, m.Message, m.FailedAt
 		for _, a := range m.Attributes {
 			if v.Attributes == nil {
 				v.Attributes = map[string]any{}

@@ -60,11 +60,16 @@ func (q *question) failure() (cause, next string) {
 	through := q.through(at)
 	switch helvetype.Reason(cmp.Or(f.Reason, q.r.Reason)) {
 	case helvetype.ReasonBackpressure:
-		if f.Deployment == "" {
+		if f.Deployment == "" && f.FailedAt == "" {
 			return "it was rejected: " + message, ""
 		}
-		return fmt.Sprintf("the queue of %s was full, so the call was rejected (max_queued_requests)%s: %s", deploymentOf(f), through, message),
-			fmt.Sprintf("helve scale %s N adds replicas; max_queued_requests is how many calls of one caller may wait", deploymentOf(f))
+		full := deploymentOf(f)
+		if f.FailedAt != "" { // the call of the full queue has left no span
+			through = fmt.Sprintf(" (called by %s)", place("", f.Deployment, f.Method))
+			full = withoutMethod(f.FailedAt)
+		}
+		return fmt.Sprintf("the queue of %s was full, so the call was rejected (max_queued_requests)%s: %s", full, through, message),
+			fmt.Sprintf("helve scale %s N adds replicas; max_queued_requests of %[1]s is how many calls of one caller may wait: a larger one takes longer bursts", full)
 	case helvetype.ReasonDeadline, helvetype.ReasonCancelled:
 		return q.cut(at)
 	case helvetype.ReasonReplicaDied, helvetype.ReasonMayHaveRun:
@@ -125,6 +130,13 @@ func (q *question) time(at int) (cause, next string) {
 			}
 			if d, ok := q.deployment(w); ok && d.Message != "" {
 				cause += ", which has none: " + firstLine(d.Message)
+			}
+			return cause, "helve why " + on
+		}
+		if w.WithoutReplica*2 >= w.Milliseconds && w.WithoutReplica > 0 {
+			cause = fmt.Sprintf("the call waited %s for a replica of %s%s, because none was ready for %s of that", of, on, through, ms(w.WithoutReplica))
+			if why := without(q.events, w); why != "" {
+				cause += ": " + why
 			}
 			return cause, "helve why " + on
 		}
@@ -357,24 +369,40 @@ func (t *tree) under(i, of int) bool {
 	return false
 }
 
-// origin is the innermost span with the failure of the request: from the root on, the failed child that ended last.
+// origin is the innermost span with the failure of the request: from the root on, the failed child that ended last. Where a failed call has no failed child, and does not say
+// with which error it failed, the program may have made an error of its own out of that of a call further below. For example, Gallery answers 500 when its call to Page does, and Page
+// returns an error as a value when Thumbs dies: the call to Thumbs is the only one that has failed for the node.
 func (t *tree) origin() int {
 	at := t.root
 	for {
-		inner, end := -1, time.Time{}
-		for i, s := range t.spans {
-			if t.parent[i] != at || i == at || s.Reason == "" || s.RunsAgain || s.Kind == "batch" {
-				continue
-			}
-			if e := s.Started.Add(time.Duration(s.Milliseconds * float64(time.Millisecond))); inner < 0 || !e.Before(end) {
-				inner, end = i, e
-			}
+		inner := t.lastFailed(func(i int) bool { return t.parent[i] == at })
+		if inner < 0 && (t.spans[at].Reason == "" || t.spans[at].Reason == string(helvetype.ReasonUser)) {
+			inner = t.lastFailed(func(i int) bool {
+				return i != at && t.under(i, at) && t.spans[i].Reason != string(helvetype.ReasonUser)
+			})
+		}
+		if inner < 0 && t.spans[at].Reason == "" {
+			inner = t.lastFailed(func(i int) bool { return i != at && t.under(i, at) })
 		}
 		if inner < 0 {
 			return at
 		}
 		at = inner
 	}
+}
+
+// lastFailed is the span that has failed for good and ended last, of those that are wanted; -1 for none.
+func (t *tree) lastFailed(wanted func(int) bool) int {
+	last, end := -1, time.Time{}
+	for i, s := range t.spans {
+		if i == t.root || s.Reason == "" || s.RunsAgain || s.Kind == "batch" || !wanted(i) {
+			continue
+		}
+		if e := s.Started.Add(time.Duration(s.Milliseconds * float64(time.Millisecond))); last < 0 || !e.Before(end) {
+			last, end = i, e
+		}
+	}
+	return last
 }
 
 func place(app, deployment, method string) string {
@@ -386,6 +414,15 @@ func place(app, deployment, method string) string {
 		name += "." + method
 	}
 	return cmp.Or(name, "the node")
+}
+
+// withoutMethod is the deployment of a call such as shop/Ledger.Append.
+func withoutMethod(call string) string {
+	slash := strings.LastIndexByte(call, '/')
+	if dot := strings.IndexByte(call[slash+1:], '.'); dot >= 0 {
+		return call[:slash+1+dot]
+	}
+	return call
 }
 
 func deploymentOf(s helvetype.Span) string { return place(s.App, s.Deployment, "") }

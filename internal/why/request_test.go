@@ -55,6 +55,8 @@ func TestRequest(t *testing.T) {
 	second.Attempt, second.Replica = 1, "Ranker#2"
 	died := fails(piece("call", "b", "a", "Ranker", 2, 10), helvetype.ReasonReplicaDied, "the replica's process ended")
 	died.Replica = "R#2"
+	below := fails(ended, helvetype.ReasonBackpressure, "x")
+	below.FailedAt = "shop/Ledger.Append"
 	deadline := request(1000, 408, fails(front, helvetype.ReasonDeadline, ""), piece("call", "b", "a", "Slow", 2, 950), fails(piece("call", "c", "a", "Ranker", 960, 30), helvetype.ReasonDeadline, "late"))
 	deadline.Reason = string(helvetype.ReasonDeadline)
 	for name, c := range map[string]struct {
@@ -78,6 +80,16 @@ func TestRequest(t *testing.T) {
 		"no replica":                   {request(20000, 200, long, piece("wait", "b", "a", "None", 2, 18000)), "for the first replica of shop/None (called by Front.run), which has none: no memory", "helve why shop/None"},
 		"the queue was full": {request(20, 503, fails(ended, helvetype.ReasonBackpressure, "x"), fails(piece("wait", "b", "a", "Ranker", 2, 0), helvetype.ReasonBackpressure, "num_queued_requests=2")),
 			"has failed with the status 503 after 20.0 ms: the queue of shop/Ranker was full, so the call was rejected (max_queued_requests) (called by Front.run): num_queued_requests=2", "helve scale shop/Ranker"},
+		"the queue was full two calls below": {request(20, 503, fails(ended, helvetype.ReasonBackpressure, "x"), fails(piece("call", "b", "a", "Ranker", 2, 1), helvetype.ReasonBackpressure, "x"),
+			fails(piece("wait", "c", "b", "Ledger", 2, 0), helvetype.ReasonBackpressure, "x")),
+			"the queue of shop/Ledger was full, so the call was rejected (max_queued_requests) (called by Ranker.run, and that by Front.run)", "helve scale shop/Ledger"},
+		"the queue was full in a call without a span": {request(20, 503, below), "the queue of shop/Ledger was full, so the call was rejected (max_queued_requests) (called by Front.run)", "helve scale shop/Ledger"},
+		"a program answers 500 after a death two calls below": {request(20, 500, ended, piece("call", "b", "a", "Page", 2, 12), fails(piece("call", "c", "b", "Ranker", 3, 10), helvetype.ReasonReplicaDied, "gone")),
+			"replica Ranker#1 of shop/Ranker died while it ran the call (called by Page.run, and that by Front.run)", "helve why shop/Ranker"},
+		"a program raises its own error after a death two calls below": {request(20, 500, fails(ended, helvetype.ReasonUser, "no page"), piece("call", "b", "a", "Page", 2, 12), fails(piece("call", "c", "b", "Ranker", 3, 10), helvetype.ReasonReplicaDied, "gone")),
+			"replica Ranker#1 of shop/Ranker died while it ran the call", "helve why shop/Ranker"},
+		"an error of user code that was handled below": {request(20, 500, fails(ended, helvetype.ReasonUser, "no page"), piece("call", "b", "a", "Page", 2, 12), fails(piece("call", "c", "b", "Ranker", 3, 10), helvetype.ReasonUser, "handled")),
+			"the code of shop/Front.run of replica Front#1 has failed: no page", "helve logs shop/Front"},
 		"a replica died":          {request(20, 500, fails(ended, helvetype.ReasonReplicaDied, ""), died), "replica R#2 of shop/Ranker died while it ran the call (called by Front.run): killed by SIGKILL", "helve why shop/Ranker/R#2"},
 		"a replica died long ago": {request(20, 500, fails(ended, helvetype.ReasonReplicaDied, "the replica's process ended")), "replica Front#1 of shop/Front died while it ran the call: the replica's process ended", "helve why shop/Front"},
 		"a circle": {request(20, 500, fails(ended, helvetype.ReasonCycle, ""), fails(piece("wait", "b", "a", "Front", 2, 1), helvetype.ReasonCycle, "Front.run -> Front.run")),

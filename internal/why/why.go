@@ -24,6 +24,8 @@ type Events interface {
 	History(o helvetype.Object) []helvetype.Event
 	// Find is the event with the id. false: it is not kept any more.
 	Find(id uint64) (helvetype.Event, bool)
+	// Replicas is the newest events of the replicas of a deployment, also of those that are gone, the oldest first.
+	Replicas(app, deployment string) []helvetype.Event
 }
 
 // timelineMax is the largest number of events of an answer.
@@ -48,6 +50,9 @@ func Explain(of helvetype.Object, s helvetype.Status, events Events, now time.Ti
 				e.Detail = details(app.Deployments[path[len(path)-1]].Message)
 			}
 		}
+		for _, name := range slices.Sorted(maps.Keys(app.Deployments)) {
+			together(&e, events, of.App, name, now)
+		}
 		if s := app.Status; s != helvetype.ApplicationRunning && s != helvetype.ApplicationDeleting {
 			break // its message has the trouble
 		}
@@ -68,6 +73,7 @@ func Explain(of helvetype.Object, s helvetype.Status, events Events, now time.Ti
 		if d.Status != helvetype.DeploymentHealthy {
 			e.Sentence += began(own, events, app)
 		}
+		together(&e, events, of.App, of.Deployment, now)
 	case of.Kind == helvetype.KindReplica && has:
 		if i := slices.IndexFunc(d.Replicas, func(r helvetype.ReplicaStatus) bool { return r.ID == of.Replica }); i >= 0 {
 			e.Sentence, e.Next, e.Detail = replica(of, d.Replicas[i], own)
@@ -87,6 +93,14 @@ func Explain(of helvetype.Object, s helvetype.Status, events Events, now time.Ti
 		}
 	}
 	return e, true
+}
+
+// together adds that replicas of a deployment have failed the same check at the same time. The command that comes next is about that then.
+func together(e *helvetype.Explanation, events Events, app, deployment string, now time.Time) {
+	if text, next := sharedCheck(events, app, deployment, now); text != "" {
+		e.Sentence += "; " + text
+		e.Next = next
+	}
 }
 
 // troubled adds the trouble of a deployment that its state does not show: replicas that do not answer, calls that wait for slots, and the last replica that has ended.
@@ -356,7 +370,9 @@ func began(own []helvetype.Event, events Events, a helvetype.ApplicationStatus) 
 	return text
 }
 
-// timeline has the events of an object, and the events that caused them, in the order in which they happened.
+// timeline has the events of an object, and the events that caused them, in the order in which they happened. Each fact is there once. For example, a replica of an UNHEALTHY
+// deployment of an UNHEALTHY application dies: the three have an event of that with the same text, and the list has that of the replica. If the deployment becomes
+// UNHEALTHY by that, its event is there without the text.
 func timeline(own []helvetype.Event, events Events) []helvetype.Event {
 	all := map[uint64]helvetype.Event{}
 	for _, ev := range slices.Backward(own) {
@@ -369,7 +385,14 @@ func timeline(own []helvetype.Event, events Events) []helvetype.Event {
 	}
 	list := make([]helvetype.Event, 0, len(all))
 	for _, id := range slices.Sorted(maps.Keys(all)) {
-		list = append(list, all[id])
+		ev := all[id]
+		if cause, known := all[ev.Cause]; known && ev.Message != "" && strings.Contains(ev.Message, cause.Message) && cause.Message != "" {
+			if ev.From == ev.To {
+				continue
+			}
+			ev.Message = ""
+		}
+		list = append(list, ev)
 	}
 	return list
 }

@@ -31,6 +31,15 @@ func (k kept) Find(id uint64) (helvetype.Event, bool) {
 	return helvetype.Event{}, false
 }
 
+func (k kept) Replicas(app, deployment string) (all []helvetype.Event) {
+	for _, ev := range k {
+		if o := ev.Object; o.Kind == helvetype.KindReplica && o.App == app && o.Deployment == deployment {
+			all = append(all, ev)
+		}
+	}
+	return all
+}
+
 func shop(path ...string) helvetype.Object {
 	o := helvetype.Object{Kind: helvetype.KindApplication, App: "shop"}
 	if len(path) > 0 {

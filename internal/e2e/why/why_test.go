@@ -93,6 +93,9 @@ func TestWhy(t *testing.T) {
 			if _, err := n.labs["B"].Do.Call(t.Context(), 1); err == nil {
 				t.Error("the third call was not rejected")
 			}
+			if c := n.sys.Status().Applications["labs"].Deployments["B"].Calls; c.Rejected != 1 || c.Errors != 0 {
+				t.Errorf("%+v, want 1 rejected, which is no error of a started call", c)
+			}
 			close(hold)
 			done()
 			n.request("failed", "the queue of labs/B was full", "max_queued_requests")

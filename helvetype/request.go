@@ -51,6 +51,8 @@ type Request struct {
 type RequestList struct {
 	// Requests has the newest request first.
 	Requests []Request `json:"requests"`
+	// SlowFrom is the number of milliseconds from which on a request is slow; 0 for none. A request of the list that is kept as slow and took less was among the slowest of its route in a minute.
+	SlowFrom float64 `json:"slow_from_ms,omitempty"`
 	// DroppedFailed counts the failed requests since the start of the node that were not kept, because there were too many in a short time.
 	DroppedFailed uint64 `json:"dropped_failed,omitempty"`
 	// DroppedSlow counts the slow requests that were not kept for the same reason.

@@ -110,7 +110,7 @@ var only = map[string][]string{
 	"internal/shown":        {"internal/logs", "github.com/goccy/go-yaml"},
 	"internal/lending":      {"internal/protocol", "internal/serving", "internal/telemetry", "internal/wire"},
 	"internal/details":      {"internal/deploy", "internal/secret"},
-	"internal/admin":        {"internal/audit", "internal/bundle", "internal/controller", "internal/deploy", "internal/details", "internal/jsonbody", "internal/kernel", "internal/listen", "internal/logs", "internal/profile", "internal/secret", "internal/sse", "internal/telemetry", "internal/token"},
+	"internal/admin":        {"internal/audit", "internal/bundle", "internal/controller", "internal/deploy", "internal/details", "internal/jsonbody", "internal/kernel", "internal/listen", "internal/logs", "internal/profile", "internal/secret", "internal/sse", "internal/telemetry", "internal/token", "internal/why"},
 	"internal/metrics":      {"internal/states", "internal/telemetry", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/common/expfmt"},
 }
 

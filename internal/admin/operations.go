@@ -12,6 +12,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/jsonbody"
+	"github.com/helve-serve/helve/internal/why"
 )
 
 // Done is the answer of a change that has no other one. The message is for people.
@@ -335,5 +336,12 @@ func (a *Server) requests(c *ask) {
 }
 
 func (a *Server) request(c *ask) {
-	a.get(c, func(o Operator) (any, error) { return o.Request(c.r.Context(), c.path("request")) })
+	a.get(c, func(o Operator) (any, error) {
+		id := c.path("request")
+		r, err := o.Request(c.r.Context(), id)
+		if why.Running(&r, id, CallList(a.set.Node, "", "", callsMax).Calls, time.Now()) {
+			err = nil
+		}
+		return r, err
+	})
 }

@@ -94,6 +94,8 @@ func work(r helvetype.RequestTrace, s why.Step) string {
 		if s.Origin != "" {
 			text += ", queue " + s.Origin
 		}
+	case "stall":
+		text = "event loop blocked in " + s.Name
 	case "span", "batch":
 		text = fmt.Sprintf("%s %q of %s", s.Kind, s.Name, place(s.App, s.Deployment, ""))
 	}
@@ -121,6 +123,9 @@ func Requests(list helvetype.RequestList, width int) string {
 	var rows [][]string
 	for _, r := range list.Requests {
 		kept := r.Kept
+		if kept == helvetype.KeptSlow && r.Milliseconds < list.SlowFrom {
+			kept = "slowest of its route"
+		}
 		if r.Sampled && kept != helvetype.KeptSampled {
 			kept += ", " + helvetype.KeptSampled
 		}

@@ -57,11 +57,12 @@ func narrow(t *testing.T, text string) {
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	id := "5f0c4f0e-8f6a-4d1e-9f0b-2f6f8a1f7c55"
-	got := Requests(helvetype.RequestList{DroppedSlow: 3, Requests: []helvetype.Request{
+	got := Requests(helvetype.RequestList{DroppedSlow: 3, SlowFrom: 1000, Requests: []helvetype.Request{
 		{ID: id, App: "shop", Deployment: "Front", Status: 503, Kept: "failed", Reason: "backpressure", Message: "full", Milliseconds: 20.4},
 		{ID: "mine", App: "shop", Kept: "slow", Sampled: true, Milliseconds: 1200},
+		{ID: "quick", App: "hop", Kept: "slow", Milliseconds: 12},
 	}}, 80)
-	for _, want := range []string{id, "failed: shop/Front backpressure: full", "503", "20 ms", "1200 ms", "slow, sampled: shop", "0 more that have failed, and 3 that were slow"} {
+	for _, want := range []string{id, "failed: shop/Front backpressure: full", "503", "20 ms", "1200 ms", "slow, sampled: shop", "slowest of its route: hop", "0 more that have failed, and 3 that were slow"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}

@@ -21,6 +21,7 @@ func (o *Operator) Explain(ctx context.Context, of helvetype.Object, revision in
 	s := o.set.Node.Status()
 	e, ok := why.Explain(of, s, o.set.Events, time.Now())
 	if ok {
+		why.Measure(&e, o.load(of.App))
 		return e, nil
 	}
 	if a, there := s.Applications[of.App]; !there || of.Kind != helvetype.KindReplica {
@@ -32,6 +33,25 @@ func (o *Operator) Explain(ctx context.Context, of helvetype.Object, revision in
 		Code: helvetype.CodeNotFound, Message: fmt.Sprintf("deployment %s of application %s has no replica %q, and had none that the events know", of.Deployment, of.App, of.Replica),
 		Next: "helve status lists the replicas",
 	}
+}
+
+// slowMax is how many slow requests an answer looks at.
+const slowMax = 200
+
+// load is the speed of an application in the last minutes.
+func (o *Operator) load(app string) (l why.Load) {
+	if o.set.Trace == nil {
+		return l
+	}
+	since := time.Now().Add(-why.Window)
+	l.Requests, l.SlowFrom = o.set.Trace.Slow(app, since, slowMax), o.set.Trace.SlowFrom()
+	for _, x := range o.set.Trace.Latencies(app, since) {
+		l.Latencies = append(l.Latencies, why.Latency(x))
+	}
+	for _, x := range o.set.Trace.Stalls(app, since) {
+		l.Stalls = append(l.Stalls, why.Stall{Deployment: x.Deployment, Replica: x.Replica, Number: x.Number, Longest: x.Longest, Place: x.Place, Request: x.Request})
+	}
+	return l
 }
 
 // kindOf is the object with its kind, which follows from the names that it has.

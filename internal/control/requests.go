@@ -32,6 +32,7 @@ func (o *Operator) Request(_ context.Context, id string) (helvetype.RequestTrace
 		}
 	}
 	v := k.View(kept)
+	o.set.Trace.MarkStalls(&v)
 	v.Sentence, v.Next = why.Request(&v, o.set.Node.Status(), o.set.Events)
 	return v, nil
 }

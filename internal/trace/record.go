@@ -23,7 +23,7 @@ import (
 type Kind uint8
 
 // The kinds. A Wait is the time between the submission of a call and its slot, with the id of the call. An HTTP is a request, with the id of the span that is the
-// parent of its first call. A Span is a part of a method that the method's code has named. A Batch is the run of a function over the inputs of several calls.
+// parent of its first call. A Span is a part of a method that the method's code has named. A Batch is the run of a function over the inputs of several calls. A Stall is a time in which the event loop of a Python replica did not turn, with the place of the program that has blocked it (its name) below the call whose code that is.
 const (
 	Call Kind = iota
 	Stream
@@ -32,9 +32,10 @@ const (
 	HTTP
 	Span
 	Batch
+	Stall
 )
 
-var kinds = [...]string{"call", "stream", "broadcast", "wait", "http", "span", "batch"} //nolint:gochecknoglobals // a constant
+var kinds = [...]string{"call", "stream", "broadcast", "wait", "http", "span", "batch", "stall"} //nolint:gochecknoglobals // a constant
 
 // String is the name of the kind, as operators and exporters see it.
 func (k Kind) String() string {

@@ -16,6 +16,7 @@ type Recorder struct {
 	slow   atomic.Int64 // nanoseconds
 	export atomic.Pointer[func(*Record)]
 	ring   ring
+	stalls stalls
 	wake   chan struct{} // there is a request to collect
 
 	mu       sync.Mutex
@@ -74,6 +75,9 @@ func (r *Recorder) Export(f func(*Record)) {
 
 // Record takes a record. The end of a request may have it kept.
 func (r *Recorder) Record(rec Record) {
+	if rec.Kind == Stall {
+		r.stalls.add(&rec)
+	}
 	r.ring.add(&rec)
 	if rec.Sampled {
 		if f := r.export.Load(); f != nil {

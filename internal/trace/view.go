@@ -122,6 +122,7 @@ func (r *Recorder) List(q helvetype.RequestQuery) helvetype.RequestList {
 		v.Kept = all[i].why.String()
 		list.Requests = append(list.Requests, v)
 	}
+	list.SlowFrom = milliseconds(r.SlowFrom())
 	list.DroppedFailed, list.DroppedSlow = r.Dropped()
 	return list
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 )
 
-// atOnce is the time within which replicas fail the same check because of something that they share: the periods of their checks are not the same.
+// atOnce is the time within which replicas fail the same check because of a dependency that they share: the periods of their checks are not the same.
 const atOnce = 10 * time.Second
 
 // failedReplicas are the events of the replicas of a deployment that have failed in a time, the oldest first.

@@ -15,7 +15,7 @@ func checked(id uint64, replica string, after time.Duration, text string) helvet
 	}
 }
 
-// TestSharedCheck: replicas that fail the same check with the same text at the same time have a dependency that they share; one that fails twice, or another text, is none.
+// TestSharedCheck: replicas that fail the same check with the same text at the same time have a dependency that they share. A replica that fails twice shares none, and other texts are of other causes.
 func TestSharedCheck(t *testing.T) {
 	t.Parallel()
 	start := helvetype.Event{ID: 9, Object: shop("Pay", "P#4"), From: "STARTING", Reason: "start_failed", Time: at.Add(3 * time.Second), Message: "shop/Pay.check_health: no rates\nTraceback"}

@@ -43,6 +43,9 @@ func Request(r *helvetype.RequestTrace, s helvetype.Status, events Events) (sent
 	return name + " took " + took + ": " + cause + q.lost(), next
 }
 
+// blockedBy is the attribute of a stall with the request that has blocked the loop, if that is another one.
+const blockedBy = "request_id"
+
 // question has the values that an answer about a request reads.
 type question struct {
 	r      *helvetype.RequestTrace
@@ -148,8 +151,16 @@ func (q *question) time(at int) (cause, next string) {
 	case "http":
 		return fmt.Sprintf("%s were spent outside of calls that have left a record: with the client, in calls shorter than a millisecond, or in a call that has not ended", of),
 			"helve calls " + w.App + " lists the calls that still run"
+	case "stall":
+		replica := deploymentOf(w) + "/" + w.Replica
+		if other, ok := w.Attributes[blockedBy].(string); ok {
+			return fmt.Sprintf("the call waited %s for the event loop of replica %s of %s%s, which another request had blocked: it stood in %s", of, w.Replica, deploymentOf(w), through, w.Name),
+				fmt.Sprintf("helve why %s is that request; helve profile %s --cpu shows what its code does", other, replica)
+		}
+		return fmt.Sprintf("the call blocked the event loop of replica %s of %s%s for %s: it ran or waited in %s without an await, and the other calls of the replica waited", w.Replica, deploymentOf(w), through, of, w.Name),
+			fmt.Sprintf("helve profile %s --cpu; a method without async runs in a thread, and blocks no loop", replica)
 	case "span", "batch":
-		if model, ok := w.Attributes["model"].(string); ok && w.Name == "load of model "+model {
+		if model, ok := loadOf(w); ok {
 			cause = fmt.Sprintf("the call waited %s for the load of model %s at replica %s of %s%s", of, model, w.Replica, deploymentOf(w), through)
 			if old, ok := w.Attributes["unloaded"].(string); ok {
 				cause += ", which took the place of model " + old
@@ -160,7 +171,8 @@ func (q *question) time(at int) (cause, next string) {
 	}
 	on := place(w.App, w.Deployment, w.Method)
 	if w.Replica != "" {
-		next = "helve logs " + deploymentOf(w) + " --replica " + w.Replica
+		replica := deploymentOf(w) + "/" + w.Replica
+		next = fmt.Sprintf("helve profile %s --cpu, or --block for code that waits; helve logs %s --replica %s", replica, deploymentOf(w), w.Replica)
 		on += " of replica " + w.Replica
 	}
 	return fmt.Sprintf("%s ran in %s itself%s", of, on, through), next
@@ -371,7 +383,7 @@ func (t *tree) under(i, of int) bool {
 
 // origin is the innermost span with the failure of the request: from the root on, the failed child that ended last. Where a failed call has no failed child, and does not say
 // with which error it failed, the program may have made an error of its own out of that of a call further below. For example, Gallery answers 500 when its call to Page does, and Page
-// returns an error as a value when Thumbs dies: the call to Thumbs is the only one that has failed for the node.
+// returns an error as a value when Thumbs dies: for the node only the call to Thumbs has failed.
 func (t *tree) origin() int {
 	at := t.root
 	for {
@@ -391,7 +403,7 @@ func (t *tree) origin() int {
 	}
 }
 
-// lastFailed is the span that has failed for good and ended last, of those that are wanted; -1 for none.
+// lastFailed is the wanted span that has failed for good and ended last; -1 for none.
 func (t *tree) lastFailed(wanted func(int) bool) int {
 	last, end := -1, time.Time{}
 	for i, s := range t.spans {

@@ -24,7 +24,7 @@ type Events interface {
 	History(o helvetype.Object) []helvetype.Event
 	// Find is the event with the id. false: it is not kept any more.
 	Find(id uint64) (helvetype.Event, bool)
-	// Replicas is the newest events of the replicas of a deployment, also of those that are gone, the oldest first.
+	// Replicas is the newest events of the replicas of a deployment, also of replicas that are gone, the oldest first.
 	Replicas(app, deployment string) []helvetype.Event
 }
 

@@ -16,7 +16,7 @@ import time
 import traceback
 from typing import Any
 
-from helve import _logging, _origins
+from helve import _logging, _origins, _stalls
 
 LINE = 60_000  # bytes of a report: the node takes lines of 64 KiB
 BLOCK = 8_000  # characters of the text of one record
@@ -163,12 +163,13 @@ def finish() -> None:
 
 class Watchdog:
     """A thread that checks whether the event loop turns. It tells the node the stacks of all threads when the loop
-    did not turn for after seconds, and tells it when the loop turns again. A fork does not start it: it watches
-    the process that made it.
+    did not turn for after seconds, and tells it when the loop turns again. Shorter stalls are records (_stalls.py). A fork does not
+    start it: it watches the process that made it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, after: float):
         self.loop, self.after = loop, after
+        self.asked, self.told = 0.0, False  # of the thread
         self.stopped = threading.Event()
         threading.Thread(target=self.watch, name="helve-watchdog", daemon=True).start()
 
@@ -176,19 +177,26 @@ class Watchdog:
         self.stopped.set()
 
     def watch(self) -> None:
-        while not self.stopped.wait(self.after / 2):
+        looks = _stalls.Looks(self.after / 2)
+        while not self.stopped.wait(looks.pause()):
             turned = threading.Event()
-            asked = time.monotonic()
+            self.asked = time.monotonic()
             try:
                 self.loop.call_soon_threadsafe(turned.set)
             except RuntimeError:  # the loop is closed
                 return
-            if turned.wait(self.after) or self.stopped.is_set():
+            if turned.wait(min(_stalls.LOOK, self.after)) or self.stopped.is_set():
                 continue
-            self.dump()
-            _tell("unresponsive", f"{time.monotonic() - asked:.3f}")
-            turned.wait()
-            _tell("responsive")
+            self.told = False
+            _stalls.until(turned, self.stopped, threading.main_thread().ident or 0, self.after, self.tell)
+            if self.told:
+                turned.wait()
+                _tell("responsive")
+
+    def tell(self) -> None:
+        self.told = True
+        self.dump()
+        _tell("unresponsive", f"{time.monotonic() - self.asked:.3f}")
 
     def dump(self) -> None:
         names = {t.ident: t.name for t in threading.enumerate()}

@@ -1,0 +1,65 @@
+package why
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+)
+
+// Running adds the calls of a request that wait or run now. A request that the node does not know otherwise (the zero request) has them alone. For example, a request whose one call to Ranker waits for a slot
+// runs, and waits for that slot; a request that has been answered may still have a stream whose reader has gone. false: no call is of the request.
+func Running(r *helvetype.RequestTrace, id string, calls []helvetype.Call, now time.Time) bool {
+	parents, own := map[string]bool{}, []helvetype.Call{}
+	for _, c := range calls {
+		if c.RequestID == id {
+			own = append(own, c)
+			parents[c.Parent] = true
+		}
+	}
+	if len(own) == 0 {
+		return false
+	}
+	leaf := own[0]
+	for _, c := range own {
+		if parents[leaf.ID] || !parents[c.ID] && c.Since.Before(leaf.Since) {
+			leaf = c
+		}
+	}
+	on := place(leaf.App, leaf.Deployment, cmp.Or(leaf.Method, "(default)"))
+	since := ms(float64(now.Sub(leaf.Since)) / float64(time.Millisecond))
+	text := fmt.Sprintf("its call %s runs since %s at replica %s", on, since, leaf.Replica)
+	next := fmt.Sprintf("helve profile %s/%s/%s --stacks shows where it stands", leaf.App, leaf.Deployment, leaf.Replica)
+	if leaf.State == helvetype.CallWaiting {
+		text = fmt.Sprintf("its call %s waits since %s for %s", on, since, cmp.Or(leaf.WaitsFor, "a slot"))
+		next = fmt.Sprintf("helve calls %s/%s lists the calls that hold the slots; helve why %s/%[2]s", leaf.App, leaf.Deployment, leaf.App)
+	}
+	if leaf.Stream {
+		text += ", as a stream or for HTTP"
+	}
+	switch {
+	case r.ID == "":
+		first := own[0]
+		for _, c := range own {
+			if c.Since.Before(first.Since) {
+				first = c
+			}
+		}
+		r.Request = helvetype.Request{ID: id, Kind: "call", App: first.App, Deployment: first.Deployment, Method: first.Method, Started: first.Since, Milliseconds: float64(now.Sub(first.Since)) / float64(time.Millisecond)}
+		r.Sentence = fmt.Sprintf("request %s to %s has not ended, after %s: %s", id, place(first.App, first.Deployment, first.Method), ms(r.Milliseconds), text)
+	case r.Kept == "" && r.Status == 0:
+		r.Sentence = fmt.Sprintf("request %s to %s has not ended: %s", id, place(r.App, r.Deployment, r.Method), text)
+	default:
+		r.Sentence += "; it has ended, and " + text + " all the same"
+	}
+	r.Next = next
+	for _, c := range own {
+		s := helvetype.Span{ID: c.ID, Parent: c.Parent, Kind: "call", App: c.App, Deployment: c.Deployment, Method: c.Method, Replica: c.Replica, Started: c.Since, Milliseconds: float64(now.Sub(c.Since)) / float64(time.Millisecond)}
+		if c.State == helvetype.CallWaiting {
+			s.Kind, s.Origin = "wait", c.Origin
+		}
+		r.Spans = append(r.Spans, s)
+	}
+	return true
+}

@@ -1,0 +1,36 @@
+package why
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+)
+
+// TestRunning: a request whose calls still wait or run, a request with records beside them, and an ended request with a call that goes on.
+func TestRunning(t *testing.T) {
+	t.Parallel()
+	front := helvetype.Call{ID: "a", RequestID: "id", App: "shop", Deployment: "Front", Method: "run", Replica: "F#1", State: helvetype.CallRunning, Since: at}
+	waits := helvetype.Call{ID: "b", Parent: "a", RequestID: "id", App: "shop", Deployment: "Ranker", Method: "rank", State: helvetype.CallWaiting, Since: at.Add(time.Second), WaitsFor: "a slot of shop/Ranker"}
+	stream := helvetype.Call{ID: "c", Parent: "gone", RequestID: "id", App: "shop", Deployment: "Writer", Method: "write", Replica: "W#1", State: helvetype.CallRunning, Since: at, Stream: true}
+	other := helvetype.Call{ID: "d", RequestID: "other", State: helvetype.CallRunning, Since: at}
+	now := at.Add(5 * time.Second)
+	for name, c := range map[string]struct {
+		r          helvetype.RequestTrace
+		calls      []helvetype.Call
+		want, next string
+	}{
+		"waits":     {helvetype.RequestTrace{}, []helvetype.Call{other, front, waits}, "request id to shop/Front.run has not ended, after 5000 ms: its call shop/Ranker.rank waits since 4000 ms for a slot of shop/Ranker", "helve calls shop/Ranker"},
+		"runs":      {helvetype.RequestTrace{}, []helvetype.Call{front}, "its call shop/Front.run runs since 5000 ms at replica F#1", "helve profile shop/Front/F#1 --stacks"},
+		"has parts": {helvetype.RequestTrace{Request: helvetype.Request{ID: "id", App: "shop"}}, []helvetype.Call{front}, "request id to shop has not ended: its call shop/Front.run runs", "--stacks"},
+		"has ended": {helvetype.RequestTrace{Request: helvetype.Request{ID: "id", Status: 200, Kept: "slow"}, Sentence: "it took 12 ms"}, []helvetype.Call{stream}, "it took 12 ms; it has ended, and its call shop/Writer.write runs since 5000 ms at replica W#1, as a stream or for HTTP all the same", "--stacks"},
+	} {
+		if ok := Running(&c.r, "id", c.calls, now); !ok || !strings.Contains(c.r.Sentence, c.want) || !strings.Contains(c.r.Next, c.next) || len(c.r.Spans) == 0 {
+			t.Errorf("%s: %v %s\nwant %s\nnext %s", name, ok, c.r.Sentence, c.want, c.r.Next)
+		}
+	}
+	if Running(&helvetype.RequestTrace{}, "id", []helvetype.Call{other}, now) {
+		t.Error("a request runs by the call of another one")
+	}
+}

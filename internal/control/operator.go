@@ -42,8 +42,8 @@ type Operated interface {
 	ResumeRollout(ctx context.Context, app, by string) error
 	// Restart replaces replicas by new ones of the same revision, within the budgets of rollouts. by is for people.
 	Restart(app, deployment, replica, by string) error
-	// Serving is a replica that was started, for questions to its process.
-	Serving(app, deployment, replica string) (host.Replica, error)
+	// Asked is a replica, or the process in which it starts, for questions to its process.
+	Asked(app, deployment, replica string) (host.Asked, error)
 	// Readiness has the applications of the node, and says of each whether it answers requests.
 	Readiness() map[string]bool
 	// UseSettings makes settings those of the node; starts says that it has no listener yet. The warnings are about options that it does not take now.

@@ -257,20 +257,24 @@ func (f *Fleet) RestartsLocked(app, deployment, id string) (a *Application, mark
 	return a, marked, nil
 }
 
-// Serving is a replica that was started, for questions to its process.
-func (f *Fleet) Serving(app, deployment, id string) (host.Replica, error) {
+// Asked is a replica, or the process in which it starts, for questions to its process.
+func (f *Fleet) Asked(app, deployment, id string) (host.Asked, error) {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
 	a := f.Apps[app]
 	if a == nil || a.Deployments[deployment] == nil {
 		return nil, f.absentLocked(app, deployment)
 	}
-	for _, r := range a.Deployments[deployment].Replicas {
-		if r.ID == id && r.Running != nil {
-			return r.Running, nil
-		}
+	switch r := a.Deployments[deployment].Replicas[id]; {
+	case r == nil:
+		return nil, fmt.Errorf("there is no replica %q of deployment %s of application %s", id, deployment, app)
+	case r.Running != nil:
+		return r.Running, nil
+	case r.Worker != nil:
+		return r.Worker, nil
+	default:
+		return nil, fmt.Errorf("replica %s starts, and has no process yet", id)
 	}
-	return nil, fmt.Errorf("no replica %q of deployment %s of application %s runs", id, deployment, app)
 }
 
 // Deployed is the application as it is deployed now, and, if this process keeps its code, as a revision has it.

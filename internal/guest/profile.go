@@ -11,9 +11,6 @@ import (
 
 // profile takes a profile of the worker: all its replicas are in it. It ends early when the node asks for that, or has gone.
 func (g *Guest) profile(ctx context.Context, req protocol.Profile) (taken protocol.Profiled, err error) {
-	if _, err := g.find(req.Replica); err != nil {
-		return taken, err
-	}
 	taken.Pprof, err = g.process.Take(ctx, profile.Kind(req.Kind), req.Seconds.Duration())
 	if busy, ok := errors.AsType[*capture.BusyError](err); ok {
 		return protocol.Profiled{Busy: busy.Other}, nil

@@ -112,7 +112,11 @@ type Process struct {
 	PID          int
 	GPUs         []string                // names of devices
 	Unresponsive *helvetype.Unresponsive // nil while it answers
+	Constructing *helvetype.Unresponsive // the code of a constructor holds up the process, which may be right: a constructor may take its time. nil if it does not
 }
+
+// Asked is a replica, or the process in which one starts, for questions to that process. One that is in no other process has no Worker method.
+type Asked interface{ Process() Process }
 
 // Ending is how the process of a replica ended. One process may have had several replicas: for example, a crash of a Go worker
 // with two replicas of A and one of B is First for one of the three, and FirstOfDeployment for one of A and for that of B.

@@ -202,6 +202,9 @@ func (w *Worker) Process() Process {
 	if s := w.stuck; s != nil {
 		p.Unresponsive = &helvetype.Unresponsive{Since: s.since, Stacks: s.stacks}
 	}
+	if len(w.servingLocked()) == 0 {
+		p.Constructing = w.constructing
+	}
 	return p
 }
 
@@ -300,3 +303,13 @@ func (r *workerReplica) startError(ctx context.Context, err error) error {
 
 // Worker is the process of the replica, for questions that are not about one replica. A replica in this process has no such method.
 func (r *workerReplica) Worker() protocol.Caller { return r.worker.peer }
+
+// Worker is the connection to the worker, for questions about the process. It is nil until the process has connected.
+func (w *Worker) Worker() protocol.Caller {
+	w.workers.mu.Lock()
+	defer w.workers.mu.Unlock()
+	if w.peer == nil {
+		return nil
+	}
+	return w.peer
+}

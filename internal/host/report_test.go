@@ -176,13 +176,20 @@ func TestPingFindsThenWorkerReports(t *testing.T) {
 	}
 }
 
-// TestConstructorsMayBlock: a worker is not unresponsive while none of its replicas is in service.
+// TestConstructorsMayBlock: a worker is not unresponsive while none of its replicas is in service. The stacks of the code that holds it up are there to be asked for.
 func TestConstructorsMayBlock(t *testing.T) {
 	t.Parallel()
 	x := newReporting(t, false)
 	x.report("stack x", "unresponsive 1")
 	if s := x.unresponsive(); s != nil {
 		t.Errorf("%+v", s)
+	}
+	if s := x.worker.Process().Constructing; s == nil || s.Stacks != "x\n" {
+		t.Errorf("%+v", s)
+	}
+	x.report("responsive")
+	if s := x.worker.Process().Constructing; s != nil {
+		t.Errorf("%+v after the worker has answered again", s)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/worker"
@@ -25,6 +26,9 @@ func (ws *Workers) unresponsive(w *Worker, since time.Time, stacks string, own b
 	ws.mu.Lock()
 	replicas := w.servingLocked()
 	s := w.stuck
+	if len(replicas) == 0 && own && s == nil {
+		w.constructing = &helvetype.Unresponsive{Since: since, Stacks: stacks}
+	}
 	if len(replicas) == 0 || s != nil && (s.own || !own) {
 		ws.mu.Unlock()
 		return
@@ -58,6 +62,7 @@ func (w *Worker) attrs(replicas []*workerReplica) []any {
 // responsive notes that a worker answered a question that it was asked at a time. That says nothing about its later reports.
 func (ws *Workers) responsive(w *Worker, asked time.Time) {
 	ws.mu.Lock()
+	w.constructing = nil
 	s := w.stuck
 	if s == nil || s.own && s.found.After(asked) {
 		ws.mu.Unlock()

@@ -51,10 +51,11 @@ type Worker struct {
 	memory *shm.Share // its part in the application's arena; nil without. Guarded by Workers.mu until opened is closed
 
 	// Guarded by Workers.mu.
-	replicas   map[string]*workerReplica // by id
-	stuck      *stuck                    // nil while it answers
-	killReason string                    // why the node killed it
-	described  map[string]bool           // deployments of which a replica was told of its end; "" for any
+	replicas     map[string]*workerReplica // by id
+	stuck        *stuck                    // nil while it answers
+	constructing *helvetype.Unresponsive   // told while none of its replicas serves: see Process.Constructing
+	killReason   string                    // why the node killed it
+	described    map[string]bool           // deployments of which a replica was told of its end; "" for any
 
 	ending  atomic.Bool   // another goroutine sees to its end
 	opened  chan struct{} // closed when peer is set

@@ -119,7 +119,7 @@ func (p *Profiler) turn(ctx context.Context, c *continuous) {
 	for _, replicas := range p.processes() {
 		all.Go(func() {
 			of := replicas[0]
-			s, err := p.node.Serving(of.App, of.Deployment, of.Replica)
+			s, err := p.node.Asked(of.App, of.Deployment, of.Replica)
 			if err != nil { // the replica has ended since
 				return
 			}

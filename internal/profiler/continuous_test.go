@@ -42,7 +42,7 @@ func (n *node) Status() helvetype.Status {
 	return helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"app": {Deployments: deployments}}}
 }
 
-func (n *node) Serving(_, deployment, replica string) (host.Replica, error) {
+func (n *node) Asked(_, deployment, replica string) (host.Asked, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if deployment == "B" && n.gone {

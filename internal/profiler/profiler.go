@@ -3,6 +3,7 @@
 package profiler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,8 +20,8 @@ import (
 
 // Source is the node with the replicas.
 type Source interface {
-	// Serving is a replica that was started, for questions to its process.
-	Serving(app, deployment, replica string) (host.Replica, error)
+	// Asked is a replica, or the process in which it starts.
+	Asked(app, deployment, replica string) (host.Asked, error)
 	// Status is a copy of the present state.
 	Status() helvetype.Status
 }
@@ -50,9 +51,10 @@ const endTime = time.Second
 const toldPeriod = 200 * time.Millisecond
 
 // Take takes a profile of the process of a replica over the time d, and gives it as a file of pprof. A Go worker has all replicas of its application in one process;
-// replicas in this process have the profile of the node. A Python replica whose event loop stands has told its stacks by itself, and these are the answer. Continuous profiles wait meanwhile.
+// replicas in this process have the profile of the node. A Python replica whose event loop stands has told its stacks by itself, and these are the answer;
+// so has one whose constructor holds up the loop. Continuous profiles wait meanwhile.
 func (p *Profiler) Take(ctx context.Context, of helvetype.Object, kind profile.Kind, d time.Duration) ([]byte, error) {
-	r, err := p.node.Serving(of.App, of.Deployment, of.Replica)
+	r, err := p.node.Asked(of.App, of.Deployment, of.Replica)
 	if err != nil {
 		return nil, &helvetype.OperationError{Code: helvetype.CodeNotFound, Message: err.Error(), Next: "helve status lists the replicas"}
 	}
@@ -60,7 +62,7 @@ func (p *Profiler) Take(ctx context.Context, of helvetype.Object, kind profile.K
 	return p.take(ctx, r, of, kind, d)
 }
 
-func (p *Profiler) take(ctx context.Context, r host.Replica, of helvetype.Object, kind profile.Kind, d time.Duration) ([]byte, error) {
+func (p *Profiler) take(ctx context.Context, r host.Asked, of helvetype.Object, kind profile.Kind, d time.Duration) ([]byte, error) {
 	asked, apart := r.(interface{ Worker() protocol.Caller })
 	if !apart {
 		file, err := p.process.Take(ctx, kind, d)
@@ -69,13 +71,17 @@ func (p *Profiler) take(ctx context.Context, r host.Replica, of helvetype.Object
 		}
 		return file, err
 	}
+	worker := asked.Worker()
+	if worker == nil {
+		return nil, &helvetype.OperationError{Code: helvetype.CodeUnavailable, Message: "the process of replica " + of.Replica + " has not connected yet", Next: "repeat the command"}
+	}
 	if kind == profile.Stacks {
 		d = 0
 		waiting, stop := untilTold(ctx, r)
 		defer stop()
 		ctx = waiting
 	}
-	taken, err := ask(ctx, asked.Worker(), protocol.Profile{Replica: of.Replica, Kind: string(kind), Seconds: protocol.SecondsOf(d)})
+	taken, err := ask(ctx, worker, protocol.Profile{Replica: of.Replica, Kind: string(kind), Seconds: protocol.SecondsOf(d)})
 	if err != nil && kind == profile.Stacks {
 		if file := told(r); file != nil {
 			return file, nil
@@ -119,7 +125,7 @@ func ask(ctx context.Context, w protocol.Caller, request protocol.Profile) (prot
 }
 
 // untilTold gives a context that ends when the worker of a replica has told that its event loop stands: it will not answer before the loop turns.
-func untilTold(ctx context.Context, r host.Replica) (context.Context, func()) {
+func untilTold(ctx context.Context, r host.Asked) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {
 		look := time.NewTicker(toldPeriod)
@@ -137,8 +143,9 @@ func untilTold(ctx context.Context, r host.Replica) (context.Context, func()) {
 }
 
 // told are the stacks of a worker that does not answer now, as a profile; nil for a worker that answers, or has told none.
-func told(r host.Replica) []byte {
-	u := r.Process().Unresponsive
+func told(r host.Asked) []byte {
+	process := r.Process()
+	u := cmp.Or(process.Unresponsive, process.Constructing)
 	if u == nil {
 		return nil
 	}

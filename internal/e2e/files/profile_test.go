@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -115,5 +116,50 @@ func TestProfile(t *testing.T) {
 	p.get("/loop/go")
 	if answer := <-paused; answer != "ok" {
 		t.Errorf("the call that was profiled answers %q", answer)
+	}
+}
+
+// begins is a module whose constructors end when a file is there: one holds up the event loop, and the other waits for it.
+const begins = `
+import asyncio, os, time
+from helve import serve
+
+@serve.deployment(unresponsive_after_s=0.2)
+class Holds:
+    def __init__(self):
+        while not os.path.exists("FILE"):
+            time.sleep(0.01)
+
+@serve.deployment
+class Waits:
+    async def __init__(self):
+        while not os.path.exists("FILE"):
+            await asyncio.sleep(0.01)
+
+holds, waits = Holds.bind(), Waits.bind()
+`
+
+// TestProfileOfAConstructor: an operator sees where the constructor of a replica is that does not get ready, also one that holds up the event loop.
+func TestProfileOfAConstructor(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	file := filepath.Join(p.dir, "go")
+	p.write("begins.py", strings.ReplaceAll(begins, "FILE", file))
+	t.Cleanup(func() { os.WriteFile(file, nil, 0o600) }) //nolint:errcheck // the end of the node ends the constructors
+	p.applied("applications: [{name: holds, route_prefix: /holds, import_path: begins:holds}, {name: waits, route_prefix: /waits, import_path: begins:waits}]", func(r *helvetype.ApplyRequest) { r.Wait = false })
+	for app, deployment := range map[string]string{"holds": "Holds", "waits": "Waits"} {
+		await(t, "the stacks of the constructor of "+deployment, func() bool {
+			replicas := p.node.Status().Applications[app].Deployments[deployment].Replicas
+			if len(replicas) == 0 {
+				return false
+			}
+			of := helvetype.Object{Kind: helvetype.KindReplica, App: app, Deployment: deployment, Replica: replicas[0].ID}
+			file, err := p.Profile(t.Context(), of, profile.Stacks, time.Second)
+			if err != nil {
+				return false
+			}
+			read, err := profile.Decode(file)
+			return err == nil && strings.Contains(read.Text(), "begins.py")
+		})
 	}
 }

@@ -519,6 +519,8 @@ class Worker(Succession):
             if op == "start_replica":
                 limit = request.get("timeout_s") or None
                 begun = time.monotonic()
+                # Already now: the stacks of a constructor that holds up the loop are what a question for them gets.
+                self.watchdog = _supervise.Watchdog(self.loop, request.get("unresponsive_after_s", 5.0))
                 start = self.loop.create_task(caught(self.start_replica(request, raw)))
                 await asyncio.wait([start], timeout=limit)
                 if not start.done():
@@ -533,11 +535,10 @@ class Worker(Succession):
                     await self.stop_replica()
                     return
                 _measures.watch(self.loop)
-                self.watchdog = _supervise.Watchdog(self.loop, request.get("unresponsive_after_s", 5.0))
             elif op == "ping":
                 reply = {}
-            elif op == "profile":
-                if self.instance is None or request["replica"] != self.replica:
+            elif op == "profile":  # also while the constructor runs
+                if request["replica"] != self.replica:
                     raise ReplicaUnavailableError("the replica is not in this worker")
                 reply = await profiler.take(self.loop, request["kind"], request["seconds"])
             elif op == "end_profile":

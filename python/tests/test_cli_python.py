@@ -137,7 +137,7 @@ class TestApplications:
         (["cli_apps:app", "cli_apps:app", "--name", "b"], "have the same --route-prefix /", 2),
         (["cli_apps:app", "cli_apps:app"], "cli_apps:app --name cli_apps --route-prefix /cli_apps cli_apps:app --name cli_apps2 --route-prefix /cli_apps2", 2),
         (["--port", "\u00b2", "cli_apps:app"], "--port: must be a number from 0 to 65535, is '\u00b2'", 2),
-        (["--http-memory", "much", "cli_apps:app"], '"--http-memory" flag: must be a number of bytes', 2),
+        (["--http-memory", "much", "cli_apps:app"], '--http-memory: must be a number of bytes, or one with KiB, MiB or GiB, is "much"', 2),
         (["missing.py"], "missing.py: No such file or directory", 2),
         (["--name", "x", "cli_apps.py"], "a script gives them to serve.run", 2),
     ])

@@ -1,4 +1,4 @@
-// Package files_test applies the files of operators to nodes: what becomes of applications, and which mistakes are found at which line.
+// Package files_test applies the files of operators to nodes. Its tests look at the applications, and at the lines at which mistakes are found.
 package files_test
 
 import (

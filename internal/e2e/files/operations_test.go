@@ -143,7 +143,7 @@ func TestOperations(t *testing.T) {
 		t.Errorf("a rollback of a program has no author: %+v, %v, %v", h.Revisions[0], program, err)
 	}
 
-	// Changes for another generation than the present one are refused, and so are those of what is not there.
+	// Changes for another generation than the present one are refused, and so are changes of an object that is not there.
 	old := ann
 	old.Seen = before
 	for name, change := range map[string]func(app string) error{

@@ -37,7 +37,7 @@ class Loop:
 app = Loop.bind()
 `
 
-// TestProfile: an operator sees the stacks of replicas in Python and in Go workers, a process takes one profile at a time, and a profile ends when nobody waits for it.
+// TestProfile: an operator sees the stacks of replicas in Python and in Go workers, a process takes one profile at a time, and a profile ends when its client has left.
 func TestProfile(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -139,7 +139,7 @@ class Waits:
 holds, waits = Holds.bind(), Waits.bind()
 `
 
-// TestProfileOfAConstructor: an operator sees where the constructor of a replica is that does not get ready, also one that holds up the event loop.
+// TestProfileOfAConstructor: an operator sees where the constructor of a replica is that does not get ready. A constructor that holds up the event loop is shown too.
 func TestProfileOfAConstructor(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

@@ -116,7 +116,7 @@ func TestApplyTracing(t *testing.T) {
 	apply("", "{}")
 }
 
-// TestApplyReceiver: files change the receiver of spans and its headers while the node runs. The value of a header is a secret, and one that cannot be read changes nothing.
+// TestApplyReceiver: files change the receiver of spans and its headers while the node runs. The value of a header is a secret, and a value that cannot be read changes nothing.
 func TestApplyReceiver(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

@@ -91,6 +91,9 @@ func work(r helvetype.RequestTrace, s why.Step) string {
 		}
 	case "wait":
 		text = "wait for a slot of " + place(s.App, s.Deployment, "")
+		if s.WithoutReplica > 0 && s.WithoutReplica*2 >= s.Milliseconds {
+			text = "wait for a replica of " + place(s.App, s.Deployment, "")
+		}
 		if s.Origin != "" {
 			text += ", queue " + s.Origin
 		}

@@ -19,6 +19,7 @@ func TestRequest(t *testing.T) {
 		Spans: []helvetype.Span{
 			{ID: "r", Kind: "http", App: "shop", Started: begin, Milliseconds: 20},
 			{ID: "a", Parent: "r", Kind: "wait", App: "shop", Deployment: "Front", Origin: "ingress", Started: begin, Milliseconds: 5},
+			{ID: "w", Parent: "a", Kind: "wait", App: "shop", Deployment: "Pay", Started: begin.Add(7 * time.Millisecond), Milliseconds: 3, WithoutReplica: 2},
 			{ID: "a", Parent: "r", Kind: "call", App: "shop", Deployment: "Front", Method: "run", Replica: "F#1", Started: begin.Add(5 * time.Millisecond), Milliseconds: 14.5},
 			{ID: "b", Parent: "a", Kind: "call", App: "shop", Deployment: "Ranker", Method: "rank", Replica: "R#1", Attempt: 1, Started: begin.Add(6 * time.Millisecond), Milliseconds: 1.2, Reason: "user", Message: "ValueError: " + strings.Repeat("long ", 60) + "\nsecond line"},
 			{ID: "c", Parent: "a", Kind: "span", Name: "load", App: "shop", Deployment: "Front", Started: begin.Add(9 * time.Millisecond), Milliseconds: 3},
@@ -32,7 +33,7 @@ func TestRequest(t *testing.T) {
 		"    0.0 ms     5.0 ms     wait for a slot of shop/Front, queue ingress\n",
 		"    5.0 ms    14.5 ms     call shop/Front.run on F#1\n",
 		"    6.0 ms     1.2 ms       call shop/Ranker.rank on R#1, attempt 2: user:\n",
-		"    9.0 ms     3.0 ms       span \"load\" of shop/Front\n", "2 more have found no room\n",
+		"    9.0 ms     3.0 ms       span \"load\" of shop/Front\n", "wait for a replica of shop/Pay\n", "2 more have found no room\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)

@@ -23,7 +23,7 @@ func Running(r *helvetype.RequestTrace, id string, calls []helvetype.Call, now t
 	}
 	leaf := own[0]
 	for _, c := range own {
-		if parents[leaf.ID] || !parents[c.ID] && c.Since.Before(leaf.Since) {
+		if parents[leaf.ID] || !parents[c.ID] && c.Since.After(leaf.Since) { // the newest: calls of workers may have no parent here
 			leaf = c
 		}
 	}

@@ -22,6 +22,7 @@ func TestRunning(t *testing.T) {
 		want, next string
 	}{
 		"waits":     {helvetype.RequestTrace{}, []helvetype.Call{other, front, waits}, "request id to shop/Front.run has not ended, after 5000 ms: its call shop/Ranker.rank waits since 4000 ms for a slot of shop/Ranker", "helve calls shop/Ranker"},
+		"no parent": {helvetype.RequestTrace{}, []helvetype.Call{front, {ID: "x", RequestID: "id", App: "shop", Deployment: "Ranker", State: helvetype.CallWaiting, Since: at.Add(time.Second)}}, "its call shop/Ranker.(default) waits since 4000 ms for a slot", "helve calls shop/Ranker"},
 		"runs":      {helvetype.RequestTrace{}, []helvetype.Call{front}, "its call shop/Front.run runs since 5000 ms at replica F#1", "helve profile shop/Front/F#1 --stacks"},
 		"has parts": {helvetype.RequestTrace{Request: helvetype.Request{ID: "id", App: "shop"}}, []helvetype.Call{front}, "request id to shop has not ended: its call shop/Front.run runs", "--stacks"},
 		"has ended": {helvetype.RequestTrace{Request: helvetype.Request{ID: "id", Status: 200, Kept: "slow"}, Sentence: "it took 12 ms"}, []helvetype.Call{stream}, "it took 12 ms; it has ended, and its call shop/Writer.write runs since 5000 ms at replica W#1, as a stream or for HTTP all the same", "--stacks"},

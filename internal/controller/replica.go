@@ -312,7 +312,7 @@ func (c *Controller) died(r *fleet.Replica) {
 	}
 	c.Mu.Unlock()
 	c.Log.Log(context.Background(), level, what, "app", d.App.Name, "deployment", d.Name, "replica", r.ID, "reason", text,
-		"code", exit.Code, "signal", exit.Signal, "out_of_memory", exit.OutOfMemory, "restarts", r.Before.Restarts+1)
+		"code", exit.Code, "signal", exit.Signal, "restarts", r.Before.Restarts+1)
 	c.update(d)
 	c.Wake()
 }

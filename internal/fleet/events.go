@@ -55,7 +55,11 @@ func (d *Deployment) Object() helvetype.Object {
 
 // ExitInputs are the facts of the end of a process.
 func ExitInputs(x *helvetype.Exit) map[string]string {
-	return map[string]string{"code": strconv.Itoa(x.Code), "signal": x.Signal, "out_of_memory": strconv.FormatBool(x.OutOfMemory)}
+	in := map[string]string{"code": strconv.Itoa(x.Code), "signal": x.Signal}
+	if x.OutOfMemory { // else it may be so too: the limit of a container around the node is not one of Helve's
+		in["out_of_memory"] = "true"
+	}
+	return in
 }
 
 // NoteLocked brings the states of all deployments and applications up to date.

@@ -165,7 +165,7 @@ func (s *Spawner) Adopt(i Identity, c Command) (*Process, error) {
 		syscall.Close(fd) //nolint:errcheck // it was only looked at
 		return gone()
 	}
-	p := &Process{pid: i.PID, id: i, done: make(chan struct{}), limits: i.Limits, enforcement: i.Enforcement}
+	p := &Process{pid: i.PID, id: i, done: make(chan struct{}), limits: i.Limits, enforcement: i.Enforcement, exit: Exit{killsBefore: -1}}
 	p.family = i.Family
 	if i.Group != "" {
 		p.group = &group{path: i.Group}

@@ -135,7 +135,8 @@ type Exit struct {
 	// Adopted is true if another process had started it, which is gone. The kernel tells the exit code only to the parent.
 	Adopted bool
 
-	limits Limits
+	limits                  Limits
+	killsBefore, killsAfter int // by memoryKills
 }
 
 // SignalName is the name of the signal, or "" if the process exited by itself.
@@ -169,7 +170,7 @@ func (e Exit) Summary() string {
 	case e.Signal == syscall.SIGKILL && e.OutOfMemory:
 		how = "killed by SIGKILL"
 	case e.Signal == syscall.SIGKILL:
-		how = "killed by SIGKILL (by somebody, or by the kernel for lack of memory)"
+		how = killer(e.killsBefore, e.killsAfter)
 	case e.Signal != 0:
 		how = fmt.Sprintf("ended by %s (%s)", e.SignalName(), e.Signal)
 	}
@@ -205,7 +206,7 @@ func (s *Spawner) start(c Command, in *group) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{done: make(chan struct{}), limits: c.Limits, family: s.family + "." + c.ID}
+	p := &Process{done: make(chan struct{}), limits: c.Limits, family: s.family + "." + c.ID, exit: Exit{killsBefore: memoryKills()}}
 	var pipes, ends [len(streams)]*os.File
 	for i, stream := range streams {
 		if !c.has(stream) {
@@ -428,7 +429,7 @@ func (p *Process) wait(readers *sync.WaitGroup, pipes []*os.File, ended func()) 
 	closeAll(pipes) // ends the readers that have not ended
 	<-read
 	p.exit.Killed, p.exit.Lines, p.exit.At, p.exit.limits = p.killed.Load(), p.lines(), time.Now(), p.limits
-	p.exit.OutOfMemory = p.outOfMemory()
+	p.exit.OutOfMemory, p.exit.killsAfter = p.outOfMemory(), memoryKills()
 	p.id.removePipes()
 	if p.group != nil {
 		p.group.remove()

@@ -206,7 +206,7 @@ type Rollout struct {
 	State string `json:"state"`
 	// Message says what it waits for, and what comes next and when.
 	Message string `json:"message"`
-	// Step is the number of the step, from 1; 0 without steps.
+	// Step is the number of the step, from 1; 0 without steps, and when all replicas are new.
 	Step int `json:"step,omitempty"`
 	// Steps is the number of steps.
 	Steps int `json:"steps,omitempty"`

@@ -267,6 +267,7 @@ func (o *Operator) change(ctx context.Context, by helvetype.Author, def deploy.A
 }
 
 // Patch sets options of the override layer. null clears an override. A generation of 0 is for any. Overrides stay over deploys: see [deploy.Layers].
+// They are refused while a rollout is paused or has steps behind it: see [rollout.Rollout.Held].
 func (o *Operator) Patch(ctx context.Context, by helvetype.Author, app string, options json.RawMessage, seen uint64) (r helvetype.Outcome, err error) {
 	if err := o.absent(app, ""); err != nil {
 		return r, err
@@ -281,9 +282,17 @@ func (o *Operator) Patch(ctx context.Context, by helvetype.Author, app string, o
 		def.Message = "options: " + strings.Join(plan.PatchedPaths(options), ", ")
 		r, err = o.change(ctx, by, def, seen)
 		if !errors.Is(err, deploy.ErrChanged) || seen != 0 || attempt == patchAttempts { // else the options are put over those of the deploy that has come
-			return r, err
+			return r, heldBack(err, app)
 		}
 	}
+}
+
+// heldBack is the error of [Operator.Patch], with the commands that end a rollout that is in its way.
+func heldBack(err error, app string) error {
+	if e, ok := errors.AsType[*helvetype.OperationError](err); ok && e.Next == "" && errors.Is(e, deploy.ErrRollout) {
+		e.Next = fmt.Sprintf("helve resume %s and, when its rollout is over, helve set again; or helve rollback %s", app, app)
+	}
+	return err
 }
 
 // patchAttempts is how often overrides are put over an application anew because another deploy of it has come.

@@ -237,6 +237,11 @@ func (c *Controller) admitLocked(def deploy.App) (first *obstacle, _ error) {
 	if n := def.Changes; n != 0 && (there == nil || there.Current.Number != n && there.Revisions != n) { // the second: the change has superseded the rollout of its own revision
 		return nil, fmt.Errorf("application %q: revision %d: %w", g.App, n, deploy.ErrChanged)
 	}
+	if def.Changes != 0 && there.Change != nil {
+		if held := there.Change.Held(); held != "" {
+			return nil, fmt.Errorf("application %q: %w, and other options would begin it anew: %s", g.App, deploy.ErrRollout, held)
+		}
+	}
 	if there == nil || there.Own != helvetype.ApplicationDeleting { // the deploy waits for the end of an application that is being deleted
 		if err := c.UnroutableLocked(there, g); err != nil { // before anything changes for a deploy that is refused
 			return nil, err

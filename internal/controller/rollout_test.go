@@ -181,6 +181,46 @@ func TestStepsAndPauses(t *testing.T) {
 	})
 }
 
+// TestOptionsInAPause: other options of an application neither end the pause of its rollout, nor begin its steps anew.
+func TestOptionsInAPause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(Settings{})
+		n.closeAfter(t)
+		step := func(o *spec.Options) { o.Rollout.Steps = []string{"1"} }
+		n.deploy(t, rolled(4, "1", 0, nil))
+		done := make(chan error, 1)
+		go func() { done <- n.Deploy(context.Background(), rolled(4, "2", 0, step)) }()
+		time.Sleep(time.Minute) // fake time
+		set := func(when string) {
+			t.Helper()
+			def := rolled(4, "2", 0, func(o *spec.Options) {
+				step(o)
+				o.MaxOngoingRequests = 7
+			})
+			def.Changes, def.Replace = 2, true
+			if err := n.Deploy(t.Context(), def); !errors.Is(err, deploy.ErrRollout) {
+				t.Errorf("%s: %v", when, err)
+			}
+		}
+		set("at the step")
+		wantOf(t, "pause", n.PauseRollout(t.Context(), "app", "ann"), nil)
+		set("paused")
+		time.Sleep(time.Hour) // fake time
+		synctest.Wait()
+		wantOf(t, "paused", n.versions(), "map[1:3 2:1]")
+		if r := n.rollout(); r == nil || r.State != "paused" || r.Step != 1 || r.To != 2 {
+			t.Errorf("%+v", r)
+		}
+		for range 2 { // the pause, and the wait of the step
+			wantOf(t, "resume", n.ResumeRollout(t.Context(), "app", "ann"), nil)
+		}
+		set("at the last step")
+		wantOf(t, "deploy", <-done, nil)
+		wantOf(t, "in the end", n.versions(), "map[2:4]")
+	})
+}
+
 // TestRollbackHasNoSteps: a rollback replaces all replicas, although the revision that it repeats has steps, also when a node is killed in the middle of it.
 func TestRollbackHasNoSteps(t *testing.T) {
 	t.Parallel()

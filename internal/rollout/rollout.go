@@ -298,6 +298,24 @@ func (r *Rollout) limits(all []Deployment) map[string]int {
 // waits says that a step waits for its pause or for Resume.
 func (r *Rollout) waits() bool { return !r.reached.IsZero() && r.Step < r.steps }
 
+// Held says why a change of options that begins the rollout anew would take back what an operator has decided: it is paused, its step waits, or an earlier step is over. It is "" for a
+// rollout that loses nothing, and for one that has failed and waits for a remedy ([Rollout.Stuck]). For example, at step 2 of 3 a new rollout would begin with step 1 again.
+func (r *Rollout) Held() string {
+	switch {
+	case r.Settled() || r.Stuck != "":
+	case r.Paused:
+		return "it is paused"
+	case r.waits():
+		return fmt.Sprintf("step %d of %d waits", r.step(), r.steps)
+	case r.Step > 1:
+		return fmt.Sprintf("it is at step %d of %d", r.step(), r.steps)
+	}
+	return ""
+}
+
+// step is the step for people. A deployment that was scaled down has fewer steps than the rollout has reached.
+func (r *Rollout) step() int { return min(r.Step, max(r.steps, 1)) }
+
 // late fails a rollout in which no replica has become ready for too long. The time does not run while it is paused, and while a step waits.
 func (r *Rollout) late(all []Deployment, now time.Time, d *Decision) *Failure {
 	ready, wait := 0, time.Duration(0)
@@ -346,11 +364,11 @@ func (r *Rollout) describe(all []Deployment) string {
 	case r.Paused:
 		return "paused until it is resumed; " + text
 	case r.waits() && r.until.IsZero():
-		return fmt.Sprintf("step %d of %d waits until it is resumed; %s", r.Step, r.steps, text)
+		return fmt.Sprintf("step %d of %d waits until it is resumed; %s", r.step(), r.steps, text)
 	case r.waits():
-		return fmt.Sprintf("step %d of %d waits until %s; %s", r.Step, r.steps, clock(r.until), text)
+		return fmt.Sprintf("step %d of %d waits until %s; %s", r.step(), r.steps, clock(r.until), text)
 	case r.steps > 1:
-		return fmt.Sprintf("step %d of %d; %s", r.Step, r.steps, text)
+		return fmt.Sprintf("step %d of %d; %s", r.step(), r.steps, text)
 	}
 	return text
 }
@@ -368,8 +386,8 @@ func (r *Rollout) Status() *helvetype.Rollout {
 	case r.waits():
 		s.State, s.Since = "waiting", r.reached
 	}
-	if r.steps > 1 {
-		s.Step, s.Steps = r.Step, r.steps
+	if r.steps > 1 && !r.Settled() { // a rollout that is watched has no step any more
+		s.Step, s.Steps = r.step(), r.steps
 	}
 	for _, p := range r.rates {
 		s.New.Calls, s.New.Failures = s.New.Calls+p.now[1].Calls, s.New.Failures+p.now[1].Failures

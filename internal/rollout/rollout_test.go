@@ -105,6 +105,61 @@ func TestPauseInAStep(t *testing.T) {
 	}
 }
 
+// TestHeld: other options are not for a rollout whose pause or steps they would take back.
+func TestHeld(t *testing.T) {
+	t.Parallel()
+	r := New(1, 2, start)
+	s := Settings{Steps: []int{1}}
+	held := func(ready int, want string) {
+		t.Helper()
+		r.Look(one(ready, s), start)
+		if got := r.Held(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	held(0, "")
+	held(1, "step 1 of 2 waits")
+	r.Pause(start)
+	held(1, "it is paused")
+	r.Stuck = "calls fail"
+	held(1, "")
+	r.Resume(start)
+	r.Resume(start)
+	held(1, "it is at step 2 of 2")
+	r.Settle(nil, start)
+	held(8, "")
+}
+
+// TestStepNumbers: the numbers of steps hold after a scale, and a rollout that is watched has none.
+func TestStepNumbers(t *testing.T) {
+	t.Parallel()
+	r := New(1, 2, start)
+	s := Settings{Steps: []int{1, 2}}
+	look := func(replicas, ready, step, steps int, state string) {
+		t.Helper()
+		all := one(ready, s)
+		all[0].Replicas, all[0].Former = replicas, replicas-ready
+		r.Look(all, start)
+		got := r.Status()
+		if got.State != state || got.Step != step || got.Steps != steps {
+			t.Errorf("%+v, want step %d of %d, %s", got, step, steps, state)
+		}
+		if text := fmt.Sprintf("step %d of %d", step, steps); steps > 0 && !strings.Contains(got.Message, text) {
+			t.Errorf("%q is without %q", got.Message, text)
+		}
+	}
+	look(4, 1, 1, 3, "waiting")
+	r.Resume(start)
+	look(4, 2, 2, 3, "waiting")
+	r.Resume(start)
+	look(4, 3, 3, 3, "going")
+	look(2, 1, 2, 2, "going") // it was scaled
+	all := one(2, s)
+	all[0].RollBack, all[0].Rate = true, Rate{Enabled: true, Window: time.Minute}
+	r.Settle(all, start)
+	look(2, 2, 0, 0, "watching")
+}
+
 // TestContinue: the next node of a killed one goes on with the times of the rollout. For example, a step waits for a minute, and the node is killed after 50 s of it.
 func TestContinue(t *testing.T) {
 	t.Parallel()

@@ -552,6 +552,33 @@ func TestProgress(t *testing.T) {
 	}
 }
 
+// TestProgressOfAWait: in the log of a script a rollout that waits has one line with the command that goes on with it, also while its message changes.
+func TestProgressOfAWait(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	p := &progress{out: &out}
+	wait := func(r helvetype.Rollout) (first string) {
+		in := details.Instance{Applications: map[string]details.AppDetails{"shop": {Rollout: &r}, "well": {}}}
+		lines, first := waitTexts(in, "helve")
+		p.say(lines)
+		return first
+	}
+	if first := wait(helvetype.Rollout{To: 4, State: "going", Steps: 2}); first != "" || out.String() != "" {
+		t.Errorf("a rollout under way: %q, %q", first, out.String())
+	}
+	for _, message := range []string{"the next step begins in 5 s", "the next step begins in 4 s"} {
+		if first := wait(helvetype.Rollout{To: 4, State: "waiting", Step: 1, Steps: 2, Message: message}); first != "shop" {
+			t.Errorf("a rollout at a step: %q", first)
+		}
+	}
+	wait(helvetype.Rollout{To: 4, State: "paused"})
+	want := "shop: the rollout of revision 4 waits at step 1 of 2; helve resume shop ends the wait\n" +
+		"shop: the rollout of revision 4 is paused; helve resume shop goes on with it\n"
+	if out.String() != want {
+		t.Errorf("%s, want %s", out.String(), want)
+	}
+}
+
 // TestProfileMistakes: a command line that names no replica, or two kinds, is refused with the way to a right one.
 func TestProfileMistakes(t *testing.T) { //nolint:paralleltest // the standard output is one
 	address := startFake(t, &fakeOperator{})

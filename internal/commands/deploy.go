@@ -316,7 +316,7 @@ func (r *reader) during(ctx context.Context, node *admin.Client, waits bool, do 
 	followed, end := context.WithCancel(ctx)
 	defer end()
 	shown := make(chan struct{})
-	p := &progress{node: node, out: os.Stderr, terminal: terminal(os.Stderr), width: layout.Width(os.Stderr)}
+	p := &progress{node: node, out: os.Stderr, terminal: terminal(os.Stderr), width: layout.Width(os.Stderr), program: r.program}
 	ready := make(chan struct{})
 	go func() {
 		defer close(shown)
@@ -330,7 +330,11 @@ func (r *reader) during(ctx context.Context, node *admin.Client, waits bool, do 
 	end()
 	<-shown
 	if err != nil && ctx.Err() != nil {
-		return coded{exitInterrupted, errors.New("interrupted: the change goes on\nnext: " + r.program + " status -w")}
+		next := r.program + " status -w"
+		if p.waits != "" {
+			next = fmt.Sprintf("%s resume %s: its rollout waits; or %s", r.program, p.waits, next)
+		}
+		return coded{exitInterrupted, errors.New("interrupted: the change goes on\nnext: " + next)}
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,13 +20,17 @@ import (
 )
 
 // progress shows what a node does while a command waits for it. On a terminal it draws the applications that change, with the step that each
-// replica waits for, and takes the drawing away at the end. Elsewhere, for example in the log of a script, it writes a line for each event.
+// replica waits for, and takes the drawing away at the end. Elsewhere, for example in the log of a script, it writes a line for each event, and one for each wait of a rollout
+// that an operator can end.
 type progress struct {
 	node     *admin.Client
 	out      io.Writer
 	terminal bool
 	width    int
-	drawn    int // lines on the terminal
+	program  string
+	drawn    int             // lines on the terminal
+	said     map[string]bool // the lines about waits that were written
+	waits    string          // an application whose rollout waits or is paused; "" for none
 }
 
 // progressTime is after how long the drawing is made again without an event.
@@ -58,9 +63,6 @@ func (p *progress) show(ctx context.Context, ready chan<- struct{}) {
 		})
 	}()
 	defer func() { <-ended }()
-	if !p.terminal {
-		return
-	}
 	defer func() { p.draw("") }()
 	again := time.NewTicker(progressTime)
 	defer again.Stop()
@@ -69,7 +71,13 @@ func (p *progress) show(ctx context.Context, ready chan<- struct{}) {
 		if err != nil {
 			return
 		}
-		p.draw(progressText(in, time.Now(), p.width))
+		var lines []string
+		lines, p.waits = waitTexts(in, p.program)
+		if p.terminal {
+			p.draw(progressText(in, time.Now(), p.width))
+		} else {
+			p.say(lines)
+		}
 		select {
 		case <-changed:
 		case <-again.C:
@@ -77,6 +85,44 @@ func (p *progress) show(ctx context.Context, ready chan<- struct{}) {
 			return
 		}
 	}
+}
+
+// say writes each line once.
+func (p *progress) say(lines []string) {
+	for _, line := range lines {
+		if !p.said[line] {
+			if p.said == nil {
+				p.said = map[string]bool{}
+			}
+			p.said[line] = true
+			fmt.Fprintln(p.out, shown.Safe(line))
+		}
+	}
+}
+
+// waitTexts has a line for each rollout that waits at a step or is paused, with the command that goes on with it, and the name of the first such application. A line has no
+// time that is left, so it is the same as long as the wait is the same. For example, "shop: the rollout of revision 6 waits at step 1 of 2; helve resume shop ends the wait".
+func waitTexts(in details.Instance, program string) (lines []string, first string) {
+	for _, name := range slices.Sorted(maps.Keys(in.Applications)) {
+		r := in.Applications[name].Rollout
+		if r == nil {
+			continue
+		}
+		step := ""
+		if r.Steps > 0 {
+			step = fmt.Sprintf(" at step %d of %d", r.Step, r.Steps)
+		}
+		switch r.State {
+		case "waiting":
+			lines = append(lines, fmt.Sprintf("%s: the rollout of revision %d waits%s; %s resume %s ends the wait", name, r.To, step, program, name))
+		case "paused":
+			lines = append(lines, fmt.Sprintf("%s: the rollout of revision %d is paused%s; %s resume %s goes on with it", name, r.To, step, program, name))
+		default:
+			continue
+		}
+		first = cmp.Or(first, name)
+	}
+	return lines, first
 }
 
 // draw replaces the last drawing.

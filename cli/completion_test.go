@@ -62,6 +62,7 @@ func TestCommandsThatAreNone(t *testing.T) {
 		"completion bash x":        "takes no arguments",
 		"version x":                "takes no arguments",
 		"scale shop/Ranker -1":     "-1: the number of replicas must be at least 0",
+		"scale shop/Ranker three":  `"three" is no whole number: scale takes the number of replicas, for example shop/Ranker 3`,
 		"build app":                "must be MODULE:APPLICATION",
 		"build exec:./ranker":      "build is for modules of Python",
 		"stop now":                 "takes no arguments",

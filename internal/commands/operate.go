@@ -60,7 +60,10 @@ func scaleCommand(s Settings) *cobra.Command {
 				return err
 			}
 			n, err := strconv.Atoi(args[1])
-			if err != nil || n < 0 {
+			if err != nil {
+				return usage("%q is no whole number: scale takes the number of replicas, for example %s 3", args[1], of)
+			}
+			if n < 0 {
 				return usage("%q: the number of replicas must be at least 0", args[1])
 			}
 			node, err := r.dial(c.Context())

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/helve-serve/helve/internal/spec"
@@ -158,7 +160,22 @@ func (e *NoRevisionError) Error() string {
 	case 1:
 		return fmt.Sprintf("%s; it has %d", text, e.Kept[0])
 	default:
-		return fmt.Sprintf("%s; it has %d to %d", text, e.Kept[0], e.Kept[n-1])
+		if e.Number > 0 && e.Number < e.Kept[n-1] {
+			text += " any more"
+		}
+		parts := make([]string, 0, n)
+		for i := 0; i < n; { // each part is a number, or numbers without a gap
+			last := i
+			for last+1 < n && e.Kept[last+1] == e.Kept[last]+1 {
+				last++
+			}
+			part := strconv.Itoa(e.Kept[i])
+			if last > i {
+				part += " to " + strconv.Itoa(e.Kept[last])
+			}
+			parts, i = append(parts, part), last+1
+		}
+		return text + "; it has " + strings.Join(parts, ", ")
 	}
 }
 

@@ -21,7 +21,9 @@ func (o *Operator) Explain(ctx context.Context, of helvetype.Object, revision in
 	s := o.set.Node.Status()
 	e, ok := why.Explain(of, s, o.set.Events, time.Now())
 	if ok {
-		why.Measure(&e, o.load(of.App))
+		if a, there := s.Applications[of.App]; there {
+			why.Measure(&e, o.load(of.App, a))
+		}
 		return e, nil
 	}
 	if a, there := s.Applications[of.App]; !there || of.Kind != helvetype.KindReplica {
@@ -38,12 +40,12 @@ func (o *Operator) Explain(ctx context.Context, of helvetype.Object, revision in
 // slowMax is how many slow requests an answer looks at.
 const slowMax = 200
 
-// load is the speed of an application in the last minutes.
-func (o *Operator) load(app string) (l why.Load) {
-	if o.set.Trace == nil {
+// load is the speed of an application as it is now, in the last minutes.
+func (o *Operator) load(app string, a helvetype.ApplicationStatus) (l why.Load) {
+	since, ok := why.LoadFrom(a, time.Now())
+	if o.set.Trace == nil || !ok {
 		return l
 	}
-	since := time.Now().Add(-why.Window)
 	l.Requests, l.SlowFrom = o.set.Trace.Slow(app, since, slowMax), o.set.Trace.SlowFrom()
 	for _, x := range o.set.Trace.Latencies(app, since) {
 		l.Latencies = append(l.Latencies, why.Latency(x))
@@ -51,7 +53,7 @@ func (o *Operator) load(app string) (l why.Load) {
 	for _, x := range o.set.Trace.Stalls(app, since) {
 		l.Stalls = append(l.Stalls, why.Stall{Deployment: x.Deployment, Replica: x.Replica, Number: x.Number, Longest: x.Longest, Place: x.Place, Request: x.Request})
 	}
-	return l
+	return l.Present(a)
 }
 
 // kindOf is the object with its kind, which follows from the names that it has.

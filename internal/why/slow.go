@@ -26,6 +26,38 @@ type Load struct {
 	Stalls []Stall
 }
 
+// LoadFrom is the time from which on requests say something about an application as it is now, at most [Window] ago. false: it is being deleted, or its deploy has failed, and its
+// speed is no answer. For example, 2 minutes after a deploy the requests of these 2 minutes count, because those before have had other code.
+func LoadFrom(a helvetype.ApplicationStatus, now time.Time) (since time.Time, ok bool) {
+	switch a.Status {
+	case helvetype.ApplicationDeleting, helvetype.ApplicationDeployFailed, helvetype.ApplicationNotStarted:
+		return since, false
+	}
+	if since = now.Add(-Window); a.DeployedAt.After(since) {
+		since = a.DeployedAt
+	}
+	return since, true
+}
+
+// Present is what a load says of the replicas of an application that run now. For example, the calls of a replica that a rollout has replaced make no other replica look slow, and
+// no advice names it.
+func (l Load) Present(a helvetype.ApplicationStatus) Load {
+	runs := func(deployment, replica string) bool {
+		return slices.ContainsFunc(a.Deployments[deployment].Replicas, func(r helvetype.ReplicaStatus) bool { return r.ID == replica && r.State == helvetype.ReplicaRunning })
+	}
+	l.Latencies = slices.DeleteFunc(slices.Clone(l.Latencies), func(x Latency) bool { return !runs(x.Deployment, x.Replica) })
+	l.Stalls = slices.DeleteFunc(slices.Clone(l.Stalls), func(x Stall) bool { return !runs(x.Deployment, x.Replica) })
+	l.Requests = slices.DeleteFunc(slices.Clone(l.Requests), func(r helvetype.RequestTrace) bool {
+		t := treeOf(&r)
+		if t.root < 0 || len(t.spans) == 0 {
+			return true
+		}
+		h := t.spans[t.heaviest()]
+		return h.Replica != "" && !runs(h.Deployment, h.Replica)
+	})
+	return l
+}
+
 // Latency is the time of the calls of a method at a replica.
 type Latency struct {
 	Deployment, Method, Replica string
@@ -46,7 +78,9 @@ const (
 	slowerBy      = 3                     // times as long as at the other replicas
 	slowerAtLeast = 20 * time.Millisecond // longer
 	fewCalls      = 3                     // of a replica, from which on its mean says something
-	fewSlow       = 3                     // requests with the same cause
+	shortTime     = 100 * time.Millisecond
+	shortCalls    = 30 // the same, for a mean below the short time: the first calls of a replica are slower
+	fewSlow       = 3  // requests with the same cause
 )
 
 // Measure adds to an answer where the slow requests of the last minutes have spent their time, which replica is slower than the others of its deployment, and which event loops did not turn.
@@ -118,13 +152,18 @@ func compare(l Latency, all []Latency) (s slow, ok bool) {
 	return s, l.Number >= fewCalls && n >= fewCalls
 }
 
+// much says that a replica is so much slower than the others that an answer tells of it.
+func (s slow) much() bool {
+	return s.mean >= slowerBy*s.others && s.mean-s.others >= slowerAtLeast && (s.mean >= shortTime || s.Number >= shortCalls)
+}
+
 // slowest are the replicas that are much slower than the others, the slowest first, at most three.
 func slowest(of helvetype.Object, all []Latency) (found []slow) {
 	for _, l := range all {
 		if of.Deployment != "" && of.Deployment != l.Deployment {
 			continue
 		}
-		if s, ok := compare(l, all); ok && s.mean >= slowerBy*s.others && s.mean-s.others >= slowerAtLeast {
+		if s, ok := compare(l, all); ok && s.much() {
 			found = append(found, s)
 		}
 	}
@@ -144,7 +183,7 @@ func sibling(of helvetype.Object, all []Latency) (text, next string) {
 	switch {
 	case !ok:
 		return "", ""
-	case s.mean >= slowerBy*s.others && s.mean-s.others >= slowerAtLeast:
+	case s.much():
 		return s.text(), fmt.Sprintf("helve profile %s --cpu, or --block for code that waits", of)
 	}
 	return fmt.Sprintf("its calls of %s take %s, those of its other %s %s, in the last %s",

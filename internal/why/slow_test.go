@@ -62,6 +62,8 @@ func TestMeasure(t *testing.T) {
 		"nothing in common":   {app, Load{Requests: append(many(inner)[:3], many(piece("wait", "b", "a", "A", 2, 1400), piece("call", "d", "r", "X", 2, 1))[0], slowRequest(7, 1500), slowRequest(8, 1500, piece("wait", "b", "a", "B", 2, 1400)), slowRequest(9, 1500, piece("wait", "b", "a", "C", 2, 1400)), slowRequest(6, 1500, piece("wait", "b", "a", "D", 2, 1400)))}, "", ""},
 		"a slow replica":      {app, Load{Latencies: latencies}, "calls of Ranker.run take 2500 ms at replica R#1, 40 times as long as at its other 2 replicas (62.0 ms), in the last 5 minutes", "helve profile shop/Ranker/R#1"},
 		"few calls":           {app, Load{Latencies: []Latency{{"Ranker", "run", "R#1", 2, time.Minute}, latencies[1]}}, "", ""},
+		"short, few calls":    {app, Load{Latencies: []Latency{{"Ranker", "run", "R#1", 12, 12 * 68 * time.Millisecond}, {"Ranker", "run", "R#2", 90, 90 * 6 * time.Millisecond}}}, "", ""},
+		"short, many calls":   {app, Load{Latencies: []Latency{{"Ranker", "run", "R#1", 40, 40 * 68 * time.Millisecond}, {"Ranker", "run", "R#2", 90, 90 * 6 * time.Millisecond}}}, "11 times as long", "helve profile shop/Ranker/R#1"},
 		"itself":              {shop("Ranker", "R#1"), Load{Latencies: latencies}, "40 times as long as at its other 2 replicas", "helve profile shop/Ranker/R#1"},
 		"a sibling":           {shop("Ranker", "R#2"), Load{Latencies: latencies[1:]}, "its calls of Ranker.run take 60.0 ms, those of its other 1 replica 64.0 ms", ""},
 		"blocked":             {app, Load{Stalls: []Stall{{"Ranker", "R#1", 3, 2 * time.Second, "expand, search.py line 3", "r7"}}}, "the event loop of replica R#1 was blocked 3 times in the last 5 minutes, for up to 2000 ms, and its calls waited meanwhile: it stood in expand, search.py line 3", "helve why r7"},
@@ -95,5 +97,42 @@ func TestStall(t *testing.T) {
 	sentence, next = Request(request(1000, 200, piece("call", "a", "r", "Front", 1, 998), inner, stall), helvetype.Status{}, kept(nil))
 	if !strings.Contains(sentence, "the call blocked the event loop of replica Ranker#1 of shop/Ranker") || !strings.Contains(next, "helve profile shop/Ranker/Ranker#1 --cpu") {
 		t.Errorf("%s\n%s", sentence, next)
+	}
+}
+
+// TestPresent: replicas that are gone are neither named nor compared with, and requests from before the last deploy, or of an application that has failed, say nothing.
+func TestPresent(t *testing.T) {
+	t.Parallel()
+	a := helvetype.ApplicationStatus{Deployments: map[string]helvetype.DeploymentStatus{
+		"Ranker": {Replicas: []helvetype.ReplicaStatus{{ID: "R#2", State: helvetype.ReplicaRunning}, {ID: "R#3", State: helvetype.ReplicaRunning}, {ID: "R#4", State: helvetype.ReplicaStopping}}},
+		"Front":  {Replicas: []helvetype.ReplicaStatus{{ID: "F#1", State: helvetype.ReplicaRunning}}},
+	}}
+	call := func(replica string) helvetype.Span { return at2(piece("call", "b", "a", "Ranker", 2, 1400), replica) }
+	l := Load{
+		Requests:  []helvetype.RequestTrace{slowRequest(1, 1500, call("R#1")), slowRequest(2, 1500, call("R#2")), slowRequest(3, 1500, piece("wait", "b", "a", "Ranker", 2, 1400))},
+		Latencies: []Latency{{Deployment: "Ranker", Replica: "R#1"}, {Deployment: "Ranker", Replica: "R#2"}, {Deployment: "Ranker", Replica: "R#4"}, {Deployment: "Gone", Replica: "R#2"}},
+		Stalls:    []Stall{{Deployment: "Ranker", Replica: "R#1"}, {Deployment: "Ranker", Replica: "R#3"}},
+	}
+	got := l.Present(a)
+	if len(got.Latencies) != 1 || got.Latencies[0].Replica != "R#2" || len(got.Stalls) != 1 || got.Stalls[0].Replica != "R#3" || len(got.Requests) != 2 || got.Requests[0].ID != "r2" || len(l.Latencies) != 4 {
+		t.Errorf("%+v", got)
+	}
+	now := time.Unix(10_000, 0)
+	for name, c := range map[string]struct {
+		status   helvetype.ApplicationState
+		deployed time.Duration // ago
+		want     time.Duration // ago; 0 for none
+	}{
+		"long ago":    {helvetype.ApplicationRunning, time.Hour, Window},
+		"just now":    {helvetype.ApplicationRunning, time.Minute, time.Minute},
+		"unhealthy":   {helvetype.ApplicationUnhealthy, time.Hour, Window},
+		"failed":      {helvetype.ApplicationDeployFailed, time.Hour, 0},
+		"deleted":     {helvetype.ApplicationDeleting, time.Hour, 0},
+		"not started": {helvetype.ApplicationNotStarted, time.Hour, 0},
+	} {
+		since, ok := LoadFrom(helvetype.ApplicationStatus{Status: c.status, DeployedAt: now.Add(-c.deployed)}, now)
+		if ok != (c.want > 0) || ok && now.Sub(since) != c.want {
+			t.Errorf("%s: %s, %t", name, now.Sub(since), ok)
+		}
 	}
 }

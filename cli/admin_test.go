@@ -83,7 +83,7 @@ func TestCommandsFindTheNode(t *testing.T) {
 	t.Setenv(worker.RuntimeDirEnv, t.TempDir())
 	t.Setenv(worker.NodeEnv, "")
 	for _, name := range []string{"status", "events"} {
-		if status, _, stderr := output(t, name); status != 6 || !strings.Contains(stderr, "no node of this user runs here: start one with ") {
+		if status, _, stderr := output(t, name); status != 6 || !strings.Contains(stderr, "no node of this user runs here: start one with ") || !strings.Contains(stderr, " start --state-dir DIR") {
 			t.Errorf("%s without a node: %d, %s", name, status, stderr)
 		}
 	}

@@ -104,7 +104,8 @@ func (r *reader) dial(ctx context.Context) (*admin.Client, error) {
 	switch len(sockets) {
 	case 0:
 		return nil, coded{exitUnreachable, fmt.Errorf("no node of this user runs here: start one with %s, or give --address of one that runs elsewhere "+
-			"(nodes are looked for in $%s, else in $TMPDIR or /tmp; it must be the same for both)", r.start, worker.RuntimeDirEnv)}
+			"(nodes are looked for in $%s, else in $TMPDIR or /tmp; it must be the same for both)\n"+
+			"next: a durable node that has ended comes back with its applications: %s start --state-dir DIR", r.start, worker.RuntimeDirEnv, r.program)}
 	case 1:
 		return admin.Dial(sockets[0])
 	}

@@ -29,11 +29,14 @@ import (
 )
 
 // fakeNode is a node with the application shop, which has the deployment Ranker with one replica.
-type fakeNode struct{ events *telemetry.Events }
+type fakeNode struct {
+	events  *telemetry.Events
+	rollout *helvetype.Rollout // of shop
+}
 
 func (n fakeNode) Status() helvetype.Status {
 	return helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"shop": {
-		Status: helvetype.ApplicationRunning, RoutePrefix: "/", DeployedAt: time.Unix(1000, 0),
+		Status: helvetype.ApplicationRunning, RoutePrefix: "/", DeployedAt: time.Unix(1000, 0), Rollout: n.rollout,
 		Deployments: map[string]helvetype.DeploymentStatus{"Ranker": {
 			Status: helvetype.DeploymentHealthy, Trigger: helvetype.TriggerConfigUpdateCompleted, Wanted: 1, Ready: 1,
 			Replicas: []helvetype.ReplicaStatus{{ID: "Ranker#001", State: helvetype.ReplicaRunning, PID: 7, Ready: true}},
@@ -60,6 +63,8 @@ type fakeOperator struct {
 	fails bool // applications do not run
 	found map[string]helvetype.Outcome
 	state string // of revision 5
+
+	rollout *helvetype.Rollout // of shop
 }
 
 func (o *fakeOperator) did(format string, args ...any) error {
@@ -208,7 +213,7 @@ func startFake(t *testing.T, o *fakeOperator) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := admin.New(admin.Settings{Node: fakeNode{telemetry.NewEvents(nil)}, Operator: o, Version: "1.2.3"})
+	s := admin.New(admin.Settings{Node: fakeNode{telemetry.NewEvents(nil), o.rollout}, Operator: o, Version: "1.2.3"})
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
 	t.Cleanup(func() {
@@ -576,6 +581,26 @@ func TestProgressOfAWait(t *testing.T) {
 		"shop: the rollout of revision 4 is paused; helve resume shop goes on with it\n"
 	if out.String() != want {
 		t.Errorf("%s, want %s", out.String(), want)
+	}
+}
+
+// TestUnchangedInAWait: the same file again says that the rollout of its application waits, and for which command.
+func TestUnchangedInAWait(t *testing.T) { //nolint:paralleltest // the standard output is one
+	wait := &helvetype.Rollout{From: 3, To: 4, State: "waiting", Step: 1, Steps: 2}
+	for name, x := range map[string]struct {
+		rollout *helvetype.Rollout
+		change  string
+		says    bool
+	}{
+		"in a wait":    {wait, "unchanged", true},
+		"another file": {wait, "changed", false},
+		"no rollout":   {nil, "unchanged", false},
+	} {
+		o := &fakeOperator{rollout: x.rollout, found: map[string]helvetype.Outcome{"shop": {Change: x.change, Revision: 4}}}
+		status, text := output(t, "deploy", "app:app", "--address", startFake(t, o))
+		if status != 0 || strings.Contains(strings.Join(strings.Fields(text), " "), "shop: the rollout of revision 4 waits at step 1 of 2; helve resume shop ends the wait") != x.says {
+			t.Errorf("%s: status %d: %s", name, status, text)
+		}
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/layout"
 )
 
@@ -223,10 +224,31 @@ func (r *reader) deploy(ctx context.Context, node *admin.Client, request helvety
 	if err != nil {
 		return err
 	}
-	if err := r.print(os.Stdout, answer, func() string { return outcomeText(answer, request.Wait, r.program, layout.Width(os.Stdout)) }); err != nil {
+	err = r.print(os.Stdout, answer, func() string {
+		return outcomeText(answer, request.Wait, r.program, layout.Width(os.Stdout)) + r.unchangedWaits(ctx, node, answer)
+	})
+	if err != nil {
 		return err
 	}
 	return failed(answer.Applications, r.program)
+}
+
+// unchangedWaits has a line for each application of an answer that is unchanged, and whose rollout waits at a step or is paused: the same file again does not go on with it.
+func (r *reader) unchangedWaits(ctx context.Context, node *admin.Client, a helvetype.ApplyAnswer) string {
+	if !slices.ContainsFunc(slices.Collect(maps.Values(a.Applications)), func(o helvetype.Outcome) bool { return o.Change == "unchanged" }) {
+		return ""
+	}
+	in, err := node.Instance(ctx)
+	if err != nil {
+		return "" // the deploy has its answer all the same
+	}
+	maps.DeleteFunc(in.Applications, func(name string, _ details.AppDetails) bool { return a.Applications[name].Change != "unchanged" })
+	var b strings.Builder
+	lines, _ := waitTexts(in, r.program)
+	for _, line := range lines {
+		layout.Paragraph(&b, "", "  ", line, layout.Width(os.Stdout))
+	}
+	return b.String()
 }
 
 // failed is the error for applications that were refused or do not run; nil if there are none. Of several errors the first one in this order gives the exit status and the

@@ -241,7 +241,20 @@ func application(of helvetype.Object, a helvetype.ApplicationStatus) (sentence, 
 		sentence += "; " + text
 		next = cmp.Or(goesOn, next)
 	}
+	if a.Status == helvetype.ApplicationDeployFailed && a.Rollout == nil && serves(a) {
+		next = cmp.Or(next, "deploy a corrected revision") + "; helve rollback " + of.App + " ends this state with the revision that serves, and starts no replica"
+	}
 	return sentence, next
+}
+
+// serves says that a replica of an application gets calls: after a deploy that went back it is one of the revision before.
+func serves(a helvetype.ApplicationStatus) bool {
+	for _, d := range a.Deployments {
+		if d.Ready > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // afterFailed is the next step after a deploy that has changed nothing.

@@ -127,6 +127,27 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// TestNextAfterARollback: the answer about a deploy that went back by itself names the commands that end its state, and that about a first deploy, which has nothing to go back to, does not.
+func TestNextAfterARollback(t *testing.T) {
+	t.Parallel()
+	const ends = "deploy a corrected revision; helve rollback shop ends this state with the revision that serves, and starts no replica"
+	for name, c := range map[string]struct {
+		d    helvetype.DeploymentStatus
+		want string
+	}{
+		"an error rate": {helvetype.DeploymentStatus{Wanted: 1, Ready: 1}, ends},
+		"a constructor": {helvetype.DeploymentStatus{Wanted: 1, Ready: 1, Next: "no more attempt: the form before serves; deploy a corrected revision"},
+			"deployment Ranker: no more attempt: the form before serves; " + ends},
+		"a first deploy": {helvetype.DeploymentStatus{Wanted: 1, Next: "no more attempt"}, "deployment Ranker: no more attempt"},
+	} {
+		a := helvetype.ApplicationStatus{Status: helvetype.ApplicationDeployFailed, Message: "revision 2 is rolled back", Deployments: map[string]helvetype.DeploymentStatus{"Ranker": c.d}}
+		e, ok := Explain(shop(), helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"shop": a}}, kept(nil), at)
+		if !ok || e.Next != c.want {
+			t.Errorf("%s: %q, want %q", name, e.Next, c.want)
+		}
+	}
+}
+
 // TestCauseInACircle: events that name each other as causes, which a broken file of events may have, do not keep an answer from its end.
 func TestCauseInACircle(t *testing.T) {
 	t.Parallel()

@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/answer"
 	"github.com/helve-serve/helve/internal/layout"
 )
 
@@ -36,46 +36,11 @@ func historyCommand(s Settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return r.print(os.Stdout, h, func() string { return historyText(h, layout.Width(os.Stdout)) })
+			return r.print(os.Stdout, h, func() string { return answer.History(h, layout.Width(os.Stdout)) })
 		},
 	}
 	r.flags(c)
 	return c
-}
-
-// historyText is a history for people.
-func historyText(h helvetype.History, width int) string {
-	var b strings.Builder
-	if f := h.FailedDeploy; f != nil {
-		first, _, _ := strings.Cut(strings.TrimSpace(f.Error), "\n")
-		text := fmt.Sprintf("the last deploy, at %s by %s, has failed and made no revision: %s", f.At.Local().Format("2006-01-02 15:04:05"), cmp.Or(f.By, "-"), first)
-		layout.Paragraph(&b, "", "  ", text, width)
-		layout.Paragraph(&b, "next: ", "  ", "helve why "+h.App+" has the whole error", width)
-	}
-	var rows [][]string
-	for _, e := range h.Revisions {
-		var notes []string
-		if e.Message != "" {
-			notes = append(notes, e.Message)
-		}
-		if e.RollbackOf > 0 {
-			notes = append(notes, fmt.Sprintf("repeats revision %d", e.RollbackOf))
-		}
-		if e.From != "" {
-			notes = append(notes, "from "+e.From)
-		}
-		if len(e.Changes) > 0 && e.Before != e.Number-1 {
-			notes = append(notes, fmt.Sprintf("against revision %d:", e.Before))
-		}
-		notes = append(notes, e.Changes...)
-		if e.Reason != "" {
-			first, _, _ := strings.Cut(strings.TrimSpace(e.Reason), "\n")
-			notes = append(notes, e.State+": "+first)
-		}
-		rows = append(rows, []string{strconv.Itoa(e.Number), e.At.Local().Format("2006-01-02 15:04:05"), e.State, cmp.Or(e.By, "-"), strings.Join(notes, "\n")})
-	}
-	layout.Table(&b, "", width, []string{"REVISION", "AT", "STATE", "BY", "NOTES"}, rows)
-	return b.String()
 }
 
 func rollbackCommand(s Settings) *cobra.Command {

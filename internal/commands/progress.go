@@ -100,27 +100,12 @@ func (p *progress) say(lines []string) {
 	}
 }
 
-// waitTexts has a line for each rollout that waits at a step or is paused, with the command that goes on with it, and the name of the first such application. A line has no
-// time that is left, so it is the same as long as the wait is the same. For example, "shop: the rollout of revision 6 waits at step 1 of 2; helve resume shop ends the wait".
+// waitTexts has the line of [answer.RolloutWait] for each application whose rollout waits, and the name of the first one.
 func waitTexts(in details.Instance, program string) (lines []string, first string) {
 	for _, name := range slices.Sorted(maps.Keys(in.Applications)) {
-		r := in.Applications[name].Rollout
-		if r == nil {
-			continue
+		if line := answer.RolloutWait(name, in.Applications[name].Rollout, program); line != "" {
+			lines, first = append(lines, line), cmp.Or(first, name)
 		}
-		step := ""
-		if r.Steps > 0 {
-			step = fmt.Sprintf(" at step %d of %d", r.Step, r.Steps)
-		}
-		switch r.State {
-		case "waiting":
-			lines = append(lines, fmt.Sprintf("%s: the rollout of revision %d waits%s; %s resume %s ends the wait", name, r.To, step, program, name))
-		case "paused":
-			lines = append(lines, fmt.Sprintf("%s: the rollout of revision %d is paused%s; %s resume %s goes on with it", name, r.To, step, program, name))
-		default:
-			continue
-		}
-		first = cmp.Or(first, name)
 	}
 	return lines, first
 }
@@ -163,7 +148,7 @@ func progressText(in details.Instance, now time.Time, width int) string {
 			lines = append(lines, fmt.Sprintf("%s %s, revision %d", name, app.Status, app.Revision))
 			if app.Rollout != nil {
 				var text strings.Builder
-				rolloutText(&text, app.Rollout, now, width)
+				answer.Rollout(&text, app.Rollout, now, width)
 				lines = append(lines, strings.Split(strings.TrimRight(text.String(), "\n"), "\n")...)
 			}
 			lines = append(lines, below...)

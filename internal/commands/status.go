@@ -255,7 +255,7 @@ func appTable(b *strings.Builder, name string, app details.AppDetails, now time.
 		layout.Paragraph(b, "  next: ", "    ", "helve why "+name+" has the whole error; correct the code or the file, and deploy it again", width)
 	}
 	if app.Rollout != nil {
-		rolloutText(b, app.Rollout, now, width)
+		answer.Rollout(b, app.Rollout, now, width)
 	}
 	var rows [][]string
 	columns := []string{"DEPLOYMENT", "STATUS", "REPLICAS", "QUEUED", "RUNNING", "CALLS", "ERRORS"}
@@ -361,21 +361,6 @@ func note(r details.ReplicaDetails, now time.Time) string {
 		return fmt.Sprintf("%s ended: %s", r.LastExit.Replica, first)
 	}
 	return ""
-}
-
-// rolloutText writes the state of a rollout.
-func rolloutText(b *strings.Builder, r *helvetype.Rollout, now time.Time, width int) {
-	text := fmt.Sprintf("revision %d to %d, %s since %s", r.From, r.To, r.State, shown.Ago(now.Sub(r.Since)))
-	if r.Steps > 0 {
-		text += fmt.Sprintf(", step %d of %d", r.Step, r.Steps)
-	}
-	if r.New.Calls > 0 || r.Old.Calls > 0 {
-		text += fmt.Sprintf("; failures: new %d of %d calls, old %d of %d", r.New.Failures, r.New.Calls, r.Old.Failures, r.Old.Calls)
-	}
-	if r.Message != "" {
-		text += "; " + r.Message
-	}
-	layout.Paragraph(b, "  rollout: ", "    ", text, width)
 }
 
 func at(seconds float64) time.Time { return time.UnixMilli(int64(seconds * 1000)) }

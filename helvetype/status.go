@@ -235,6 +235,9 @@ type ReplicaStatus struct {
 	ID string `json:"replica_id"`
 	// State is the state in one word.
 	State ReplicaState `json:"state"`
+	// Revision is the number of the revision of the application that the replica is of. In a rollout it is that of the new one, of the one before, or of one whose place another deploy
+	// has taken.
+	Revision int `json:"revision,omitempty"`
 	// Rank is the number of the replica among the replicas of its deployment, from 0 upwards.
 	Rank int `json:"rank"`
 	// PID is the process id of the replica's worker. It is 0 for a replica in the node's process.

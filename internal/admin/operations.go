@@ -256,7 +256,10 @@ func (a *Server) pause(c *ask) {
 
 func (a *Server) resume(c *ask) {
 	app := c.path("app")
-	a.change(c, app, "", "The rollout goes on.", func(o Operator) (any, error) { return nil, o.Resume(c.r.Context(), c.by, app) })
+	a.change(c, app, "", "", func(o Operator) (any, error) {
+		said, err := o.Resume(c.r.Context(), c.by, app)
+		return Done{said, o.Generation()}, err
+	})
 }
 
 func (a *Server) patch(c *ask) {

@@ -31,9 +31,9 @@ type Operator interface {
 	Restart(ctx context.Context, by helvetype.Author, app, deployment, replica string) error
 	// Rollback deploys a former revision again, as a new one. Revision 0 is the one before the present one.
 	Rollback(ctx context.Context, by helvetype.Author, app string, revision int, message string) (helvetype.Outcome, error)
-	// Pause stops the rollout of an application where it is, and Resume goes on with it.
+	// Pause stops the rollout of an application where it is, and Resume goes on with it. said is how the rollout stands then.
 	Pause(ctx context.Context, by helvetype.Author, app string) error
-	Resume(ctx context.Context, by helvetype.Author, app string) error
+	Resume(ctx context.Context, by helvetype.Author, app string) (said string, err error)
 	// Patch sets options of the override layer. The options have those of the application at the top, and those of deployments by name:
 	// {"deployments": {"Ranker": {"max_ongoing_requests": 10}}}. null clears an override. A generation of 0 is for any.
 	Patch(ctx context.Context, by helvetype.Author, app string, options json.RawMessage, ifGeneration uint64) (helvetype.Outcome, error)

@@ -110,8 +110,8 @@ func (o *fakeOperator) Pause(_ context.Context, by helvetype.Author, app string)
 	return o.note(&by, "pause %s", app)
 }
 
-func (o *fakeOperator) Resume(_ context.Context, by helvetype.Author, app string) error {
-	return o.note(&by, "resume %s", app)
+func (o *fakeOperator) Resume(_ context.Context, by helvetype.Author, app string) (string, error) {
+	return "it waits", o.note(&by, "resume %s", app)
 }
 
 func (o *fakeOperator) Patch(_ context.Context, by helvetype.Author, app string, options json.RawMessage, seen uint64) (helvetype.Outcome, error) {
@@ -290,7 +290,7 @@ func TestOperations(t *testing.T) {
 		"POST /api/v1/applications/app/rollback":                                     {"", `t-deploy: rollback app 0 ""`, `"revision": 6`},
 		"POST /api/v1/applications/app/rollback?":                                    {`{"revision":2,"message":"bad"}`, `t-deploy: rollback app 2 "bad"`, `"revision": 6`},
 		"POST /api/v1/applications/app/pause":                                        {"", "t-deploy: pause app", `"generation": 8`},
-		"POST /api/v1/applications/app/resume":                                       {"", "t-deploy: resume app", `"generation": 8`},
+		"POST /api/v1/applications/app/resume":                                       {"", "t-deploy: resume app", `"message": "it waits"`},
 		"POST /api/v1/applications/app/restart":                                      {"", "t-deploy: restart app//", `"generation": 8`},
 		"POST /api/v1/applications/app/deployments/D/restart":                        {"", "t-deploy: restart app/D/", `"generation": 8`},
 		"POST /api/v1/applications/a%20b/deployments/D/replicas/D%23001/restart":     {"", "t-deploy: restart a b/D/D#001", `"generation": 8`},

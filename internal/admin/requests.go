@@ -107,8 +107,10 @@ func (c *Client) Pause(ctx context.Context, app string) error {
 }
 
 // Resume is [Operator.Resume].
-func (c *Client) Resume(ctx context.Context, app string) error {
-	return c.Do(ctx, http.MethodPost, appURL(app, "", "", "resume"), nil, nil, nil)
+func (c *Client) Resume(ctx context.Context, app string) (said string, err error) {
+	var done Done
+	err = c.Do(ctx, http.MethodPost, appURL(app, "", "", "resume"), nil, nil, &done)
+	return done.Message, err
 }
 
 // Patch is [Operator.Patch], for any generation.

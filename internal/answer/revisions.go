@@ -77,3 +77,19 @@ func RolloutWait(app string, r *helvetype.Rollout, program string) string {
 	}
 	return fmt.Sprintf("%s: the rollout of revision %d %s; %s resume %s %s", app, r.To, is, program, app, does)
 }
+
+// OfRevision puts before a note of a replica of which revision of a rollout it is; without a rollout the note stays. For example, a deploy of revision 4 comes while step 1 of revision 3 waits:
+// the replicas are of revision 2 (old), 3 (superseded) and 4 (new).
+func OfRevision(revision int, r *helvetype.Rollout, note string) string {
+	if r == nil {
+		return note
+	}
+	word := "superseded"
+	switch revision {
+	case r.To:
+		word = "new"
+	case r.From:
+		word = "old"
+	}
+	return strings.TrimSuffix(fmt.Sprintf("revision %d (%s); %s", revision, word, note), "; ")
+}

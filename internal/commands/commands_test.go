@@ -114,8 +114,8 @@ func (o *fakeOperator) Pause(_ context.Context, _ helvetype.Author, app string) 
 	return o.did("pause %s", app)
 }
 
-func (o *fakeOperator) Resume(_ context.Context, _ helvetype.Author, app string) error {
-	return o.did("resume %s", app)
+func (o *fakeOperator) Resume(_ context.Context, _ helvetype.Author, app string) (string, error) {
+	return "the rollout waits at step 1 of 3", o.did("resume %s", app)
 }
 
 func (o *fakeOperator) Requests(context.Context, helvetype.RequestQuery) (helvetype.RequestList, error) {
@@ -286,7 +286,7 @@ func TestOperations(t *testing.T) { //nolint:paralleltest // the standard output
 		"restart shop":                   {"restart shop  ", []string{"shop restarts"}},
 		"restart shop/Ranker/Ranker#001": {"restart shop Ranker Ranker#001", nil},
 		"pause shop":                     {"pause shop", []string{"helve resume shop goes on"}},
-		"resume shop":                    {"resume shop", nil},
+		"resume shop":                    {"resume shop", []string{"the rollout waits at step 1 of 3"}},
 		"delete shop":                    {"delete shop", []string{"shop is being deleted"}},
 		"shutdown --yes":                 {"shutdown", nil},
 		"logs":                           {"logs    false", []string{" (shop/Ranker#001) loaded\n"}},

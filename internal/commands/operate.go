@@ -119,7 +119,7 @@ func resumeCommand(s Settings) *cobra.Command {
 	r := newReader(s)
 	return r.change(anApp, "resume APP", "Go on with the rollout of an application", "Go on with a rollout that was paused, or that waits between two steps.",
 		func(ctx context.Context, node *admin.Client, of object) (string, error) {
-			return fmt.Sprintf("the rollout of %s goes on; follow it with %s status -w", of, r.program), node.Resume(ctx, of.app)
+			return node.Resume(ctx, of.app)
 		})
 }
 

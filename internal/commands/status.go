@@ -289,7 +289,8 @@ func appTable(b *strings.Builder, name string, app details.AppDetails, now time.
 	rows = nil
 	for _, d := range app.InOrder() {
 		for _, rep := range d.Replicas {
-			rows = append(rows, []string{rep.ReplicaID, string(rep.State), pidOf(rep), shown.Ago(now.Sub(at(rep.StartTimeS))), strconv.Itoa(rep.Restarts), note(rep, now)})
+			said := answer.OfRevision(rep.Revision, app.Rollout, note(rep, now))
+			rows = append(rows, []string{rep.ReplicaID, string(rep.State), pidOf(rep), shown.Ago(now.Sub(at(rep.StartTimeS))), strconv.Itoa(rep.Restarts), said})
 		}
 	}
 	if len(rows) > 0 {

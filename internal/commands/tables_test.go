@@ -68,6 +68,26 @@ application app   UNHEALTHY   revision 3, deployed 1m30s ago   route /
 	}
 }
 
+// TestStatusRevisions: in a rollout each replica has its revision, with a word.
+func TestStatusRevisions(t *testing.T) {
+	t.Parallel()
+	app := details.AppDetails{Status: "DEPLOYING", Rollout: &helvetype.Rollout{From: 2, To: 4, State: "waiting"}, Deployments: map[string]details.DeploymentDetails{
+		"D": {Name: "D", Replicas: []details.ReplicaDetails{{ReplicaID: "D#1", State: "RUNNING", Revision: 2}, {ReplicaID: "D#2", State: "RUNNING", Revision: 3}, {ReplicaID: "D#3", State: "RUNNING", Revision: 4}}},
+	}}
+	text := func() string {
+		return strings.Join(strings.Fields(statusTable(admin.About{}, "", details.Instance{Applications: map[string]details.AppDetails{"app": app}}, "curl", time.Unix(10000, 0), 100)), " ")
+	}
+	for _, want := range []string{"revision 2 (old) D#2", "revision 3 (superseded) D#3", "revision 4 (new)"} {
+		if got := text(); !strings.Contains(got, want) {
+			t.Errorf("no %q in %s", want, got)
+		}
+	}
+	app.Rollout = nil
+	if got := text(); strings.Contains(got, "(new)") {
+		t.Error(got)
+	}
+}
+
 // TestStatusSaysOnce: the traceback of a deployment is there once, and another one is there too. A target capacity is said where it is not 100 %.
 func TestStatusSaysOnce(t *testing.T) {
 	t.Parallel()

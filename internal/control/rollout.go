@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -50,17 +51,28 @@ func (o *Operator) Pause(ctx context.Context, by helvetype.Author, app string) e
 	return steered(o.set.Node.PauseRollout(ctx, app, by.Name), app)
 }
 
-// Resume goes on with a rollout that Pause has stopped, and ends the wait of a step.
-func (o *Operator) Resume(ctx context.Context, by helvetype.Author, app string) error {
+// Resume goes on with a rollout that Pause has stopped, else it ends the wait of a step. said is how the rollout stands then.
+func (o *Operator) Resume(ctx context.Context, by helvetype.Author, app string) (said string, err error) {
 	done, err := o.turn(by.Seen)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer done()
 	if err := o.absent(app, ""); err != nil {
-		return err
+		return "", err
 	}
-	return steered(o.set.Node.ResumeRollout(ctx, app, by.Name), app)
+	if err := steered(o.set.Node.ResumeRollout(ctx, app, by.Name), app); err != nil {
+		return "", err
+	}
+	return resumed(app, o.set.Node.Status().Applications[app].Rollout), nil
+}
+
+// resumed says how a rollout stands after a resume. For example, the first resume of a rollout that was paused while its step waited ends the pause alone.
+func resumed(app string, r *helvetype.Rollout) string {
+	if r != nil && r.State == "waiting" {
+		return fmt.Sprintf("the rollout of %s waits at step %d of %d; helve resume %s again ends the step", app, r.Step, r.Steps, app)
+	}
+	return fmt.Sprintf("the rollout of %s goes on; follow it with helve status -w", app)
 }
 
 // steered is the error of a change of a rollout, with the command that shows how it stands.

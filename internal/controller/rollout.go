@@ -216,6 +216,9 @@ func (c *Controller) steer(ctx context.Context, app, reason, by string, do func(
 	if ch.Step != before {
 		a.NoteStepLocked()
 	}
+	if !ch.Paused {
+		c.rollOutLocked(a, time.Now()) // the status that follows says whether the rollout goes on or waits at a step
+	}
 	a.WakeLocked()
 	return nil
 }

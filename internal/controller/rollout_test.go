@@ -212,12 +212,41 @@ func TestOptionsInAPause(t *testing.T) {
 		if r := n.rollout(); r == nil || r.State != "paused" || r.Step != 1 || r.To != 2 {
 			t.Errorf("%+v", r)
 		}
-		for range 2 { // the pause, and the wait of the step
+		for _, state := range []string{"waiting", "going"} { // the end of the pause, and of the wait of the step
 			wantOf(t, "resume", n.ResumeRollout(t.Context(), "app", "ann"), nil)
+			wantOf(t, "state", n.rollout().State, state)
 		}
 		set("at the last step")
 		wantOf(t, "deploy", <-done, nil)
 		wantOf(t, "in the end", n.versions(), "map[2:4]")
+	})
+}
+
+// TestSupersededReplicas: ready replicas of a rollout whose place another deploy has taken serve until newer ones take their place, and the status has the revision of each replica.
+func TestSupersededReplicas(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(Settings{})
+		n.closeAfter(t)
+		step := func(n string) func(*spec.Options) { return func(o *spec.Options) { o.Rollout.Steps = []string{n} } }
+		n.deploy(t, rolled(4, "1", 0, nil))
+		second, third := make(chan error, 1), make(chan error, 1)
+		go func() { second <- n.Deploy(context.Background(), rolled(4, "2", 0, step("2"))) }()
+		time.Sleep(time.Minute) // fake time
+		go func() { third <- n.Deploy(context.Background(), rolled(4, "3", 0, step("1"))) }()
+		time.Sleep(time.Minute) // fake time
+		synctest.Wait()
+		if err := <-second; !errors.Is(err, deploy.ErrSuperseded) {
+			t.Error(err)
+		}
+		of := map[int]int{}
+		for _, r := range n.Status().Applications["app"].Deployments["A"].Replicas {
+			of[r.Revision]++
+		}
+		wantOf(t, "at the step of the third", of, map[int]int{1: 2, 2: 1, 3: 1})
+		wantOf(t, "resume", n.ResumeRollout(t.Context(), "app", "ann"), nil)
+		wantOf(t, "deploy", <-third, nil)
+		wantOf(t, "in the end", n.versions(), "map[3:4]")
 	})
 }
 

@@ -169,6 +169,7 @@ type ReplicaDetails struct {
 	PID        *int                   `json:"pid"` // of the node for a replica in its process; null for one whose process has not started
 	StartTimeS float64                `json:"start_time_s"`
 
+	Revision     int                     `json:"revision,omitempty"` // of the application
 	GPUs         []string                `json:"gpus,omitempty"`
 	InNode       bool                    `json:"in_node,omitzero"` // its instance is in the process of the node
 	Restarts     int                     `json:"restarts,omitempty"`
@@ -277,7 +278,7 @@ func deploymentDetails(name string, s helvetype.DeploymentStatus, wants deploy.D
 	}
 	for _, r := range s.Replicas {
 		rd := ReplicaDetails{
-			Actor: here, ReplicaID: r.ID, State: r.State, StartTimeS: seconds(r.StartedAt), GPUs: r.GPUs, InNode: r.PID == 0 && r.State != helvetype.ReplicaStarting,
+			Actor: here, ReplicaID: r.ID, State: r.State, StartTimeS: seconds(r.StartedAt), Revision: r.Revision, GPUs: r.GPUs, InNode: r.PID == 0 && r.State != helvetype.ReplicaStarting,
 			Restarts: r.Restarts, LastExit: r.LastExit, Unresponsive: r.Unresponsive, Waits: r.Wait, NotReady: r.NotReady, Ejected: r.Ejected,
 		}
 		if pid := r.PID; pid != 0 {

@@ -130,7 +130,7 @@ func (d *Deployment) inventoryLocked() *inventory.Deployment {
 	}
 	v.Describe(s)
 	for _, r := range d.Replicas {
-		of := helvetype.ReplicaStatus{ID: r.ID, State: r.State, Rank: r.Rank, StartedAt: r.StartedAt, Restarts: r.Before.Restarts, LastExit: r.Before.Exit}
+		of := helvetype.ReplicaStatus{ID: r.ID, State: r.State, Revision: r.Of.Revision.Number, Rank: r.Rank, StartedAt: r.StartedAt, Restarts: r.Before.Restarts, LastExit: r.Before.Exit}
 		out := r.Health.View()
 		of.Ready, of.NotReady, of.Ejected = r.TakesLocked(), out.NotReady, out.Ejected
 		v.Add(of, r.Running, r.ProcessLocked(), r.Wait, r.Of == e)

@@ -155,7 +155,7 @@ func TestOperations(t *testing.T) {
 		"scale":    func(app string) error { return p.Scale(ctx, old, app, "Ranker", 2, "") },
 		"restart":  func(app string) error { return p.Restart(ctx, old, app, "", "") },
 		"pause":    func(app string) error { return p.Pause(ctx, old, app) },
-		"resume":   func(app string) error { return p.Resume(ctx, old, app) },
+		"resume":   func(app string) error { _, err := p.Resume(ctx, old, app); return err },
 		"delete":   func(app string) error { return p.Delete(ctx, old, app) },
 		"shutdown": func(string) error { return p.Shutdown(ctx, old) },
 	} {

@@ -104,6 +104,8 @@ type ApplicationPlan struct {
 	Change string `json:"change"`
 	// Reason is why a change makes a revision that leaves all options and replicas as they are, for example "a rollback is a revision of its own".
 	Reason string `json:"reason,omitempty"`
+	// Notes are what else the change means: the revision that a rollback repeats, the rollout that the change ends, and the failure of the deploy before.
+	Notes []string `json:"notes,omitempty"`
 	// Fields are the changes of the options of the application itself.
 	Fields []ValueChange `json:"fields,omitempty"`
 	// Deployments are sorted by name.

@@ -113,6 +113,7 @@ func (o *Operator) plan(ctx context.Context, def deploy.App, settle func(NodeSet
 	case p.Change == plan.Unchanged:
 		p.Change, p.Reason = plan.Changed, of.Reason
 	}
+	p.Notes = plan.Notes(p.Change, o.set.Node.Status().Applications[p.Name], int(def.RollbackOf))
 	return p, of.Next, nil
 }
 

@@ -24,6 +24,9 @@ func Plan(p helvetype.Plan, width int) string {
 			text += " (" + app.Reason + ")"
 		}
 		Paragraph(&b, sign(app.Change)+" application ", "    ", text, width)
+		for _, note := range app.Notes {
+			Paragraph(&b, "    ", "      ", note, width)
+		}
 		values(&b, "    ", app.Fields, width)
 		for _, d := range app.Deployments {
 			if app.Change != "unchanged" || d.ScaledBy != "" && d.Submitted != d.Next || len(d.Overrides) > 0 {
@@ -90,6 +93,9 @@ func deploymentPlan(b *strings.Builder, d helvetype.DeploymentPlan, width int) {
 	}
 	if d.ScaledBy != "" && d.Submitted != d.Next {
 		Paragraph(b, "      ", "        ", fmt.Sprintf("scaled by %s, and stays so: the file has %d", d.ScaledBy, d.Submitted), width)
+	}
+	if d.ScaledBy != "" && d.Submitted == d.Next && d.Next != d.Wanted {
+		Paragraph(b, "      ", "        ", fmt.Sprintf("scaled to %d by %s: that ends, because the file has another num_replicas", d.Wanted, d.ScaledBy), width)
 	}
 	values(b, "      ", d.Options, width)
 	for _, o := range d.Overrides {

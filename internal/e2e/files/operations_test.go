@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -113,7 +114,7 @@ func TestOperations(t *testing.T) {
 
 	// A rollback is a new revision with a message, for which a plan can be made.
 	plan, err = p.PlanRollback(ctx, "shop", 1)
-	if err != nil || len(plan.Applications) != 1 || plan.Applications[0].Change != "changed" {
+	if err != nil || len(plan.Applications) != 1 || plan.Applications[0].Change != "changed" || !slices.Equal(plan.Applications[0].Notes, []string{"it repeats revision 1"}) {
 		t.Errorf("%+v, %v", plan, err)
 	}
 	if _, err := p.Rollback(ctx, ann, "shop", 99, ""); code(err) != fmt.Sprint(helvetype.CodeNotFound) {

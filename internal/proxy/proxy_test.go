@@ -203,7 +203,7 @@ func TestErrors(t *testing.T) {
 		w = httptest.NewRecorder()
 		p.ServeHTTP(w, r)
 		reason, code := test.err.Reason, test.err.Code
-		if test.err.Deployment == "Deeper" { // a fault of the program
+		if test.err.Deployment == "Deeper" && reason != helvetype.ReasonBackpressure { // a fault of the program
 			reason, code = helvetype.ReasonInternal, helvetype.CodeInternal
 		}
 		var body struct {

@@ -48,6 +48,7 @@ func TestLargeParts(t *testing.T) {
 	var wg sync.WaitGroup
 	downs := make([]freeing, exchanges)
 	futures := make([]*future, exchanges)
+	uploaded := make([]chan struct{}, exchanges) // closed when all parts of the request were sent: the end of the exchange ends its upload
 	for e := range exchanges {
 		begun := make(uplinks, 1)
 		k := raw([]byte("head"))
@@ -55,7 +56,9 @@ func TestLargeParts(t *testing.T) {
 		futures[e] = newFuture()
 		p.Start(nil, 0, k, 0, futures[e])
 		up := <-begun
+		uploaded[e] = make(chan struct{})
 		wg.Go(func() {
+			defer close(uploaded[e])
 			if err := up.Wanted(t.Context()); err != nil {
 				t.Error(err)
 			}
@@ -67,11 +70,14 @@ func TestLargeParts(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			up.Part(t.Context(), partLast, nil, false) //nolint:errcheck // the END may have come
+			if err := up.Part(t.Context(), partLast, nil, false); err != nil {
+				t.Error(err)
+			}
 		})
 		a := <-calls
 		wg.Go(func() {
 			send(e, a.in)
+			<-uploaded[e]
 			a.in.Complete(nil, call.Result{})
 		})
 	}

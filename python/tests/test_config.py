@@ -16,7 +16,10 @@ from helve.serve.config import AggregationFunction, AutoscalingConfig, Autoscali
 
 REFERENCE = json.loads(Path(__file__).with_name("reference_surface.json").read_text())
 # Fields whose default is another one here: HTTP is served on the one node, with the node's own limits.
-DIFFERS = {"config.HTTPOptions": {"location": "ProxyLocation.HeadOnly", "keep_alive_timeout_s": None}}
+DIFFERS = {
+    "config.HTTPOptions": {"location": "ProxyLocation.HeadOnly", "keep_alive_timeout_s": None},
+    "schema.TracingConfig": {"otlp_endpoint": None, "otlp_headers": None, "slow_request_s": None},  # Helve's own
+}
 
 
 def named(name):

@@ -178,6 +178,13 @@ def span(name: str, **attributes: Any) -> _spans.Span:
 
     It works in replicas; elsewhere, and outside of requests, it does nothing. A span of less than a millisecond is kept only if the request is sampled, or if it has failed.
 
+    Args:
+        name: The name of the span, such as "tokenize".
+        **attributes: Texts, numbers and booleans that the trace shows with the span.
+
+    Returns:
+        A context manager, whose value is the span.
+
     Example:
         >>> with serve.span("tokenize", documents=len(docs)) as span:
         ...     tokens = await self.tokenizer.remote(docs)

@@ -36,7 +36,7 @@ type Kept struct {
 
 const (
 	maxRecords = 256     // of one kept request
-	maxBytes   = 4 << 20 // of the requests that have failed, and of the slow ones
+	maxBytes   = 3 << 20 // of the requests that have failed, and of the slow ones
 	maxSampled = 1 << 20 // bytes of the sampled requests: a receiver of spans has these too
 )
 

@@ -36,7 +36,8 @@ type Kept struct {
 
 const (
 	maxRecords = 256     // of one kept request
-	maxBytes   = 3 << 20 // of the requests that have failed, and of the slow ones
+	maxFailed  = 7 << 19 // bytes of the requests that have failed: 3.5 MiB, more than 5,000 of a flood with three calls each
+	maxSlow    = 5 << 19 // bytes of the slow requests: 2.5 MiB
 	maxSampled = 1 << 20 // bytes of the sampled requests: a receiver of spans has these too
 )
 
@@ -109,8 +110,11 @@ func (q *requests) note(k *Kept, r *Record) {
 
 // trim drops the oldest requests of a reason that is over its bytes.
 func (q *requests) trim(w Why) {
-	limit := maxBytes
-	if w == Sampled {
+	limit := maxFailed
+	switch w {
+	case Slow:
+		limit = maxSlow
+	case Sampled:
 		limit = maxSampled
 	}
 	for q.bytes[w] > limit {

@@ -215,7 +215,7 @@ func TestFlood(t *testing.T) {
 	n := 0
 	var oldest int64
 	r.Roots(Failed, func(root *Record) bool { n, oldest = n+1, root.End; return true })
-	if r.requests.bytes[Failed] > maxBytes || n < 5000 {
+	if r.requests.bytes[Failed] > maxFailed || n < 5000 {
 		t.Errorf("%d failures in %d bytes are kept", n, r.requests.bytes[Failed])
 	}
 	if age := time.Duration(begin + 50_000*int64(10*time.Millisecond) - oldest); age < time.Minute {
@@ -245,7 +245,7 @@ func TestTrim(t *testing.T) {
 			bytes += sizeOf(&k.Records[i])
 		}
 	}
-	if bytes != q.bytes[Failed] || len(q.byID) != q.lists[Failed].Len() || bytes > maxBytes {
+	if bytes != q.bytes[Failed] || len(q.byID) != q.lists[Failed].Len() || bytes > maxFailed {
 		t.Errorf("%d bytes, counted %d; %d by id, %d in the list", bytes, q.bytes[Failed], len(q.byID), q.lists[Failed].Len())
 	}
 }

@@ -32,7 +32,7 @@ func formatOf(format string, to *os.File) string {
 	return formatJSON
 }
 
-// jsonOut writes records as lines of JSON, in the shape of helvetype.LogLine: those of the node, and what its workers log and print.
+// jsonOut writes records as lines of JSON, in the shape of helvetype.LogLine: the records of the node, and the lines that its workers log and print.
 type jsonOut struct {
 	mu sync.Mutex
 	to io.Writer
@@ -59,7 +59,7 @@ func (o *jsonOut) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// jsonLog is the log of a node for programs. Levels are as those of [textLog].
+// jsonLog is the log of a node for programs. It has the levels of [textLog].
 type jsonLog struct {
 	out   *jsonOut
 	level slog.Level

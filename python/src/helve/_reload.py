@@ -104,9 +104,7 @@ class Reloader:
         for path in self.saved:
             _drop_bytecode(path)
         self.saved.clear()
-        before = self.replicas()
-        self.ok = self.ok or any(before.values())  # also if the loader has not told so before its end
-        self.applications |= {name for name, _ in before}
+        before = self.learn()
         self.loader = Loader(self.args, self.driver.dir, before, self.ok)
 
     def heed(self, loader: "Loader") -> None:
@@ -176,8 +174,17 @@ class Reloader:
         _say(f"reloaded in {time.monotonic() - loader.begun:.2f} s: {text}")
 
     def failed(self, why: str = "") -> None:
+        self.learn()
         what = "the version before serves on" if self.ok or self.applications else "nothing serves yet"
         _say(f"{why + '; ' if why else 'not reloaded: ' if self.ok else 'not loaded: '}{what}; waiting for the next change")
+
+    def learn(self) -> Dict[tuple, set]:
+        """The running replicas. The node is asked, since the loader may not have told yet: for example, a file is saved in the moment between
+        the line that says that the application is ready and the report of the loader that it has done."""
+        found = self.replicas()
+        self.ok = self.ok or any(found.values())
+        self.applications |= {name for name, _ in found}
+        return found
 
     def replicas(self) -> Dict[tuple, set]:
         """The ids of the running replicas by application and deployment."""

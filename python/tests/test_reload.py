@@ -108,6 +108,43 @@ def test_a_broken_save_keeps_the_version_before_and_the_next_good_one_heals_it(p
         assert "_run.py" not in text and "_cli.py" not in text and "importlib" not in text
 
 
+def test_a_broken_save_while_the_last_application_starts(project):
+    """The loader has not reported that it has done, and an application serves already."""
+    program(project, "slow.py", """
+        import os, time
+        from helve import serve
+
+        @serve.deployment
+        class Slow:
+            def __init__(self):
+                while not os.path.exists("go"):
+                    time.sleep(0.02)
+
+            def __call__(self, x: str) -> str:
+                return x
+
+        app = Slow.bind()
+    """)
+    program(project, "serve.yaml", """
+        applications:
+        - name: shop
+          route_prefix: /shop
+          import_path: app:app
+        - name: slow
+          route_prefix: /slow
+          import_path: slow:app
+    """)
+    with reloading("serve.yaml", cwd=project) as run:
+        url = run.wait(r"'shop' is ready at (http://[^/]+/shop)")[1]
+        app = project / "app.py"
+        app.write_text(app.read_text() + "\ndef (\n")
+        run.wait("SyntaxError")
+        run.wait("not reloaded: the version before serves on; waiting for the next change")
+        assert ask(url).startswith("first ")
+        (project / "go").touch()
+        run.wait("'slow' is ready at")
+
+
 def test_a_program_that_is_broken_from_the_start_waits_for_its_mending(project):
     (project / "models.py").rename(project / "models.txt")
     with reloading("app:app", cwd=project) as run:

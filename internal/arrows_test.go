@@ -34,6 +34,7 @@ var layers = [][]string{
 	{"internal/codec", "internal/config", "internal/answer", "internal/store/storetest", "internal/store/disk", "internal/trace"},
 	{"internal/protocol", "internal/store", "internal/secret", "internal/jsonbody", "internal/shown", "internal/bundle"},
 	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/yaml11", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry", "internal/states", "internal/why", "internal/pysource", "internal/devices", "internal/pyenv", "internal/await", "internal/project", "internal/codefile", "internal/pack", "internal/history", "internal/layout", "internal/token", "internal/audit", "internal/agenda", "internal/capture"},
+	{"internal/autoscale"},
 	{"internal/kernel", "internal/fetch", "internal/profile", "internal/nearest", "internal/assign"},
 	{"helvetype"},
 }
@@ -47,6 +48,7 @@ var only = map[string][]string{
 	"internal/plan":         {"internal/secret", "internal/spec"},
 	"internal/planner":      {},
 	"internal/agenda":       {},
+	"internal/autoscale":    {"internal/nearest"},
 	"internal/profile":      {},
 	"internal/capture":      {"internal/profile"},
 	"internal/rollout":      {"internal/spec"},

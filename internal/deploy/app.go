@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"github.com/helve-serve/helve/internal/telemetry"
 	"maps"
 	"os"
 	"slices"
@@ -23,9 +22,11 @@ import (
 	"github.com/helve-serve/helve/internal/inprocess"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/store"
+	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/worker"
 )
 
@@ -192,9 +193,22 @@ func (c Code) Same(other Code, repeats bool) bool {
 	return c.Compared != "" && c.Compared == other.Compared || repeats && c.Kept != "" && c.Kept == other.Kept
 }
 
+// noteSecrets makes the values of the application's placeholders known, because workers may print them, those of a killed node too. A file that cannot be read has none: the start of a replica
+// says so.
+func (a *App) noteSecrets(s *secret.Resolver) {
+	s.Note(string(a.Submitted))
+	s.NotePickle(a.Python.Digest, func() []byte {
+		if a.Python.File == "" {
+			return a.Python.Blob
+		}
+		b, _ := os.ReadFile(a.Python.File)
+		return b
+	})
+}
+
 // Place gives a deployment the host of its kind: the one place where the kinds are told apart.
 func (a *App) Place(s spec.Deployment, hosts *host.App, set Settings) (*host.Deployment, Placement) {
-	hosts.Secrets().Note(string(a.Submitted)) // workers may print the values, those of a killed node too
+	a.noteSecrets(hosts.Secrets())
 	d := &host.Deployment{App: a.Graph.App, Name: s.Name, Spec: s, Options: s.Options.Effective(), Class: a.Classes[s.Name]}
 	version := ""
 	if d.Options.Version != "" {

@@ -1,16 +1,20 @@
 package secret
 
 import (
+	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 )
 
 // Resolver puts the values of one node in the place of placeholders, and knows them from then on, to take them out of texts. A nil Resolver puts the
 // values there too, and takes nothing out.
 type Resolver struct {
 	Source
-	values Values
+	values  Values
+	pickles sync.Map // digests of pickles whose references are known
 }
 
 // of gives the parts; for a nil Resolver the source is this process.
@@ -82,6 +86,44 @@ func (r *Resolver) Note(texts ...string) {
 			return nil
 		})
 	}
+}
+
+// NotePickle makes the values known that a pickle of a program refers to: the program has put placeholders in the place of values that it had from a file, and the worker that reads
+// the pickle puts the values of its own environment there (helve._secret). For example, helve run shop.yaml gives a constructor the argument "${env:PASSWORD}" of the file, and the replica
+// prints it. A pickle with a digest is read once; "" is for one in memory. Bytes that merely look like a reference do no harm.
+func (r *Resolver) NotePickle(digest string, read func() []byte) {
+	if r == nil {
+		return
+	}
+	if digest != "" {
+		if _, known := r.pickles.LoadOrStore(digest, true); known {
+			return
+		}
+	}
+	for pickle := read(); ; {
+		_, rest, found := bytes.Cut(pickle, []byte(referred))
+		if !found {
+			return
+		}
+		pickle = rest
+		_, text, _ := bytes.Cut(rest[:min(len(rest), maxReferred)], []byte(":")) // behind the type, str or bytes
+		end := 0
+		for end < len(text) && isBase64(text[end]) {
+			end++
+		}
+		if b, err := base64.StdEncoding.DecodeString(string(text[:end])); err == nil {
+			r.Note(string(b))
+		}
+	}
+}
+
+const (
+	referred    = "helve.secret:" // the begin of a reference in a pickle, see helve._pickling.SECRET
+	maxReferred = 2 * maxText     // bytes of a reference that are read
+)
+
+func isBase64(c byte) bool {
+	return c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '+' || c == '/' || c == '='
 }
 
 // Scrub is a text with "***" in the place of each known value of six bytes or more.

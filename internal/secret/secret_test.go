@@ -1,6 +1,7 @@
 package secret_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -289,4 +290,22 @@ func TestValues(t *testing.T) {
 	if _, err := r.Values("${!env:NONE}"); err == nil {
 		t.Error("no error for a variable that is not there")
 	}
+}
+
+// TestPicklesAreSearched: the values are known of the placeholders that a pickle refers to, also of one inside of a text and of bytes. A pickle is read once.
+func TestPicklesAreSearched(t *testing.T) {
+	t.Parallel()
+	of := func(kind, text string) string {
+		return "helve.secret:" + kind + ":" + base64.StdEncoding.EncodeToString([]byte(text))
+	}
+	pickle := "\x80\x05helve.secret:str:" + "\x94" + of("str", "redis://${!env:KEY}@host") + "\x94Qhelve.secret:int:!" + of("bytes", "${!file:/run/pw}") + "\x94Qhelve.secret:str"
+	r := &secret.Resolver{Source: source(map[string]string{"KEY": "value of key", "/run/pw": "hunter22\n"})}
+	reads := 0
+	for range 2 {
+		r.NotePickle("digest", func() []byte { reads++; return []byte(pickle) })
+	}
+	if got := r.Scrub("a value of key, hunter22"); got != "a ***, ***" || reads != 1 {
+		t.Errorf("%q after %d reads", got, reads)
+	}
+	(*secret.Resolver)(nil).NotePickle("", nil)
 }

@@ -500,6 +500,7 @@ class Driver:
         """Deploys an application, waits until it is ready if wait is set, and returns the URL of the HTTP ingress; "" without one. runtime_env is
         that of the application, over the program's.
         """
+        from helve import _secret
         from helve.serve import _environment
 
         self.open_http()
@@ -511,7 +512,7 @@ class Driver:
         app: dict = {
             "name": graph.app_name, "route_prefix": route_prefix, "ingress": graph.ingress, "docs_path": graph.docs_path(), "python": sys.executable,
             "sys_path": [p or os.getcwd() for p in sys.path], "cwd": os.getcwd(), "env": env, "runtime_env": _environment.merge(_environment.program(), runtime_env),
-            "blob": base64.b64encode(dumps(graph.code)).decode(), "deployments": graph.deployments,
+            "blob": base64.b64encode(dumps(graph.code)).decode(), "deployments": _secret.sealed(graph.deployments),
             "author": _author(), "program": _program(),
         }
         if self.durable:

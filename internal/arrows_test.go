@@ -43,7 +43,7 @@ var layers = [][]string{
 var only = map[string][]string{
 	"helvetype":             {},
 	"internal/call":         {},
-	"internal/spec":         {"internal/nearest"},
+	"internal/spec":         {"internal/autoscale", "internal/nearest"},
 	"internal/codec/pickle": {},
 	"internal/plan":         {"internal/secret", "internal/spec"},
 	"internal/planner":      {},
@@ -66,7 +66,7 @@ var only = map[string][]string{
 	"internal/audit":        {},
 	"internal/secret":       {"internal/call", "internal/nearest"},
 	"internal/fetch":        {},
-	"internal/config":       {"internal/nearest", "internal/secret", "internal/spec", "internal/yaml11", "github.com/goccy/go-yaml", "github.com/goccy/go-yaml/ast", "github.com/goccy/go-yaml/lexer", "github.com/goccy/go-yaml/parser", "github.com/goccy/go-yaml/token"},
+	"internal/config":       {"internal/autoscale", "internal/nearest", "internal/secret", "internal/spec", "internal/yaml11", "github.com/goccy/go-yaml", "github.com/goccy/go-yaml/ast", "github.com/goccy/go-yaml/lexer", "github.com/goccy/go-yaml/parser", "github.com/goccy/go-yaml/token"},
 	"internal/codefile":     {},
 	"internal/pack":         {},
 	"internal/yaml11":       {},

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/helve-serve/helve/internal/autoscale"
 	"github.com/helve-serve/helve/internal/nearest"
 	"github.com/helve-serve/helve/internal/spec"
 )
@@ -279,13 +280,6 @@ func (d *deployment) replicas(v *value) {
 	}
 }
 
-// autoscaled are the fields of autoscaling_config with their least values. Fields that are a text, or an object, have none.
-var autoscaled = map[string]float64{ //nolint:gochecknoglobals // a constant
-	"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1, "target_ongoing_requests": aboveZero, "metrics_interval_s": aboveZero, "look_back_period_s": aboveZero,
-	"smoothing_factor": aboveZero, "upscale_smoothing_factor": aboveZero, "downscale_smoothing_factor": aboveZero, "upscaling_factor": aboveZero, "downscaling_factor": aboveZero,
-	"downscale_delay_s": 0, "downscale_to_zero_delay_s": 0, "upscale_delay_s": 0,
-}
-
 func (d *deployment) autoscaling(f field) {
 	v := d.r.object(f.at, d.of()+f.name, f.value)
 	d.layer[f.name] = json.RawMessage("null")
@@ -293,12 +287,12 @@ func (d *deployment) autoscaling(f field) {
 		return
 	}
 	d.r.unsealed(v, d.of()+f.name)
-	names := slices.Concat(slices.Sorted(maps.Keys(autoscaled)), []string{"aggregation_function", "policy"})
+	names := slices.Concat(slices.Sorted(maps.Keys(autoscale.Least)), autoscale.Others)
 	out := map[string]json.RawMessage{}
 	at := d.of() + f.name + "."
 	for i := range v.fields {
 		in := v.fields[i]
-		least, isNumber := autoscaled[in.name]
+		least, isNumber := autoscale.Least[in.name]
 		d.places[f.name+"."+in.name] = valueOr(in)
 		switch {
 		case strings.HasPrefix(in.name, "_"): // `serve build` writes them
@@ -311,6 +305,8 @@ func (d *deployment) autoscaling(f field) {
 			}
 		case in.name == "aggregation_function":
 			d.r.choice(in, at, "mean", "max", "min")
+		case in.name == "prometheus_metrics":
+			d.r.texts(in, at)
 		case in.name == "policy":
 			if in.value.kind == object && in.value.get("policy_function") != nil {
 				d.r.warn(in.at, "%spolicy: has no effect: replicas do not scale by themselves yet", at)

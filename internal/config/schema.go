@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/helve-serve/helve/internal/autoscale"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -129,8 +130,8 @@ func deploymentSchema() schema {
 	properties["name"] = described(schema{"type": "string", "minLength": 1}, "Name of the deployment: that of its class or function in the code.")
 	replicas := properties["num_replicas"].(schema)
 	replicas["anyOf"] = append(replicas["anyOf"].([]any), schema{"const": "auto"}) //nolint:forcetypeassert // as orNull makes it
-	scaling := schema{"aggregation_function": enum("mean", "max", "min"), "policy": typed("object", "null")}
-	for name, least := range autoscaled {
+	scaling := schema{"aggregation_function": enum("mean", "max", "min"), "policy": typed("object", "null"), "prometheus_metrics": schema{"type": []string{"array", "null"}, "items": typed("string")}}
+	for name, least := range autoscale.Least {
 		kind := "number"
 		if strings.HasSuffix(name, "_replicas") {
 			kind = "integer"

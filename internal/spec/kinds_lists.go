@@ -5,6 +5,8 @@ import (
 	"maps"
 	"math"
 	"slices"
+
+	"github.com/helve-serve/helve/internal/autoscale"
 )
 
 // texts of a list, each without a zero byte. A layer replaces the list as a whole.
@@ -105,41 +107,18 @@ func mergedFields(before, layer map[string]json.RawMessage) map[string]json.RawM
 func (objects) accepts() string { return "object" }
 func (objects) python() string  { return "_limits.json_object" }
 
-// autoscaled is the object with the settings of an autoscaler. The fields that bound the number of replicas are checked here; Python has
-// checked all of them. For example, {"min_replicas": 2, "max_replicas": 1} is a mistake.
+// autoscaled is the object with the settings of an autoscaler. For example, {"min_replicas": 2, "max_replicas": 1} is a mistake.
 type autoscaled struct{ objects }
 
 func autoscaling() autoscaled { return autoscaled{} }
 
-// AutoscalingBounds are the fields of an autoscaling_config that bound the number of replicas.
-type AutoscalingBounds struct {
-	MinReplicas     *int `json:"min_replicas"`
-	MaxReplicas     *int `json:"max_replicas"`
-	InitialReplicas *int `json:"initial_replicas"`
-}
-
 func (autoscaled) check(v json.RawMessage, wrong func(string, ...any)) {
-	var b AutoscalingBounds
-	if json.Unmarshal(v, &b) != nil {
-		wrong("min_replicas, max_replicas and initial_replicas must be integers, is %s", shown(v))
-		return
-	}
-	least, most := 1, 1
-	if b.MinReplicas != nil {
-		least = *b.MinReplicas
-	}
-	if b.MaxReplicas != nil {
-		most = *b.MaxReplicas
-	}
+	c, err := autoscale.Parse(v)
 	switch {
-	case least < 0:
-		wrong("min_replicas must not be negative, is %d", least)
-	case most < 1 || most > MaxReplicas:
-		wrong("max_replicas must be from 1 to %d, is %d", MaxReplicas, most)
-	case least > most:
-		wrong("max_replicas must be at least min_replicas (%d), is %d", least, most)
-	case b.InitialReplicas != nil && (*b.InitialReplicas < least || *b.InitialReplicas > most):
-		wrong("initial_replicas must be from min_replicas (%d) to max_replicas (%d), is %d", least, most, *b.InitialReplicas)
+	case err != nil:
+		wrong("%v", err)
+	case c.MaxReplicas > MaxReplicas:
+		wrong("max_replicas must be from 1 to %d, is %d", MaxReplicas, c.MaxReplicas)
 	}
 }
 
@@ -149,15 +128,9 @@ func (e Effective) StartReplicas() int {
 	if e.AutoscalingConfig == nil {
 		return e.NumReplicas
 	}
-	var b AutoscalingBounds
-	if json.Unmarshal(e.AutoscalingConfig, &b) != nil {
+	c, err := autoscale.Parse(e.AutoscalingConfig)
+	if err != nil {
 		return 1 // a config that Validate refuses
 	}
-	switch {
-	case b.InitialReplicas != nil:
-		return max(1, *b.InitialReplicas)
-	case b.MinReplicas != nil:
-		return max(1, *b.MinReplicas)
-	}
-	return 1
+	return max(1, c.Initial())
 }

@@ -208,10 +208,12 @@ func TestStartReplicas(t *testing.T) {
 	}
 	for config, want := range map[string]string{
 		`{"min_replicas": -1}`:                      "min_replicas must not be negative, is -1",
-		`{"max_replicas": 0}`:                       "max_replicas must be from 1 to 100000, is 0",
+		`{"max_replicas": 0}`:                       "max_replicas must be at least 1, is 0",
+		`{"max_replicas": 100001}`:                  "max_replicas must be from 1 to 100000, is 100001",
+		`{"upscale_delay": 3}`:                      "upscale_delay: there is no such field; did you mean upscale_delay_s?",
 		`{"min_replicas": 2}`:                       "max_replicas must be at least min_replicas (2), is 1",
 		`{"initial_replicas": 3,"max_replicas": 2}`: "initial_replicas must be from min_replicas (1) to max_replicas (2), is 3",
-		`{"min_replicas": "2"}`:                     `min_replicas, max_replicas and initial_replicas must be integers, is {"min_replicas": "2"}`,
+		`{"min_replicas": "2"}`:                     `min_replicas, max_replicas and initial_replicas must be integers, min_replicas is "2"`,
 	} {
 		if errs := (Options{AutoscalingConfig: json.RawMessage(config)}).Validate(); len(errs) != 1 || errs[0].Error() != "autoscaling_config: "+want {
 			t.Errorf("%s: %v, want %s", config, errs, want)

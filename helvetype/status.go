@@ -189,6 +189,8 @@ type DeploymentStatus struct {
 	DynamicUses []string `json:"dynamic_uses,omitempty"`
 	// Calls counts the calls of all replicas, including the replicas that have stopped.
 	Calls Calls `json:"calls"`
+	// LastMinute has the calls of the last minute; nil in the first second of the node or the deployment.
+	LastMinute *LastMinute `json:"last_minute,omitempty"`
 	// Cycle describes the circle in which calls of the deployment wait for each other's slots; "" for none.
 	Cycle string `json:"cycle,omitempty"`
 	// LastExit describes the last end of a replica that nothing had asked to stop. It is nil until the first one.
@@ -229,6 +231,22 @@ type Calls struct {
 	Late uint64 `json:"late"`
 }
 
+// LastMinute has the calls of a deployment that have ended in the last minute, of all its replicas.
+type LastMinute struct {
+	// Seconds is the time that the numbers are of: up to 65 s, and less for a deployment that is younger.
+	Seconds float64 `json:"seconds"`
+	// Calls is the number of calls that have ended.
+	Calls uint64 `json:"calls"`
+	// Errors is the number of calls that have failed.
+	Errors uint64 `json:"errors"`
+	// Rejected is the number of calls that have failed before their start, because too many waited.
+	Rejected uint64 `json:"rejected"`
+	// Mean is the time of a call at its replica in milliseconds, on average; 0 without calls.
+	Mean float64 `json:"mean_ms"`
+	// P99 is the number of milliseconds in which 99 of 100 calls have ended, estimated from the buckets of the latencies that the metrics have.
+	P99 float64 `json:"p99_ms"`
+}
+
 // ReplicaStatus is the status of one replica.
 type ReplicaStatus struct {
 	// ID names the replica. No other replica of the node, of any application, has or had the same id.
@@ -244,6 +262,11 @@ type ReplicaStatus struct {
 	PID int `json:"pid,omitempty"`
 	// GPUs are the devices that the replica's process has, as CUDA_VISIBLE_DEVICES names them. Parts of one device are held by several replicas.
 	GPUs []string `json:"gpus,omitempty"`
+	// Memory is the memory of the machine that the replica's process occupies, in bytes, with the parts that it shares with other processes. Replicas in one process, such as those in the node's, have the same
+	// number. It is 0 where the system does not say it.
+	Memory uint64 `json:"memory_bytes,omitempty"`
+	// CPU is the use of processors by that process in the last 5 to 10 seconds, in percent of one processor: 250 is two and a half processors.
+	CPU float64 `json:"cpu_percent,omitempty"`
 	// StartedAt is the time at which the replica was started.
 	StartedAt time.Time `json:"started_at"`
 	// Restarts is the number of replicas in a row that ended, or failed to start, before this one took their place.

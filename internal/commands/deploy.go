@@ -20,6 +20,7 @@ import (
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/layout"
+	"github.com/helve-serve/helve/internal/tables"
 )
 
 // source has the flags that make a request of the file, or of the import path, of a deploy or a plan.
@@ -319,7 +320,7 @@ func outcomeText(a helvetype.ApplyAnswer, waited bool, program string, width int
 	}
 	layout.Table(&b, "", width, nil, rows)
 	for _, name := range slices.Sorted(maps.Keys(a.Applications)) {
-		message(&b, name+": ", "  ", a.Applications[name].Error, width)
+		tables.Message(&b, name+": ", "  ", a.Applications[name].Error, width)
 	}
 	switch {
 	case len(rows) == 0:

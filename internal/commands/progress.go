@@ -17,6 +17,7 @@ import (
 	"github.com/helve-serve/helve/internal/answer"
 	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/shown"
+	"github.com/helve-serve/helve/internal/tables"
 )
 
 // progress shows what a node does while a command waits for it. On a terminal it draws the applications that change, with the step that each
@@ -135,7 +136,7 @@ func progressText(in details.Instance, now time.Time, width int) string {
 					continue
 				}
 				text := "    " + rep.ReplicaID + " " + string(rep.State)
-				if n := note(rep, now); n != "" {
+				if n := tables.Note(rep, now); n != "" {
 					text += ": " + n
 				}
 				waits = append(waits, text)

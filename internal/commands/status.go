@@ -11,18 +11,16 @@ import (
 	"net/url"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
-	"github.com/helve-serve/helve/internal/answer"
 	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/keeper"
 	"github.com/helve-serve/helve/internal/layout"
 	"github.com/helve-serve/helve/internal/shown"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/tables"
 	"github.com/spf13/cobra"
 )
 
@@ -233,135 +231,7 @@ func statusTable(about admin.About, ofKeeper string, in details.Instance, curl s
 		b.WriteString("no application runs\n")
 	}
 	for _, name := range slices.Sorted(maps.Keys(in.Applications)) {
-		appTable(&b, name, in.Applications[name], now, width)
+		tables.Application(&b, name, in.Applications[name], now, width)
 	}
 	return b.String()
 }
-
-// appTable writes the status of one application for people.
-func appTable(b *strings.Builder, name string, app details.AppDetails, now time.Time, width int) {
-	route := ""
-	if app.RoutePrefix != nil {
-		route = "   route " + *app.RoutePrefix
-	}
-	runs := fmt.Sprintf("revision %d, deployed", app.Revision)
-	if app.Revision == 0 && app.FailedDeploy != nil {
-		runs = "never deployed, failed"
-	}
-	fmt.Fprintf(b, "\napplication %s   %s   %s %s ago%s\n", name, app.Status, runs, shown.Ago(now.Sub(at(app.LastDeployedTimeS))), route)
-	told := tracebacks{}
-	message(b, "  ", "  ", told.once(app.Message), width)
-	if app.FailedDeploy != nil {
-		layout.Paragraph(b, "  next: ", "    ", "helve why "+name+" has the whole error; correct the code or the file, and deploy it again", width)
-	}
-	if app.Rollout != nil {
-		answer.Rollout(b, app.Rollout, now, width)
-	}
-	var rows [][]string
-	columns := []string{"DEPLOYMENT", "STATUS", "REPLICAS", "QUEUED", "RUNNING", "CALLS", "ERRORS"}
-	rejects := slices.ContainsFunc(app.InOrder(), func(d details.DeploymentDetails) bool { return d.Calls.Rejected > 0 })
-	if rejects { // few applications have a limit
-		columns = append(columns, "REJECTED")
-	}
-	for _, d := range app.InOrder() {
-		ready := 0
-		for _, rep := range d.Replicas {
-			if rep.State == helvetype.ReplicaRunning {
-				ready++
-			}
-		}
-		replicas := fmt.Sprintf("%d/%d", ready, d.TargetNumReplicas)
-		if d.Stopping > 0 {
-			replicas += fmt.Sprintf(" (%d stopping)", d.Stopping)
-		}
-		rows = append(rows, []string{d.Name, string(d.Status), replicas, fmt.Sprint(d.Calls.Queued), fmt.Sprint(d.Calls.Running), fmt.Sprint(d.Calls.Total), fmt.Sprint(d.Calls.Errors)})
-		if rejects {
-			rows[len(rows)-1] = append(rows[len(rows)-1], fmt.Sprint(d.Calls.Rejected))
-		}
-	}
-	if len(rows) == 0 {
-		return
-	}
-	layout.Table(b, "  ", width, columns, rows)
-	for _, d := range app.InOrder() {
-		message(b, "  "+d.Name+": ", "    ", told.once(d.Message), width)
-	}
-	rows = nil
-	for _, d := range app.InOrder() {
-		for _, rep := range d.Replicas {
-			said := answer.OfRevision(rep.Revision, app.Rollout, note(rep, now))
-			rows = append(rows, []string{rep.ReplicaID, string(rep.State), pidOf(rep), shown.Ago(now.Sub(at(rep.StartTimeS))), strconv.Itoa(rep.Restarts), said})
-		}
-	}
-	if len(rows) > 0 {
-		layout.Table(b, "  ", width, []string{"REPLICA", "STATE", "PID", "AGE", "RESTARTS", ""}, rows)
-	}
-}
-
-// tracebacks are those that a text has already.
-type tracebacks map[string]bool
-
-// once is a message without its traceback if the text has that already. For example, an application fails because its deployment Ranker does, and both messages have the
-// traceback of the constructor.
-func (all tracebacks) once(text string) string {
-	i := strings.Index(text, "Traceback (most recent call last):")
-	if i < 0 {
-		return text
-	}
-	if trace := strings.TrimSpace(text[i:]); !all[trace] {
-		all[trace] = true
-		return text
-	}
-	return strings.TrimSpace(text[:i])
-}
-
-// message writes the first lines of a message: the first line after begin, the others after indent.
-func message(b *strings.Builder, begin, indent, text string, width int) {
-	const most = 10
-	if text == "" {
-		return
-	}
-	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
-	for i, line := range lines {
-		if i == most {
-			fmt.Fprintf(b, "%s... (%d more lines, see -o json)\n", indent, len(lines)-most)
-			return
-		}
-		layout.Paragraph(b, begin, indent, line, width)
-		begin = indent
-	}
-}
-
-func pidOf(r details.ReplicaDetails) string {
-	switch {
-	case r.InNode:
-		return "(node)"
-	case r.PID == nil:
-		return "-"
-	}
-	return strconv.Itoa(*r.PID)
-}
-
-// note is the last column of a replica: its trouble, the wait of its start, its drain, or the end of the replica before it.
-func note(r details.ReplicaDetails, now time.Time) string {
-	switch {
-	case r.Unresponsive != nil:
-		return "does not answer since " + shown.Ago(now.Sub(r.Unresponsive.Since))
-	case r.Ejected != nil:
-		return answer.Condition("gets no calls", r.Ejected, now)
-	case r.NotReady != nil && r.NotReady.Kept != "":
-		return answer.Condition("kept ("+r.NotReady.Kept+"), not ready", r.NotReady, now)
-	case r.NotReady != nil:
-		return answer.Condition("is not ready", r.NotReady, now)
-	case r.Waits != nil:
-		return fmt.Sprintf("waits for %s, since %s", r.Waits.For, shown.Ago(now.Sub(r.Waits.Since)))
-	case r.State == helvetype.ReplicaStopping:
-		return "finishes its calls"
-	case r.LastExit != nil:
-		first, _, _ := strings.Cut(r.LastExit.Reason, "\n")
-		return fmt.Sprintf("%s ended: %s", r.LastExit.Replica, first)
-	}
-	return ""
-}
-
-func at(seconds float64) time.Time { return time.UnixMilli(int64(seconds * 1000)) }

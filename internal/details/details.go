@@ -156,9 +156,10 @@ type DeploymentDetails struct {
 	Replicas          []ReplicaDetails            `json:"replicas"`
 	AutoscalingDetail *struct{}                   `json:"autoscaling_detail"`
 
-	Calls    helvetype.Calls `json:"calls,omitzero"`
-	Stopping int             `json:"stopping_replicas,omitzero"` // replicas that finish their calls, and stop then
-	LastExit *helvetype.Exit `json:"last_exit,omitempty"`
+	Calls      helvetype.Calls       `json:"calls,omitzero"`
+	LastMinute *helvetype.LastMinute `json:"last_minute,omitempty"`
+	Stopping   int                   `json:"stopping_replicas,omitzero"` // replicas that finish their calls, and stop then
+	LastExit   *helvetype.Exit       `json:"last_exit,omitempty"`
 }
 
 // ReplicaDetails is one replica.
@@ -171,7 +172,9 @@ type ReplicaDetails struct {
 
 	Revision     int                     `json:"revision,omitempty"` // of the application
 	GPUs         []string                `json:"gpus,omitempty"`
-	InNode       bool                    `json:"in_node,omitzero"` // its instance is in the process of the node
+	Memory       uint64                  `json:"memory_bytes,omitempty"` // of its process
+	CPU          float64                 `json:"cpu_percent,omitempty"`  // of its process, in the last seconds
+	InNode       bool                    `json:"in_node,omitzero"`       // its instance is in the process of the node
 	Restarts     int                     `json:"restarts,omitempty"`
 	LastExit     *helvetype.Exit         `json:"last_exit,omitempty"`
 	Unresponsive *helvetype.Unresponsive `json:"unresponsive,omitempty"`
@@ -198,7 +201,7 @@ func (in Instance) Reference() Instance {
 		app.Revision, app.SharedMemory, app.Rollout, app.FailedDeploy = 0, nil, nil, nil
 		deployments := make(map[string]DeploymentDetails, len(app.Deployments))
 		for d, of := range app.Deployments {
-			of.Calls, of.Stopping, of.LastExit = helvetype.Calls{}, 0, nil
+			of.Calls, of.LastMinute, of.Stopping, of.LastExit = helvetype.Calls{}, nil, 0, nil
 			of.DeploymentConfig = withURIs(of.DeploymentConfig, false)
 			replicas := make([]ReplicaDetails, len(of.Replicas))
 			for i, r := range of.Replicas {
@@ -271,14 +274,14 @@ func App(name string, s helvetype.ApplicationStatus, was deploy.DeployedApp, her
 func deploymentDetails(name string, s helvetype.DeploymentStatus, wants deploy.DeployedDeployment, here Actor) DeploymentDetails {
 	d := DeploymentDetails{
 		Name: name, Status: s.Status, StatusTrigger: s.Trigger, Message: s.Message, DeploymentConfig: shown(wants.Config),
-		TargetNumReplicas: wants.NumReplicas, RequiredResources: wants.Resources, Replicas: []ReplicaDetails{}, Calls: s.Calls, LastExit: s.LastExit,
+		TargetNumReplicas: wants.NumReplicas, RequiredResources: wants.Resources, Replicas: []ReplicaDetails{}, Calls: s.Calls, LastMinute: s.LastMinute, LastExit: s.LastExit,
 	}
 	if d.RequiredResources == nil {
 		d.RequiredResources = map[string]float64{}
 	}
 	for _, r := range s.Replicas {
 		rd := ReplicaDetails{
-			Actor: here, ReplicaID: r.ID, State: r.State, StartTimeS: seconds(r.StartedAt), Revision: r.Revision, GPUs: r.GPUs, InNode: r.PID == 0 && r.State != helvetype.ReplicaStarting,
+			Actor: here, ReplicaID: r.ID, State: r.State, StartTimeS: seconds(r.StartedAt), Revision: r.Revision, GPUs: r.GPUs, Memory: r.Memory, CPU: r.CPU, InNode: r.PID == 0 && r.State != helvetype.ReplicaStarting,
 			Restarts: r.Restarts, LastExit: r.LastExit, Unresponsive: r.Unresponsive, Waits: r.Wait, NotReady: r.NotReady, Ejected: r.Ejected,
 		}
 		if pid := r.PID; pid != 0 {

@@ -83,6 +83,8 @@ func some(v reflect.Value) {
 		some(v.Field(0))
 	case reflect.Uint64:
 		v.SetUint(1)
+	case reflect.Float64:
+		v.SetFloat(1)
 	default:
 		v.SetInt(1)
 	}

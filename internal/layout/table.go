@@ -33,29 +33,8 @@ func Table(b *strings.Builder, indent string, width int, header []string, rows [
 	if len(all) == 0 {
 		return
 	}
-	last := len(all[0]) - 1
-	widths := make([]int, last)
-	longest, used := 0, len(indent)
-	for _, row := range all {
-		for i := range last {
-			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
-		}
-		for line := range strings.SplitSeq(row[last], "\n") {
-			longest = max(longest, utf8.RuneCountInString(line))
-		}
-	}
-	for _, w := range widths {
-		used += w + columnGap
-	}
-	gap := columnGap
-	if width-used < min(longest, leastWidth) {
-		gap = 2
-		used -= last
-	}
-	below := width-used < min(longest, leastWidth)
-	if below {
-		gap = columnGap
-	}
+	widths, used, gap, below := shape(indent, width, all)
+	last := len(widths)
 	for n, row := range all {
 		var line strings.Builder
 		line.WriteString(indent)
@@ -87,6 +66,40 @@ func Table(b *strings.Builder, indent string, width int, header []string, rows [
 			b.WriteString(strings.TrimRight(part, " ") + "\n")
 		}
 	}
+}
+
+// shape is how a table fits: the widths of its columns but the last, what they use of the width, the gap between two, and whether the last one goes below its row.
+func shape(indent string, width int, all [][]string) (widths []int, used, gap int, below bool) {
+	last := len(all[0]) - 1
+	widths = make([]int, last)
+	longest := 0
+	used = len(indent)
+	for _, row := range all {
+		for i := range last {
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+		}
+		for line := range strings.SplitSeq(row[last], "\n") {
+			longest = max(longest, utf8.RuneCountInString(line))
+		}
+	}
+	for _, w := range widths {
+		used += w + columnGap
+	}
+	gap = columnGap
+	if width-used < min(longest, leastWidth) {
+		gap = 2
+		used -= last
+	}
+	if below = width-used < min(longest, leastWidth); below {
+		gap = columnGap
+	}
+	return widths, used, gap, below
+}
+
+// Fits says that a table, with its header among the rows, has room for its last column on the lines of its rows.
+func Fits(indent string, width int, rows [][]string) bool {
+	_, _, _, below := shape(indent, width, rows)
+	return !below
 }
 
 // wrapped are the lines of a text that are at most so wide. A word that is wider, such as a path, has a line of its own and is not cut.

@@ -213,6 +213,12 @@ func writeDeployments(p *page, all []view, shown detail) {
 			p.line(all[i].labels, f.value(&all[i]))
 		}
 	}
+	p.family("helve_deployment_memory_bytes", gauge, "Memory that the processes of the replicas of the deployment occupy, with parts that they share.")
+	for i := range all {
+		if all[i].Memory > 0 {
+			p.line(all[i].labels, float64(all[i].Memory))
+		}
+	}
 	p.family("helve_deployment_processing_latency_ms", histogram, "Time from the start of a call at a replica of the deployment to its end, also of replicas that are gone.")
 	bounds := telemetry.Bounds()
 	for i := range all {
@@ -392,6 +398,21 @@ func writeReplicas(p *page, all []view, shown detail) {
 			}
 		})
 	}
+	if !shown.zeros() { // a large page has the memory of deployments
+		return
+	}
+	p.family("helve_replica_memory_bytes", gauge, "Memory that the process of the replica occupies, with parts that it shares. Replicas in one process have the same number. A page of very many replicas leaves it out.")
+	each(func(r *replicaView) {
+		if r.Memory > 0 {
+			p.line(r.labels, float64(r.Memory))
+		}
+	})
+	p.family("helve_replica_cpu_seconds_total", counter, "Time of processors that the process of the replica has used. Replicas in one process have the same number. A page of very many replicas leaves it out.")
+	each(func(r *replicaView) {
+		if r.Memory > 0 {
+			p.line(r.labels, r.CPU.Seconds())
+		}
+	})
 }
 
 // The reference's numbers for states.

@@ -41,6 +41,7 @@ import (
 	"github.com/helve-serve/helve/internal/store/disk"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/trace"
+	"github.com/helve-serve/helve/internal/usage"
 	"github.com/helve-serve/helve/internal/worker"
 )
 
@@ -98,6 +99,7 @@ type Node struct {
 	level     *logs.Level // of log
 	workers   *host.Workers
 	proxy     *proxy.Proxy
+	usage     usage.Meter
 	results   *session.Results
 	events    *telemetry.Events
 	user      *telemetry.UserMetrics
@@ -188,6 +190,7 @@ func New(s Settings) *Node {
 	n.restorer = &restore.Restorer{To: n.Controller, Target: n.Target(), Own: s.Own, Program: s.Program, Log: s.Logger, Changed: n.Publish}
 	n.operator = n.newOperator()
 	n.useCertificate(s.Certificate)
+	n.wg.Go(n.measure)
 	return n
 }
 
@@ -209,6 +212,10 @@ func (n *Node) Status() helvetype.Status {
 	s := n.Controller.Status()
 	n.addLost(s.Applications)
 	n.addFailed(s.Applications)
+	if now := time.Now(); n.usage.Due(now) {
+		n.look(now, s)
+	}
+	n.usage.Fill(&s)
 	s.References = n.results.Status()
 	if n.HTTP() != "" {
 		state := helvetype.ProxyHealthy
@@ -220,9 +227,29 @@ func (n *Node) Status() helvetype.Status {
 	return s
 }
 
+// look measures the calls and the processes of the replicas of a status.
+func (n *Node) look(now time.Time, s helvetype.Status) {
+	n.usage.Look(now, n.Controller.Metrics(), usage.Processes(s), usage.Read)
+}
+
+// measure looks in periods, so that a question finds the last minute.
+func (n *Node) measure() {
+	tick := time.NewTicker(usage.Period)
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			n.look(now, n.Controller.Status())
+		case <-n.ctx.Done():
+			return
+		}
+	}
+}
+
 // Metrics are the numbers of the node now. No worker is asked.
 func (n *Node) Metrics() telemetry.Snapshot {
 	s := n.Controller.Metrics()
+	n.usage.Measure(&s)
 	s.Version, s.HTTP = n.set.Version, n.HTTP()
 	s.Requests, s.Ongoing = n.proxy.Counts()
 	s.User = n.user.Families()

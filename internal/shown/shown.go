@@ -78,6 +78,18 @@ func FromYAML(text []byte, to any) error {
 	return json.Unmarshal(b, to)
 }
 
+// Bytes is a size of memory as people say it: "0.4 MiB", "64 MiB", "1.5 GiB".
+func Bytes(n uint64) string {
+	const mega, giga = 1 << 20, 1 << 30
+	switch {
+	case n < 10*mega:
+		return fmt.Sprintf("%.1f MiB", float64(n)/mega)
+	case n < giga:
+		return fmt.Sprintf("%.0f MiB", float64(n)/mega)
+	}
+	return fmt.Sprintf("%.1f GiB", float64(n)/giga)
+}
+
 // Ago is a time span as people say it: "12s", "5m3s", "3h12m", "4d2h".
 func Ago(d time.Duration) string {
 	switch d = max(d, 0); {

@@ -66,6 +66,7 @@ type Deployment struct {
 	Rejected uint64 // calls that have failed because too many waited
 	Starts   uint64 // how often a replica became ready
 	Calls    Counts
+	Memory   uint64 // bytes of the processes of the replicas
 	Replicas []Replica
 
 	Origins   map[string]int // the calls that wait, by where they come from; those that are not 0
@@ -83,4 +84,6 @@ type Replica struct {
 	// Utilization is how much of its slots the replica has used in the last ten minutes, in percent.
 	Utilization float64
 	Calls       Counts
+	Memory      uint64        // bytes of its process; 0 if that is not known
+	CPU         time.Duration // of its process
 }

@@ -84,6 +84,9 @@ func TestTrouble(t *testing.T) {
 		}, "replica R#1 finishes 2 calls before it ends", "graceful_shutdown_timeout_s", ""},
 		"calls run during a delete": {func(d *helvetype.DeploymentStatus) { d.Trigger, d.Calls.Running = helvetype.TriggerDeleting, 2 },
 			"its replicas end after the calls that it still has (2)", "graceful_shutdown_timeout_s", ""},
+		"calls were rejected": {func(d *helvetype.DeploymentStatus) {
+			d.Calls.Errors, d.LastMinute = 3, &helvetype.LastMinute{Seconds: 60, Rejected: 12}
+		}, "12 calls of the last 60 s found a full queue (max_queued_requests) and were rejected", "helve scale shop/Ranker N adds replicas; max_queued_requests of shop/Ranker", ""},
 		"calls have failed": {func(d *helvetype.DeploymentStatus) { d.Calls.Errors = 3 }, "", "helve why --failed shop", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -109,7 +109,11 @@ func troubled(e *helvetype.Explanation, app, name string, d helvetype.Deployment
 	if e.Object.Kind == helvetype.KindApplication {
 		prefix = "deployment " + name + ": "
 	}
-	next := func(text string) { e.Next = cmp.Or(e.Next, text) }
+	next := func(text string) {
+		if e.Next == "" || strings.HasPrefix(e.Next, failedList) {
+			e.Next = text
+		}
+	}
 	if n := d.Calls.Queued + d.Calls.Running; d.Trigger == helvetype.TriggerDeleting && n > 0 {
 		e.Sentence += fmt.Sprintf("; %sits replicas end after the calls that it still has (%d)", prefix, n)
 		e.Next = fmt.Sprintf("helve calls %s/%s lists the calls; graceful_shutdown_timeout_s is how long they may take", app, name)
@@ -137,6 +141,10 @@ func troubled(e *helvetype.Explanation, app, name string, d helvetype.Deployment
 	case d.Calls.Queued > 0 && d.Ready > 0:
 		e.Sentence += fmt.Sprintf("; %s%s a slot, because the ready replicas run as many calls as max_ongoing_requests allows (%d)", prefix, waitFor(d.Calls.Queued), d.Calls.Running)
 		next(fmt.Sprintf("helve scale %s/%s N adds replicas; helve calls %[1]s/%[2]s lists the calls that hold the slots", app, name))
+	}
+	if m := d.LastMinute; m != nil && m.Rejected > 0 {
+		e.Sentence += fmt.Sprintf("; %s%s of the last %.0f s found a full queue (max_queued_requests) and %s rejected", prefix, count(int(m.Rejected), "call"), m.Seconds, map[bool]string{true: "was", false: "were"}[m.Rejected == 1])
+		next(fmt.Sprintf("helve scale %s/%s N adds replicas; max_queued_requests of %[1]s/%[2]s is how many calls of one caller may wait: a larger one takes longer bursts", app, name))
 	}
 	if x := d.LastExit; x != nil && now.Sub(x.At) < recently && !strings.Contains(e.Sentence, brief(x.Reason)) {
 		e.Sentence += fmt.Sprintf("; %sreplica %s ended at %s: %s", prefix, x.Replica, stamp(x.At), brief(x.Reason))
@@ -285,6 +293,7 @@ func deployment(of helvetype.Object, d helvetype.DeploymentStatus) string {
 	if d.Message != "" {
 		sentence += "; " + brief(d.Message)
 	}
+	sentence += minute(d.LastMinute)
 	if f := d.FirstFailure; f != nil && d.Failures > 1 {
 		if text := brief(f.Error); !strings.Contains(sentence, text) {
 			sentence += fmt.Sprintf("; the first of %d failures, of replica %s at %s: %s", d.Failures, f.Replica, stamp(f.At), text)
@@ -302,7 +311,11 @@ func replica(of helvetype.Object, r helvetype.ReplicaStatus, own []helvetype.Eve
 			since = ev.Time
 		}
 	}
-	sentence = fmt.Sprintf("replica %s is %s since %s", of, r.State, stamp(since))
+	sentence = "replica " + of.String()
+	if r.Revision > 0 {
+		sentence += fmt.Sprintf(" of revision %d", r.Revision)
+	}
+	sentence += fmt.Sprintf(" is %s since %s", r.State, stamp(since))
 	switch {
 	case r.Wait != nil:
 		sentence += fmt.Sprintf(" and waits for %s since %s", r.Wait.For, stamp(r.Wait.Since))
@@ -322,11 +335,36 @@ func replica(of helvetype.Object, r helvetype.ReplicaStatus, own []helvetype.Eve
 	case r.Ready:
 		sentence += " and gets calls"
 	}
+	sentence += uses(r)
 	if r.LastExit != nil {
 		sentence += fmt.Sprintf("; it is in the place of %s, which ended at %s: %s", r.LastExit.Replica, stamp(r.LastExit.At), brief(r.LastExit.Reason))
 		detail = cmp.Or(detail, details(r.LastExit.Reason), strings.Join(r.LastExit.Lines, "\n"))
 	}
 	return sentence, next, detail
+}
+
+// uses says what the process of a replica uses; "" where that is not known.
+func uses(r helvetype.ReplicaStatus) string {
+	if r.Memory == 0 {
+		return ""
+	}
+	process := "the process of the node, which it is in,"
+	if r.PID != 0 {
+		process = "its process " + strconv.Itoa(r.PID)
+	}
+	return fmt.Sprintf("; %s has %d MiB of memory and uses %.0f %% of a processor", process, (r.Memory+1<<19)>>20, r.CPU)
+}
+
+// minute says how many calls of a deployment the last minute had, and how long these took; "" without calls.
+func minute(m *helvetype.LastMinute) string {
+	if m == nil || m.Calls == 0 {
+		return ""
+	}
+	failed := ""
+	if m.Errors > 0 {
+		failed = fmt.Sprintf(", of which %d have failed,", m.Errors)
+	}
+	return fmt.Sprintf("; the %s of the last %.0f s%s took %s on average, and 99 %% of them at most about %s", count(int(m.Calls), "call"), m.Seconds, failed, ms(m.Mean), ms(m.P99))
 }
 
 // ending is the event that tells why an object is gone. For example, the last event of a replica is stopped, and replace before it has the error of its health check.

@@ -1,0 +1,159 @@
+package usage
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/telemetry"
+)
+
+// begin is the time of the first look.
+var begin = time.Unix(10000, 0)
+
+// of is a snapshot of the deployment app/D.
+func of(c *telemetry.Calls, rejected uint64) telemetry.Snapshot {
+	return telemetry.Snapshot{Applications: []telemetry.Application{{Name: "app", Deployments: []telemetry.Deployment{{Name: "D", Calls: c.Counts(), Rejected: rejected, Replicas: []telemetry.Replica{{ID: "D#1"}, {ID: "D#2"}}}}}}}
+}
+
+func calls(c *telemetry.Calls, n int, took time.Duration, failed bool) {
+	for range n {
+		c.Begin()
+		c.End(took, failed)
+	}
+}
+
+// filled is the status of app/D after a look.
+func filled(m *Meter, replicas ...helvetype.ReplicaStatus) helvetype.DeploymentStatus {
+	s := helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"app": {Deployments: map[string]helvetype.DeploymentStatus{"D": {Replicas: replicas}}}}}
+	m.Fill(&s)
+	return s.Applications["app"].Deployments["D"]
+}
+
+func none(int) (Process, bool) { return Process{}, false }
+
+// TestLastMinute: the calls of the last minute count, and those before do not, also if questions come between the periods. A deployment that begins anew has no calls of before.
+func TestLastMinute(t *testing.T) {
+	t.Parallel()
+	var m Meter
+	var c telemetry.Calls
+	calls(&c, 1000, 50*time.Millisecond, false)
+	m.Look(begin, of(&c, 3), nil, none)
+	if got := filled(&m).LastMinute; got != nil {
+		t.Errorf("after one look: %+v", got)
+	}
+	at := begin
+	for range 3600 / 5 { // an hour without calls
+		at = at.Add(Period)
+		m.Look(at, of(&c, 3), nil, none)
+		m.Look(at.Add(time.Second), of(&c, 3), nil, none)
+	}
+	if n := len(m.calls[deployment{"app", "D"}]); n > 2*int(window/Period)+3 {
+		t.Errorf("%d looks are kept", n)
+	}
+	calls(&c, 90, 40*time.Millisecond, false)
+	calls(&c, 10, 90*time.Millisecond, true)
+	at = at.Add(Period)
+	m.Look(at, of(&c, 5), nil, none)
+	want := &helvetype.LastMinute{Seconds: 60, Calls: 100, Errors: 10, Rejected: 2, Mean: 45, P99: 95}
+	if diff := cmp.Diff(want, filled(&m).LastMinute); diff != "" {
+		t.Error(diff)
+	}
+	for range 13 {
+		at = at.Add(Period)
+		m.Look(at, of(&c, 5), nil, none)
+	}
+	if got := filled(&m).LastMinute; got.Calls != 0 || got.Errors != 0 || got.Rejected != 0 || got.Mean != 0 || got.P99 != 0 {
+		t.Errorf("a minute later: %+v", got)
+	}
+	m.Look(at.Add(Period), of(new(telemetry.Calls), 0), nil, none)
+	if got := filled(&m).LastMinute; got != nil {
+		t.Errorf("of a new deployment: %+v", got)
+	}
+}
+
+// TestDue: a question after less than a second has the look before.
+func TestDue(t *testing.T) {
+	t.Parallel()
+	var m Meter
+	if !m.Due(begin) {
+		t.Error("the first question has no look")
+	}
+	m.Look(begin, telemetry.Snapshot{}, nil, none)
+	if m.Due(begin.Add(fresh-1)) || !m.Due(begin.Add(fresh)) {
+		t.Error("Due")
+	}
+}
+
+// TestProcesses: memory is that of now, and the use of processors that of the last period. A process that takes the number of another begins at 0. Two replicas of one process count once.
+func TestProcesses(t *testing.T) {
+	t.Parallel()
+	var m Meter
+	p := Process{Memory: 10 << 20, CPU: time.Minute, Started: 1}
+	read := func(pid int) (Process, bool) { return p, pid == 7 }
+	replicas := []helvetype.ReplicaStatus{{ID: "D#1", PID: 7, State: helvetype.ReplicaRunning}, {ID: "D#2", PID: 7, State: helvetype.ReplicaRunning}, {ID: "D#3", State: helvetype.ReplicaStarting}, {ID: "D#4", PID: 8, State: helvetype.ReplicaRunning}}
+	pids := map[string]int{"D#1": 7, "D#2": 7, "D#4": 8}
+	see := func(after time.Duration, memory uint64, cpu float64) {
+		t.Helper()
+		m.Look(begin.Add(after), of(new(telemetry.Calls), 0), pids, read)
+		got := filled(&m, replicas...).Replicas
+		if got[0].Memory != memory || got[0].CPU != cpu || got[1].Memory != memory || got[2].Memory != 0 || got[3].Memory != 0 {
+			t.Errorf("after %s: %+v, want %d bytes, %g %%", after, got, memory, cpu)
+		}
+	}
+	see(0, 10<<20, 0)
+	p.CPU += time.Second
+	see(time.Second, 10<<20, 100)
+	p.Memory, p.CPU = 20<<20, p.CPU+9*time.Second
+	see(5*time.Second, 20<<20, 200)
+	p.CPU += 5 * time.Second
+	see(10*time.Second, 20<<20, 100)
+	see(15*time.Second, 20<<20, 0)
+	s := of(new(telemetry.Calls), 0)
+	m.Measure(&s)
+	d := s.Applications[0].Deployments[0]
+	if d.Memory != 20<<20 || d.Replicas[0].Memory != 20<<20 || d.Replicas[1].CPU != p.CPU {
+		t.Errorf("%+v", d)
+	}
+	p = Process{Memory: 1 << 20, CPU: time.Second, Started: 2}
+	see(20*time.Second, 1<<20, 0)
+	if got := Processes(helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"app": {Deployments: map[string]helvetype.DeploymentStatus{"D": {Replicas: append(replicas[2:], helvetype.ReplicaStatus{ID: "D#5", State: helvetype.ReplicaRunning})}}}}}); len(got) != 2 || got["D#4"] != 8 || got["D#5"] != os.Getpid() {
+		t.Errorf("the processes are %v", got)
+	}
+}
+
+// TestParse: the files of a process, whose name may have brackets.
+func TestParse(t *testing.T) {
+	t.Parallel()
+	stat := []byte("7 (py) thon) S 1 7 7 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 4 0 12345 1000 200")
+	got, ok := parse([]byte("1000 250 30 1 0 40 0\n"), stat, 4096)
+	if want := (Process{Memory: 250 * 4096, CPU: 2 * time.Second, Started: 12345}); !ok || got != want {
+		t.Errorf("%+v %v, want %+v", got, ok, want)
+	}
+	for _, c := range [][2]string{{"", string(stat)}, {"1000 x", string(stat)}, {"1000 250", "7 (python"}, {"1000 250", "7 (p) S 1"}} {
+		if got, ok := parse([]byte(c[0]), []byte(c[1]), 4096); ok {
+			t.Errorf("%q: %+v", c, got)
+		}
+	}
+}
+
+// TestQuantile: within a bucket times are evenly spread, and a call above all bounds counts as the last one.
+func TestQuantile(t *testing.T) {
+	t.Parallel()
+	bounds := []float64{1, 10, 100}
+	for _, c := range []struct {
+		buckets []uint64
+		want    float64
+	}{{[]uint64{100, 0, 0, 0}, 0.99}, {[]uint64{98, 2, 0, 0}, 5.5}, {[]uint64{0, 0, 0, 4}, 100}, {[]uint64{1, 0, 0, 0}, 0.99}} {
+		n := uint64(0)
+		for _, b := range c.buckets {
+			n += b
+		}
+		if got := quantile(c.buckets, bounds, n); got != c.want {
+			t.Errorf("%v: %g, want %g", c.buckets, got, c.want)
+		}
+	}
+}

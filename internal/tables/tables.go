@@ -94,7 +94,7 @@ func replicaTable(b *strings.Builder, app details.AppDetails, now time.Time, wid
 type column struct {
 	name   string
 	absent string // the text of a row without a value; a column in which all rows have it is left out. "" for a column that stays
-	goes   int    // the order in which columns go while the table is wider than the terminal; 0 for one that stays
+	goes   int    // the order in which columns go while the table is wider than the terminal; 0 for a column that stays
 }
 
 // write writes a table with the columns that have values and room.
@@ -142,7 +142,7 @@ func milliseconds(ms float64) string {
 	return fmt.Sprintf("%.0fs", ms/1000)
 }
 
-// tracebacks are those that a text has already.
+// tracebacks has the tracebacks that a text has already.
 type tracebacks map[string]bool
 
 // once is a message without its traceback if the text has that already. For example, an application fails because its deployment Ranker does, and both messages have the

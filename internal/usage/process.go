@@ -11,7 +11,7 @@ import (
 // ticks is the number of clock ticks a second in which Linux counts the time of processes, on all of its machines that Go runs on.
 const ticks = 100
 
-// Process is what a process has used.
+// Process has the use of memory and processors by a process.
 type Process struct {
 	Memory  uint64        // bytes of the machine's memory that it occupies now, with parts that it shares with others
 	CPU     time.Duration // of all its threads, since it has started

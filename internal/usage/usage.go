@@ -1,4 +1,4 @@
-// Package usage measures what deployments do in the last minute, and what the processes of replicas use.
+// Package usage measures the calls of deployments in the last minute, and the memory and processors that the processes of replicas use.
 //
 // A node counts since its start, and an operator asks about now: 12 errors of 4 million calls may be of last week, or of this minute. So a [Meter] looks at the counts of each deployment in
 // periods, keeps the looks of the last minute, and gives the difference. For example, a look at 10:00:00 has 1,000 calls with a sum of 50 s, and one at 10:01:00 has 1,600 calls with a sum of
@@ -44,7 +44,7 @@ type look struct {
 	rejected uint64
 }
 
-// process is what a process had used at three times: now, at the last look, and at the one before. The use of processors is that since the look before, so that it does not jump when two looks are close.
+// process has the numbers of a process at three times: now, at the last look, and at the one before. The use of processors is that since the look before, so that it does not jump when two looks are close.
 type process struct {
 	now, last, before used
 }

@@ -35,7 +35,7 @@ func filled(m *Meter, replicas ...helvetype.ReplicaStatus) helvetype.DeploymentS
 
 func none(int) (Process, bool) { return Process{}, false }
 
-// TestLastMinute: the calls of the last minute count, and those before do not, also if questions come between the periods. A deployment that begins anew has no calls of before.
+// TestLastMinute: the calls of the last minute count, and calls before do not, also if questions come between the periods. A deployment that begins anew has no calls of before.
 func TestLastMinute(t *testing.T) {
 	t.Parallel()
 	var m Meter

@@ -272,6 +272,24 @@ type Explanation struct {
 	Timeline []Event `json:"timeline"`
 }
 
+// Overview says what is wrong in a node now.
+type Overview struct {
+	// Sentence says how much is wrong, with the numbers of applications, replicas and calls.
+	Sentence string `json:"sentence"`
+	// Troubles has the worst first; it is empty if all is well.
+	Troubles []Trouble `json:"troubles"`
+}
+
+// Trouble is an application that is not as it should be.
+type Trouble struct {
+	// Object is the application.
+	Object Object `json:"object"`
+	// Sentence is the answer in one sentence, as in the [Explanation] of the object.
+	Sentence string `json:"sentence"`
+	// Next is what will be tried next and when, or the command that comes next; "" for nothing.
+	Next string `json:"next,omitempty"`
+}
+
 // LogLine is a record that a replica, or the node, has logged, or a line that a replica has printed. It is the one shape of logs: in the answers of the
 // node, and in its output as JSON.
 type LogLine struct {

@@ -1,11 +1,11 @@
 package admin
 
 import (
-	"cmp"
 	"net/http"
 	"slices"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/why"
 )
 
 // callsMax is how many calls a list has, at most and by default.
@@ -28,20 +28,7 @@ func CallList(node Node, app, deployment string, limit int) helvetype.CallList {
 		all = node.Calls("", "", callsMax)
 		oldestFirst(all.Calls)
 	}
-	known, children := map[string]bool{}, map[string]helvetype.Call{}
-	for _, c := range all.Calls {
-		known[c.ID] = true
-		if _, ok := children[c.Parent]; c.Parent != "" && !ok {
-			children[c.Parent] = c
-		}
-	}
-	for i := range list.Calls {
-		c := &list.Calls[i]
-		if child, ok := children[c.ID]; ok && c.State == helvetype.CallRunning {
-			c.WaitsFor = "its call " + child.ID + " to " + child.Deployment + "." + cmp.Or(child.Method, "(default)")
-		}
-		c.CallerEnded = all.Unlisted == 0 && c.Parent != "" && !known[c.Parent]
-	}
+	why.Link(&list, all)
 	if over := len(list.Calls) - limit; over > 0 {
 		list.Calls, list.Unlisted = list.Calls[:limit], list.Unlisted+over
 	}

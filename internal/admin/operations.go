@@ -312,6 +312,10 @@ func (a *Server) why(c *ask) {
 	a.get(c, func(o Operator) (any, error) { return o.Explain(c.r.Context(), of, c.number("revision", 0)) })
 }
 
+func (a *Server) overview(c *ask) {
+	a.get(c, func(o Operator) (any, error) { return o.Overview(c.r.Context()) })
+}
+
 // absent is the error of an application that is not there.
 func (a *Server) absent(app string) error {
 	e := &helvetype.OperationError{Code: helvetype.CodeNotFound, Message: fmt.Sprintf("there is no application %q", app), Next: "helve status lists the applications"}

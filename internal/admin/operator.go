@@ -45,6 +45,8 @@ type Operator interface {
 	Submitted(ctx context.Context, app string) ([]byte, error)
 	// Explain says why an object is as it is; with a revision that is not 0, what has become of that revision of an application.
 	Explain(ctx context.Context, of helvetype.Object, revision int) (helvetype.Explanation, error)
+	// Overview says what is wrong in the node now.
+	Overview(ctx context.Context) (helvetype.Overview, error)
 	// Logs gives lines to yield, the oldest first, until there are no more, ctx ends, or yield returns an error, which Logs returns. A number of missed
 	// lines, which a slow reader has lost, comes before the line that follows them. A query that follows flushes after each call: yield with a nil line
 	// says that the reader has all lines so far.

@@ -130,6 +130,10 @@ func (o *fakeOperator) Submitted(_ context.Context, app string) ([]byte, error) 
 	return []byte(`{"name":"` + app + `"}`), nil
 }
 
+func (o *fakeOperator) Overview(context.Context) (helvetype.Overview, error) {
+	return helvetype.Overview{Sentence: "all is well"}, o.note(nil, "why")
+}
+
 func (o *fakeOperator) Explain(_ context.Context, of helvetype.Object, revision int) (helvetype.Explanation, error) {
 	return helvetype.Explanation{Object: of}, o.note(nil, "why %s %s %d", of.Kind, of, revision)
 }
@@ -294,6 +298,7 @@ func TestOperations(t *testing.T) {
 		"POST /api/v1/applications/app/restart":                                      {"", "t-deploy: restart app//", `"generation": 8`},
 		"POST /api/v1/applications/app/deployments/D/restart":                        {"", "t-deploy: restart app/D/", `"generation": 8`},
 		"POST /api/v1/applications/a%20b/deployments/D/replicas/D%23001/restart":     {"", "t-deploy: restart a b/D/D#001", `"generation": 8`},
+		"GET /api/v1/why":                                                            {"", "why", `"sentence": "all is well"`},
 		"GET /api/v1/why/app?revision=3":                                             {"", "why application app 3", `"kind": "application"`},
 		"GET /api/v1/why/app/D":                                                      {"", "why deployment app/D 0", `"kind": "deployment"`},
 		"GET /api/v1/why/app/D/D%23001":                                              {"", "why replica app/D/D#001 0", `"kind": "replica"`},

@@ -148,6 +148,11 @@ func (c *Client) Explain(ctx context.Context, app, deployment, replica string, r
 	return e, c.Get(ctx, path, query, &e)
 }
 
+// Overview is [Operator.Overview].
+func (c *Client) Overview(ctx context.Context) (o helvetype.Overview, err error) {
+	return o, c.Get(ctx, "/api/v1/why", nil, &o)
+}
+
 // Requests is [Operator.Requests], of one application and for one reason where these are not "".
 func (c *Client) Requests(ctx context.Context, app, kept string) (l helvetype.RequestList, err error) {
 	query := url.Values{}

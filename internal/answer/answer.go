@@ -120,6 +120,31 @@ func work(r helvetype.RequestTrace, s why.Step) string {
 	return text
 }
 
+// Overview is the answer about a whole node: a sentence, the troubles, and the newest requests that are kept.
+func Overview(o helvetype.Overview, list helvetype.RequestList, width int) string {
+	var b strings.Builder
+	layout.Paragraph(&b, "", "  ", o.Sentence, width)
+	for _, t := range o.Troubles {
+		b.WriteString("\n")
+		layout.Paragraph(&b, "- ", "  ", t.Sentence, width)
+		layout.Paragraph(&b, "  next: ", "    ", t.Next, width)
+	}
+	if len(list.Requests) == 0 {
+		return b.String()
+	}
+	all := len(list.Requests)
+	list.Requests = list.Requests[:min(all, overviewRequests)]
+	b.WriteString("\n")
+	b.WriteString(Requests(list, width))
+	if more := all - len(list.Requests); more > 0 {
+		fmt.Fprintf(&b, "%d more requests: helve why --failed, helve why --slow\n", more)
+	}
+	return b.String()
+}
+
+// overviewRequests is the number of requests that the answer about a node has.
+const overviewRequests = 10
+
 // Requests is a list of requests, the newest first.
 func Requests(list helvetype.RequestList, width int) string {
 	var b strings.Builder

@@ -73,3 +73,24 @@ func TestRequests(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestOverview: the answer about a node has each trouble with its next step, and the newest ten requests.
+func TestOverview(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("a long cause ", 12)
+	o := helvetype.Overview{Sentence: "2 of 3 applications are not as they should be; " + long, Troubles: []helvetype.Trouble{{Sentence: "application shop is UNHEALTHY: " + long, Next: "helve why shop"}}}
+	var list helvetype.RequestList
+	for range overviewRequests + 2 {
+		list.Requests = append(list.Requests, helvetype.Request{ID: "5f0c4f0e-8f6a-4d1e-9f0b-2f6f8a1f7c55", Kept: helvetype.KeptFailed, App: "shop"})
+	}
+	got := Overview(o, list, 80)
+	narrow(t, got)
+	for text, want := range map[string]int{"\n- application shop is UNHEALTHY: a long": 1, "\n  next: helve why shop\n": 1, "5f0c4f0e-8f6a": overviewRequests, "2 more requests: helve why --failed": 1} {
+		if n := strings.Count(got, text); n != want {
+			t.Errorf("%q is there %d times, want %d:\n%s", text, n, want, got)
+		}
+	}
+	if got := Overview(helvetype.Overview{Sentence: "all is well"}, helvetype.RequestList{}, 80); got != "all is well\n" {
+		t.Error(got)
+	}
+}

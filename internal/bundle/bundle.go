@@ -44,6 +44,7 @@ type file struct{ name, path string }
 // files are the files of a node, in the order of their requests: the stacks come first, because a node that hangs has them too.
 var files = []file{ //nolint:gochecknoglobals // a constant
 	{"goroutines.txt", "/debug/pprof/goroutine?debug=2"},
+	{"why.json", "/api/v1/why"},
 	{"calls.json", "/api/v1/calls"},
 	{"events.json", "/api/v1/events"},
 	{"logs.json", "/api/v1/logs?tail=10000"},

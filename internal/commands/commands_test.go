@@ -151,6 +151,10 @@ func (o *fakeOperator) Submitted(_ context.Context, app string) ([]byte, error) 
 	return []byte(`{"name":"shop","import_path":"app:app","args":{"text":"a\nb"}}`), o.did("submitted %s", app)
 }
 
+func (o *fakeOperator) Overview(context.Context) (helvetype.Overview, error) {
+	return helvetype.Overview{Sentence: "1 of 2 applications has trouble", Troubles: []helvetype.Trouble{{Sentence: "application shop is UNHEALTHY", Next: "helve why shop"}}}, o.did("why")
+}
+
 func (o *fakeOperator) Explain(_ context.Context, of helvetype.Object, _ int) (helvetype.Explanation, error) {
 	return helvetype.Explanation{
 		Object: of, Sentence: "The replica Ranker#002 does not start: its constructor raises RuntimeError, and this has happened three times in a row.", Next: "another start in 8 s",
@@ -291,8 +295,9 @@ func TestOperations(t *testing.T) { //nolint:paralleltest // the standard output
 		"delete shop":                    {"delete shop", []string{"shop is being deleted"}},
 		"shutdown --yes":                 {"shutdown", nil},
 		"logs":                           {"logs    false", []string{" (shop/Ranker#001) loaded\n"}},
-		"logs shop/Ranker --replica Ranker#001 -f":    {"logs shop Ranker Ranker#001 true", []string{"loaded"}},
-		"why shop/Ranker/Ranker#002":                  {"why shop/Ranker/Ranker#002", []string{"and this has happened", "next: another start in 8 s", "start_failed (STOPPING): RuntimeError:"}},
+		"logs shop/Ranker --replica Ranker#001 -f": {"logs shop Ranker Ranker#001 true", []string{"loaded"}},
+		"why":                        {"requests", []string{"1 of 2 applications has trouble\n\n- application shop is UNHEALTHY\n  next: helve why shop\n"}},
+		"why shop/Ranker/Ranker#002": {"why shop/Ranker/Ranker#002", []string{"and this has happened", "next: another start in 8 s", "start_failed (STOPPING): RuntimeError:"}},
 		"profile Ranker#001 --seconds 3 --block -o -": {"profile shop/Ranker/Ranker#001 block 3s", []string{"\x1f\x8b"}},
 		"profile shop --svg -o " + file + ".svg":      {"profile shop/Ranker/Ranker#001 cpu 10s", []string{"next: open it in a browser"}},
 		"profile shop/Ranker --stacks":                {"profile shop/Ranker/Ranker#001 stacks 10s", []string{"7.0 us\n    score\n"}},

@@ -23,8 +23,8 @@ func whyCommand(s Settings) *cobra.Command {
 		Use: "why [APP[/DEPLOYMENT[/REPLICA]] | REQUEST-ID]", Short: "Say why an application, deployment, replica or request is as it is",
 		Long: "Say why an application, a deployment or a replica is as it is, what will be tried next and when, and the events that have led there. With --revision\n" +
 			"it says what has become of a revision of an application. With the id of a request it says why that has failed, or what took its time, with its\n" +
-			"calls; the id is in the header X-Request-ID of the answer and in logs. Without an argument, or with --failed or --slow, it lists the requests that\n" +
-			"the node keeps.",
+			"calls; the id is in the header X-Request-ID of the answer and in logs. Without an argument it says what is wrong in the node now, the worst first.\n" +
+			"With --failed or --slow it lists the requests that the node keeps.",
 		ValidArgsFunction: r.complete(upReplica),
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 && id == "" && drawnID.MatchString(args[0]) {
@@ -44,10 +44,23 @@ func whyCommand(s Settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			var all helvetype.Overview
+			if overview := list && of.app == "" && !failed && !slow; overview {
+				if all, err = node.Overview(c.Context()); err != nil {
+					return err
+				}
+			}
 			if list {
 				l, err := node.Requests(c.Context(), of.app, map[bool]string{failed: helvetype.KeptFailed, slow: helvetype.KeptSlow}[true])
 				if err != nil {
 					return err
+				}
+				if all.Sentence != "" {
+					both := struct {
+						helvetype.Overview
+						helvetype.RequestList
+					}{all, l}
+					return r.print(os.Stdout, both, func() string { return answer.Overview(all, l, layout.Width(os.Stdout)) })
 				}
 				return r.print(os.Stdout, l, func() string { return answer.Requests(l, layout.Width(os.Stdout)) })
 			}

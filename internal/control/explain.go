@@ -3,10 +3,13 @@ package control
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/why"
 )
 
@@ -19,11 +22,8 @@ func (o *Operator) Explain(ctx context.Context, of helvetype.Object, revision in
 		return e, &helvetype.OperationError{Code: helvetype.CodeInvalidArgument, Message: "the name of an application is missing", Next: "helve status lists the applications"}
 	}
 	s := o.set.Node.Status()
-	e, ok := why.Explain(of, s, o.set.Events, time.Now())
+	e, ok := o.explain(of, s)
 	if ok {
-		if a, there := s.Applications[of.App]; there {
-			why.Measure(&e, o.load(of.App, a))
-		}
 		return e, nil
 	}
 	if a, there := s.Applications[of.App]; !there || of.Kind != helvetype.KindReplica {
@@ -35,6 +35,25 @@ func (o *Operator) Explain(ctx context.Context, of helvetype.Object, revision in
 		Code: helvetype.CodeNotFound, Message: fmt.Sprintf("deployment %s of application %s has no replica %q, and had none that the events know", of.Deployment, of.App, of.Replica),
 		Next: "helve status lists the replicas",
 	}
+}
+
+func (o *Operator) explain(of helvetype.Object, s helvetype.Status) (e helvetype.Explanation, ok bool) {
+	if e, ok = why.Explain(of, s, o.set.Events, time.Now()); ok {
+		if a, there := s.Applications[of.App]; there {
+			why.Measure(&e, o.load(of.App, a))
+		}
+	}
+	return e, ok
+}
+
+// Overview says what is wrong in the node now.
+func (o *Operator) Overview(context.Context) (helvetype.Overview, error) {
+	s := o.set.Node.Status()
+	maps.DeleteFunc(s.Applications, func(app string, _ helvetype.ApplicationStatus) bool { return strings.HasPrefix(app, spec.HiddenApps) })
+	return why.Overview(s, func(app string) helvetype.Explanation {
+		e, _ := o.explain(kindOf(helvetype.Object{App: app}), s)
+		return e
+	}), nil
 }
 
 // slowMax is how many slow requests an answer looks at.

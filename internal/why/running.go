@@ -8,6 +8,25 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 )
 
+// Link says of the calls of a list which calls they wait for, and which have been left by their callers. all has the calls of the node: those of a list may wait for calls that are not on it. For example, of
+// the calls of Front a list says that one waits for its call to Back.
+func Link(list *helvetype.CallList, all helvetype.CallList) {
+	known, children := map[string]bool{}, map[string]helvetype.Call{}
+	for _, c := range all.Calls {
+		known[c.ID] = true
+		if _, ok := children[c.Parent]; c.Parent != "" && !ok {
+			children[c.Parent] = c
+		}
+	}
+	for i := range list.Calls {
+		c := &list.Calls[i]
+		if child, ok := children[c.ID]; ok && c.State == helvetype.CallRunning {
+			c.WaitsFor = "its call " + child.ID + " to " + child.Deployment + "." + cmp.Or(child.Method, "(default)")
+		}
+		c.CallerEnded = all.Unlisted == 0 && c.Parent != "" && !known[c.Parent]
+	}
+}
+
 // Running adds the calls of a request that wait or run now. A request that the node does not know otherwise (the zero request) has them alone. For example, a request whose one call to Ranker waits for a slot
 // runs, and waits for that slot; a request that has been answered may still have a stream whose reader has gone. false: no call is of the request.
 func Running(r *helvetype.RequestTrace, id string, calls []helvetype.Call, now time.Time) bool {

@@ -57,11 +57,11 @@ func Explain(of helvetype.Object, s helvetype.Status, events Events, now time.Ti
 			break // its message has the trouble
 		}
 		for _, name := range slices.Sorted(maps.Keys(app.Deployments)) {
-			troubled(&e, of.App, name, app.Deployments[name], now)
+			troubled(&e, of.App, name, app.Deployments[name], passes(app, name), now)
 		}
 	case of.Kind == helvetype.KindDeployment && has:
 		e.Sentence, e.Next, e.Detail = deployment(of, d), step(d.Next, d.NextAt), details(d.Message)
-		troubled(&e, of.App, of.Deployment, d, now)
+		troubled(&e, of.App, of.Deployment, d, passes(app, of.Deployment), now)
 		if path := chain(app, of.Deployment); len(path) > 1 {
 			root := app.Deployments[path[len(path)-1]]
 			e.Sentence += "; " + waitsFor(app, path, "")
@@ -104,7 +104,8 @@ func together(e *helvetype.Explanation, events Events, app, deployment string, n
 }
 
 // troubled adds the trouble of a deployment that its state does not show: replicas that do not answer, calls that wait for slots, and the last replica that has ended.
-func troubled(e *helvetype.Explanation, app, name string, d helvetype.DeploymentStatus, now time.Time) {
+// passes says that its failures of the last minute come from deployments that it uses.
+func troubled(e *helvetype.Explanation, app, name string, d helvetype.DeploymentStatus, passes bool, now time.Time) {
 	prefix := ""
 	if e.Object.Kind == helvetype.KindApplication {
 		prefix = "deployment " + name + ": "
@@ -142,6 +143,9 @@ func troubled(e *helvetype.Explanation, app, name string, d helvetype.Deployment
 		e.Sentence += fmt.Sprintf("; %s%s a slot, because the ready replicas run as many calls as max_ongoing_requests allows (%d)", prefix, waitFor(d.Calls.Queued), d.Calls.Running)
 		next(fmt.Sprintf("helve scale %s/%s N adds replicas; helve calls %[1]s/%[2]s lists the calls that hold the slots", app, name))
 	}
+	if m := d.LastMinute; m != nil && m.Errors > 0 && !passes && prefix != "" {
+		e.Sentence += fmt.Sprintf("; %s%d of the %s of the last %.0f s have failed", prefix, m.Errors, count(int(m.Calls), "call"), m.Seconds)
+	}
 	if m := d.LastMinute; m != nil && m.Rejected > 0 {
 		e.Sentence += fmt.Sprintf("; %s%s of the last %.0f s found a full queue (max_queued_requests) and %s rejected", prefix, count(int(m.Rejected), "call"), m.Seconds, map[bool]string{true: "was", false: "were"}[m.Rejected == 1])
 		next(fmt.Sprintf("helve scale %s/%s N adds replicas; max_queued_requests of %[1]s/%[2]s is how many calls of one caller may wait: a larger one takes longer bursts", app, name))
@@ -157,6 +161,16 @@ func troubled(e *helvetype.Explanation, app, name string, d helvetype.Deployment
 	if d.Calls.Errors > 0 && e.Next == "" {
 		next("helve why --failed " + app + " lists requests that have failed")
 	}
+}
+
+// passes says that a deployment had failed calls in the last minute, and a deployment that it uses too: it has let their errors through. For example, Front calls Ranker, whose code raises: both have failed calls, and
+// those of Ranker are the cause.
+func passes(a helvetype.ApplicationStatus, name string) bool {
+	d := a.Deployments[name]
+	return slices.ContainsFunc(slices.Concat(d.Uses, d.DynamicUses), func(used string) bool {
+		m := a.Deployments[used].LastMinute
+		return used != name && m != nil && m.Errors+m.Rejected > 0
+	})
 }
 
 // finishing says that a replica that stops finishes its calls. Their number is known where the deployment has no other replica with calls.
@@ -220,6 +234,11 @@ func Revision(app string, r helvetype.RevisionEntry, events Events) helvetype.Ex
 	return e
 }
 
+// calm is the sentence of an application that runs and has no trouble.
+func calm(app string, a helvetype.ApplicationStatus) string {
+	return fmt.Sprintf("application %s is %s: each of its %s has its replicas", app, helvetype.ApplicationRunning, count(len(a.Deployments), "deployment"))
+}
+
 func application(of helvetype.Object, a helvetype.ApplicationStatus) (sentence, next string) {
 	sentence = fmt.Sprintf("application %s is %s", of.App, a.Status)
 	if a.Message != "" && a.FailedDeploy != nil && strings.Contains(a.Message, a.FailedDeploy.Error) {
@@ -228,7 +247,7 @@ func application(of helvetype.Object, a helvetype.ApplicationStatus) (sentence, 
 	if a.Message != "" {
 		sentence += ": " + brief(a.Message)
 	} else if a.Status == helvetype.ApplicationRunning {
-		sentence += fmt.Sprintf(": each of its %s has its replicas", count(len(a.Deployments), "deployment"))
+		sentence = calm(of.App, a)
 	}
 	if a.FailedDeploy != nil {
 		return sentence + failed(a), afterFailed

@@ -1,0 +1,122 @@
+package why
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/helve-serve/helve/helvetype"
+)
+
+// Overview says what is wrong in a node now, the worst first. explain is the answer about an application, which may have trouble although it runs. For example, of three applications one is UNHEALTHY
+// without a replica that gets calls, one waits at a step of its rollout, and one runs: the first two are in the answer, in this order.
+func Overview(s helvetype.Status, explain func(app string) helvetype.Explanation) (o helvetype.Overview) {
+	type found struct {
+		helvetype.Trouble
+		rank int
+	}
+	var all []found
+	for _, name := range slices.Sorted(maps.Keys(s.Applications)) {
+		a, e := s.Applications[name], explain(name)
+		if a.Status == helvetype.ApplicationRunning && e.Sentence == calm(name, a) {
+			continue
+		}
+		all = append(all, found{helvetype.Trouble{Object: e.Object, Sentence: e.Sentence, Next: cmp.Or(e.Next, "helve why "+name)}, rank(a)})
+	}
+	slices.SortStableFunc(all, func(x, y found) int { return cmp.Compare(x.rank, y.rank) })
+	o.Troubles = make([]helvetype.Trouble, 0, len(all))
+	for _, f := range all {
+		o.Troubles = append(o.Troubles, f.Trouble)
+	}
+	o.Sentence = numbers(s, len(all))
+	return o
+}
+
+// The ranks of applications with trouble, the worst first.
+const (
+	servesNothing = iota // a deployment that should have replicas has none, after failures
+	lacksReplicas        // UNHEALTHY, and served by the replicas that are left
+	callsSuffer          // calls fail, are rejected, wait for slots, or wait for each other; a replica does not answer
+	failedDeploy         // the revision before serves
+	changes              // a deploy or a delete that is under way, or waits
+	otherwise            // slow requests, and trouble that is over
+)
+
+func rank(a helvetype.ApplicationStatus) int {
+	best := otherwise
+	at := func(rank int) { best = min(best, rank) }
+	switch a.Status {
+	case helvetype.ApplicationUnhealthy:
+		at(lacksReplicas)
+	case helvetype.ApplicationDeployFailed:
+		at(failedDeploy)
+		if !serves(a) {
+			at(servesNothing)
+		}
+	case helvetype.ApplicationDeploying, helvetype.ApplicationDeleting, helvetype.ApplicationNotStarted:
+		at(changes)
+	}
+	if a.FailedDeploy != nil {
+		at(failedDeploy)
+	}
+	for _, d := range a.Deployments {
+		if d.Wanted > 0 && d.Ready == 0 && d.Failures > 0 && a.Status != helvetype.ApplicationDeleting {
+			at(servesNothing)
+		}
+		m := d.LastMinute
+		unresponsive := slices.ContainsFunc(d.Replicas, func(r helvetype.ReplicaStatus) bool { return r.Unresponsive != nil })
+		if d.Cycle != "" || unresponsive || d.Calls.Queued > 0 && d.Ready > 0 || m != nil && (m.Rejected > 0 || m.Errors > 0) {
+			at(callsSuffer)
+		}
+	}
+	return best
+}
+
+// numbers are those of the applications, replicas and calls of a node, of which some applications have trouble.
+func numbers(s helvetype.Status, troubled int) string {
+	var ready, wanted, deployments, running, queued int
+	var calls, failed, rejected uint64
+	for _, a := range s.Applications {
+		for name, d := range a.Deployments {
+			deployments++
+			ready, wanted = ready+min(d.Ready, d.Wanted), wanted+d.Wanted
+			running, queued = running+d.Calls.Running, queued+d.Calls.Queued
+			if m := d.LastMinute; m != nil {
+				calls, rejected = calls+m.Calls, rejected+m.Rejected
+				if !passes(a, name) {
+					failed += m.Errors
+				}
+			}
+		}
+	}
+	if len(s.Applications) == 0 {
+		return "no application runs"
+	}
+	var b strings.Builder
+	switch {
+	case troubled == 0:
+		fmt.Fprintf(&b, "all is well: %s with %s %s", count(len(s.Applications), "application"), count(deployments, "deployment"), verb(len(s.Applications)))
+	case troubled == 1:
+		fmt.Fprintf(&b, "1 of %s is not as it should be", count(len(s.Applications), "application"))
+	default:
+		fmt.Fprintf(&b, "%d of %s are not as they should be", troubled, count(len(s.Applications), "application"))
+	}
+	fmt.Fprintf(&b, "; %d of %s get calls; %s now, and %s", ready, count(wanted, "replica"), runs(running), strings.Replace(strings.Replace(waitFor(queued), " for", "", 1), "0 calls wait", "none waits", 1))
+	if calls+rejected > 0 {
+		some := "none"
+		if failed+rejected > 0 {
+			some = fmt.Sprint(failed + rejected)
+		}
+		fmt.Fprintf(&b, "; %s of the %s of the last minute failed", some, count(int(calls+rejected), "call"))
+		if rejected > 0 {
+			fmt.Fprintf(&b, ", %d because a queue was full", rejected)
+		}
+	}
+	return b.String()
+}
+
+func verb(n int) string { return map[bool]string{true: "runs", false: "run"}[n == 1] }
+
+func runs(calls int) string { return count(calls, "call") + " " + verb(calls) }

@@ -49,8 +49,9 @@ type Config struct {
 	// HTTPOptions are the other settings of the ingress: times, TLS, the proxies in front of it.
 	HTTPOptions HTTPOptions
 	// AccessLog gets a line per HTTP request to an application: time, client, method, route, status, duration, request id, bytes of the
-	// body, application and replica ([HTTPOptions].AccessLogFormat). A request waits
-	// for the writer. nil: there is no access log.
+	// body, application and replica ([HTTPOptions].AccessLogFormat). It is called by one goroutine at a time, with one or more whole lines, and must not keep
+	// them. The first line after a pause comes at once, others wait up to 100 ms for each other; Close writes the lines that wait. Requests wait for
+	// a writer that has fallen behind by 64 KiB. nil: there is no access log.
 	AccessLog io.Writer
 	// LogDir is a directory, made if need be, in which every worker gets a log file: replica_<app>_<replica>.log of a
 	// Python replica, worker_<app>_<number>.log of a Go worker, which may host several. A file is renamed at 16 MiB, to .1 and

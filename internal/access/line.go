@@ -1,30 +1,11 @@
-// Package access writes the access log of HTTP: a line per request. It puts lines together without package fmt, which took a twentieth of the processor time of a
-// small request.
 package access
 
 import (
 	"cmp"
 	"encoding/json"
-	"io"
 	"strconv"
-	"sync"
 	"time"
 )
-
-// Log writes a line per request when its answer is complete, for example
-//
-//	2026-05-04T10:15:02.031Z 127.0.0.1:51234 POST / 200 1.3ms 5f0c4f0e-8f6a-4d1e-9f0b-2f6f8a1f7c55 12 hello Ingress#001
-//
-// with the fields of [Line] in their order, and "-" for a text that is empty.
-type Log struct {
-	json bool
-
-	mu sync.Mutex
-	to io.Writer
-}
-
-// New makes a log, of lines of JSON or of text. Its writer is called by one goroutine at a time, with a whole line.
-func New(to io.Writer, json bool) *Log { return &Log{to: to, json: json} }
 
 // Line is the line of one request.
 type Line struct {
@@ -38,23 +19,6 @@ type Line struct {
 	Bytes   int64  // of the answer's body
 	App     string // "" if the request came to none; likewise Replica
 	Replica string
-}
-
-// lines has the memory in which lines are put together.
-var lines = sync.Pool{New: func() any { return new([]byte) }} //nolint:gochecknoglobals // a pool of buffers is not state
-
-// Write writes a line, and waits for the writer. It may be called from any goroutine.
-func (l *Log) Write(line *Line) {
-	b := lines.Get().(*[]byte)
-	defer lines.Put(b)
-	if l.json {
-		*b = line.appendJSON((*b)[:0])
-	} else {
-		*b = line.appendText((*b)[:0])
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.to.Write(*b) //nolint:errcheck // a log that cannot be written is not the client's trouble
 }
 
 // appendText appends the line as text, with its end.

@@ -92,6 +92,7 @@ func TestAccessLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
+	p.Drain(context.Background()) //nolint:errcheck // it writes the lines that wait
 	select {
 	case line := <-lines:
 		t.Errorf("a path of the node's own has a line: %s", line)
@@ -104,6 +105,7 @@ func TestAccessLogInJSON(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
 	p := New(Settings{AccessLog: &log, Options: Options{JSONLog: true}})
+	p.access.End() // each line is written at once from now on
 	if err := p.SetRoutes([]Route{{Prefix: "/say", App: "app", In: InString, Call: func(ctx context.Context, c *call.Call) (call.Payload, *call.Error) {
 		c.Info.Replica = "S#1"
 		return echo(ctx, c)

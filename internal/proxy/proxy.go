@@ -290,7 +290,7 @@ func (p *Proxy) AwaitDelay(ctx context.Context) {
 
 // Drain closes the listeners and the connections without a request, and lets requests under way finish, with the requests that come on open
 // connections meanwhile. When ctx ends first, the rest is cut off and ctx's error returned. A drain that was not announced begins here, without a
-// delay.
+// delay. Once it returns, no line of the access log waits any more.
 func (p *Proxy) Drain(ctx context.Context) error {
 	p.draining.Store(true)
 	p.closed.Store(true)
@@ -307,6 +307,9 @@ func (p *Proxy) Drain(ctx context.Context) error {
 		case <-tick.C:
 		case <-ctx.Done():
 		}
+	}
+	if p.access != nil {
+		p.access.End()
 	}
 	return cmp.Or(err, ctx.Err())
 }

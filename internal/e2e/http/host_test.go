@@ -1,6 +1,7 @@
 package http_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"os"
@@ -52,17 +53,21 @@ type accessLog struct {
 	lines map[string]chan string
 }
 
-// Write implements io.Writer. It gets one line.
-func (l *accessLog) Write(line []byte) (int, error) {
-	var of struct {
-		ID string `json:"request_id"`
+// Write implements io.Writer. It gets whole lines.
+func (l *accessLog) Write(lines []byte) (int, error) {
+	for line := range bytes.Lines(lines) {
+		var of struct {
+			ID string `json:"request_id"`
+		}
+		if err := json.Unmarshal(line, &of); err != nil {
+			return 0, err
+		}
+		select {
+		case l.of(of.ID) <- string(line):
+		default: // a second request of the id
+		}
 	}
-	err := json.Unmarshal(line, &of)
-	select {
-	case l.of(of.ID) <- string(line):
-	default: // a second request of the id
-	}
-	return len(line), err
+	return len(lines), nil
 }
 
 // of has the line of a request as soon as that has ended.

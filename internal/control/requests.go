@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
@@ -21,9 +22,18 @@ func (o *Operator) Requests(_ context.Context, q helvetype.RequestQuery) (helvet
 }
 
 // Request has one request with what took time in it, and why it did. Of a request that is not kept it has what the node knows still: of a request that has ended well and
-// quickly, nothing.
-func (o *Operator) Request(_ context.Context, id string) (helvetype.RequestTrace, error) {
+// quickly, nothing. A request that has ended just now may have spans that workers still report: it waits for them, a quarter of a second at most.
+func (o *Operator) Request(ctx context.Context, id string) (helvetype.RequestTrace, error) {
 	k, kept, ok := o.set.Trace.Find(call.ParseID(id))
+	if left := k.Left(time.Now()); ok && left > 0 {
+		wait := time.NewTimer(left)
+		defer wait.Stop()
+		select {
+		case <-wait.C:
+			k, kept, ok = o.set.Trace.Find(call.ParseID(id))
+		case <-ctx.Done():
+		}
+	}
 	if !ok {
 		return helvetype.RequestTrace{}, &helvetype.OperationError{
 			Code:    helvetype.CodeNotFound,

@@ -1,6 +1,8 @@
 package serving
 
 import (
+	"encoding/binary"
+
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/wire"
@@ -30,6 +32,7 @@ func (d *Deployment) Serve(b *call.Batch, s *Caller, in *wire.Incoming) call.Can
 	}
 	if in.Above != nil {
 		in.Above.From = s
+		in.Info.Parent = s.parent(&in.Call)
 	}
 	switch {
 	case !s.Former && fromNodeOnly(&in.Call), in.Exchange != nil:
@@ -43,6 +46,21 @@ func (d *Deployment) Serve(b *call.Batch, s *Caller, in *wire.Incoming) call.Can
 		return d.dispatch(b, s, in)
 	}
 	return d.relay(b, s, in)
+}
+
+// parent is the id of the call whose method has made the call, for lists and traces: of the nearest one that this node knows. The span above the call is that call too, or one of user code inside of it,
+// which may come later or not at all; it stands for a caller that has ended. For example, a method of a Python worker makes a call in a span "rank": the span above is "rank", and the parent is the method's call.
+func (s *Caller) parent(c *call.Call) uint64 {
+	if c.Above.Frame == 0 {
+		return 0
+	}
+	switch sink := s.Peer.Outgoing(c.Above.Frame).(type) {
+	case *Flight:
+		return sink.call.Info.Call
+	case *ControlCall:
+		return sink.call.Info.Call
+	}
+	return binary.BigEndian.Uint64(c.Info.Span[:])
 }
 
 // fromNodeOnly reports whether a call carries HTTP: an exchange, or the head of the request of an ingress method. Workers and drivers must not send

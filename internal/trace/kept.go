@@ -34,6 +34,17 @@ type Kept struct {
 	at *list.Element // in the list of its reason
 }
 
+// reportsIn is the time after the end of a request in which the reports of workers have come: they go ten times a second ([reportAfter]).
+const reportsIn = 250 * time.Millisecond
+
+// Left is the time until the spans are there that workers report of the request; 0 if they are.
+func (k *Kept) Left(now time.Time) time.Duration {
+	if k.Root.End == 0 {
+		return 0
+	}
+	return min(max(reportsIn-time.Duration(now.UnixNano()-k.Root.End), 0), reportsIn)
+}
+
 const (
 	maxRecords = 256     // of one kept request
 	maxFailed  = 7 << 19 // bytes of the requests that have failed: 3.5 MiB, more than 5,000 of a flood with three calls each

@@ -71,6 +71,7 @@ type More struct {
 	FailedAt   string // the call below this one that the failure comes from, such as shop/Ledger.Append; "" for the record's own
 	Attributes []Attribute
 	Links      []Link
+	Caller     uint64        // the call whose method has made this one, if the parent is another span
 	Without    time.Duration // of a Wait: the part in which the deployment had no replica that gets calls
 }
 
@@ -113,6 +114,9 @@ func Of(i *call.Info, kind Kind, e *call.Error) Record {
 	r := Record{
 		Request: i.Request, Trace: i.Trace, ID: i.Call, Parent: binary.BigEndian.Uint64(i.Span[:]), Place: i.Place, Replica: i.Replica,
 		Kind: kind, Depth: i.Depth, Sampled: i.Sampled,
+	}
+	if i.Parent != 0 && i.Parent != r.Parent {
+		r.More = &More{Caller: i.Parent}
 	}
 	r.Fail(e)
 	return r

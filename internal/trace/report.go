@@ -35,6 +35,7 @@ type Reported struct {
 	FailedAt   string         `json:"failed_at,omitempty"`
 	Name       string         `json:"name,omitempty"`
 	Attributes map[string]any `json:"attributes,omitempty"`
+	Caller     string         `json:"caller,omitempty"`
 	Links      []string       `json:"links,omitempty"` // spans of other calls, each behind its trace and a hyphen
 }
 
@@ -47,7 +48,7 @@ func reported(r *Record) Reported {
 		v.Trace = hex.EncodeToString(r.Trace[:])
 	}
 	if m := r.More; m != nil {
-		v.Message, v.FailedAt, v.Name = m.Message, m.FailedAt, m.Name
+		v.Message, v.FailedAt, v.Name, v.Caller = m.Message, m.FailedAt, m.Name, hexID(m.Caller)
 		for _, a := range m.Attributes {
 			if v.Attributes == nil {
 				v.Attributes = map[string]any{}
@@ -104,17 +105,19 @@ func (v *Reported) record() (r Record, err error) {
 		Request: call.ParseID(v.Request), Place: &call.Place{App: v.App, Deployment: v.Deployment, Method: v.Method}, Replica: v.Replica,
 		Kind: Kind(kind), Begin: v.Begin, End: v.End, Sampled: v.Sampled, Reason: v.Reason, Depth: 1,
 	}
-	var wrong [3]error
+	var wrong [4]error
+	var caller uint64
 	r.Trace, wrong[0] = parseTrace(v.Trace)
 	r.ID, wrong[1] = parseSpan(v.ID)
 	r.Parent, wrong[2] = parseSpan(v.Parent)
+	caller, wrong[3] = parseSpan(v.Caller)
 	if err := errors.Join(wrong[:]...); err != nil {
 		return r, err
 	}
-	if v.Name == "" && v.Message == "" && v.FailedAt == "" && len(v.Attributes) == 0 && len(v.Links) == 0 {
+	if v.Name == "" && v.Message == "" && v.FailedAt == "" && len(v.Attributes) == 0 && len(v.Links) == 0 && caller == 0 {
 		return r, nil
 	}
-	r.More = &More{Name: clipTo(v.Name, maxName), Message: clip(v.Message), FailedAt: clip(v.FailedAt)}
+	r.More = &More{Name: clipTo(v.Name, maxName), Message: clip(v.Message), FailedAt: clip(v.FailedAt), Caller: caller}
 	for _, key := range slices.Sorted(maps.Keys(v.Attributes)) {
 		value := v.Attributes[key]
 		if len(r.More.Attributes) == maxAttributes {

@@ -31,6 +31,7 @@ func Begin(ctx context.Context, to Sink, name string) (context.Context, *Active)
 		Kind: Span, Depth: i.Depth, Sampled: i.Sampled,
 	}
 	if u := call.UnderFrom(ctx); u != nil {
+		a.more.Caller = i.Call
 		a.rec.Trace, a.rec.Parent, a.rec.Sampled = u.Trace, u.Span, u.Sampled
 	}
 	return call.WithUnder(ctx, &call.Under{Of: i, Trace: a.rec.TraceID(), Span: a.rec.ID, Sampled: a.rec.Sampled}), a

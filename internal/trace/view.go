@@ -73,7 +73,7 @@ func span(r *Record) helvetype.Span {
 	}
 	if m := r.More; m != nil {
 		v.WithoutReplica = milliseconds(m.Without)
-		v.Name, v.Message, v.FailedAt = m.Name, m.Message, m.FailedAt
+		v.Name, v.Message, v.FailedAt, v.Caller = m.Name, m.Message, m.FailedAt, hexID(m.Caller)
 		for _, a := range m.Attributes {
 			if v.Attributes == nil {
 				v.Attributes = map[string]any{}

@@ -182,7 +182,7 @@ func (q *question) time(at int) (cause, next string) {
 func (q *question) through(at int) string {
 	var names []string
 	for up := q.t.parent[at]; up >= 0; up = q.t.parent[up] {
-		if s := q.t.spans[up]; s.Kind != "http" && s.Deployment != "" {
+		if s := q.t.spans[up]; s.Kind != "http" && s.Kind != "span" && s.Kind != "batch" && s.Deployment != "" {
 			names = append(names, place("", s.Deployment, s.Method))
 		}
 	}
@@ -277,7 +277,11 @@ func treeOf(r *helvetype.RequestTrace) tree {
 	first := -1 // the call that an HTTP request makes
 	for i, s := range r.Spans {
 		t.parent[i] = -1
-		for _, p := range byID[s.Parent] { // of several attempts, the last that had begun
+		up := byID[s.Parent]
+		if len(up) == 0 { // a span of another library, or one that has not come yet
+			up = byID[s.Caller]
+		}
+		for _, p := range up { // of several attempts, the last that had begun
 			if p != i && (t.parent[i] < 0 || !r.Spans[p].Started.After(s.Started)) {
 				t.parent[i] = p
 			}

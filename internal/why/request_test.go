@@ -1,7 +1,9 @@
 package why
 
 import (
+	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -141,5 +143,57 @@ func TestRequestThatRuns(t *testing.T) {
 	}
 	if want := []int{0, 1, 2, 2, 0}; !slices.Equal(depths, want) || steps[2].After != 2 {
 		t.Errorf("%v", steps)
+	}
+}
+
+// TestStepsWithoutSpans: a call of a request stands below the span in which it was made, or, where the node does not have that span, below the call whose method has made it. Spans of workers come after the
+// end of their request, and those of another library not at all.
+func TestStepsWithoutSpans(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		type node struct {
+			helvetype.Span
+			up, caller int
+			kept       bool
+		}
+		begun := time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC)
+		all := []node{{Span: helvetype.Span{ID: "0", Kind: "http", Started: begun, Milliseconds: 1000}, up: -1, kept: true}}
+		for i := 1; i < 30; i++ {
+			up := 0 // the request makes one call
+			if i > 1 {
+				up = 1 + r.IntN(i-1)
+			}
+			n := node{up: up, caller: up, kept: true}
+			for all[n.caller].Kind == "span" {
+				n.caller = all[n.caller].up
+			}
+			n.Span = helvetype.Span{ID: strconv.Itoa(i), Parent: strconv.Itoa(up), Kind: "call", App: "shop", Deployment: "D" + strconv.Itoa(i), Started: begun.Add(time.Duration(i) * time.Millisecond), Milliseconds: 900}
+			if n.caller != up {
+				n.Caller = strconv.Itoa(n.caller)
+			}
+			if i > 1 && r.IntN(2) == 0 {
+				n.Kind, n.Name, n.kept = "span", "part", r.IntN(2) == 0
+			}
+			all = append(all, n)
+		}
+		trace := helvetype.RequestTrace{Request: helvetype.Request{Kind: "http", Started: begun, Milliseconds: 1000, Kept: "slow"}}
+		for _, n := range all {
+			if n.kept {
+				trace.Spans = append(trace.Spans, n.Span)
+			}
+		}
+		path := []string{}
+		for _, s := range Steps(&trace) {
+			path = append(path[:s.Depth], s.ID)
+			i, _ := strconv.Atoi(s.ID)
+			want := all[i].up
+			if want >= 0 && !all[want].kept {
+				want = all[i].caller
+			}
+			if s.Depth > 0 && path[s.Depth-1] != strconv.Itoa(want) || s.Depth == 0 && want >= 0 {
+				t.Fatalf("seed %d: %s stands below %v, want %d", seed, s.ID, path, want)
+			}
+		}
 	}
 }

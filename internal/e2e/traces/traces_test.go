@@ -182,7 +182,8 @@ func TestOneTrace(t *testing.T) {
 	}
 }
 
-// TestOneTraceOfGoAndPython: calls, batches, streams and broadcasts between both languages are in one trace.
+// TestOneTraceOfGoAndPython: calls, batches, streams and broadcasts between both languages are in one trace, and so are calls of tasks and threads of a method. A thread that has no
+// context of its own, such as one of run_in_executor, is below the method's call.
 func TestOneTraceOfGoAndPython(t *testing.T) {
 	t.Parallel()
 	for _, isolation := range []helve.Isolation{helve.InNode, helve.Process} {
@@ -199,6 +200,11 @@ func TestOneTraceOfGoAndPython(t *testing.T) {
     Model.Items
     Model.Top
       Ranker.Items
+      Ranker.Note
+      Ranker.Note
+      elsewhere
+        Ranker.Note
+        Ranker.Note
       python n=3 late=true
         Ranker.Rank
           batch Ranker.Rank links=1/1

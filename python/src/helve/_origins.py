@@ -1,5 +1,6 @@
 """The request for which code runs that is not the method of a call: a thread that the method has started, a function that it has given to a pool of
-threads, a task that has failed. It is for logs alone: a call that a thread makes is no part of the request.
+threads, a task that has failed. It is for logs and traces: a call that a thread makes is in the trace of the
+request, and a request of its own, because it may go on when the method has answered.
 
 For example, a method starts a thread, and answers. What the thread prints, and the exception that ends it, have the id of the method's request.
 A thread of a pool has the request of the function that it runs, and none between two functions.

@@ -16,7 +16,7 @@ import time
 from contextvars import ContextVar
 from typing import Any, Optional
 
-from helve import _runtime
+from helve import _origins, _runtime
 from helve._frames import RequestInfo, call_ids, request_info
 
 PERIOD = 0.1  # seconds that the first span waits for others
@@ -96,6 +96,8 @@ class Span:
         }
         if parent:
             record["parent"] = f"{parent:016x}"
+        if parent != info.call:
+            record["caller"] = f"{info.call:016x}"
         if any(info.trace):
             record["trace"] = info.trace.hex()
         if info.sampled:
@@ -139,6 +141,14 @@ def trace_of(info: RequestInfo) -> bytes:
     for byte in info.text.encode():
         digest = (digest ^ byte) * 0x0000000001000000000000000000013B % 2**128
     return digest.to_bytes(16, "big")
+
+
+def of_origin() -> Optional[tuple]:
+    """The span of a call outside of requests, in a thread that a method has started or in a function that it has given to a pool: that of the method's call, so that the call is
+    in its trace, as a request of its own; None elsewhere.
+    """
+    info = _origins.origin.get()
+    return None if info is None else (trace_of(info), info.call.to_bytes(8, "big"), info.sampled)
 
 
 def of_call(info: Optional[RequestInfo]) -> Optional[tuple]:
@@ -284,4 +294,4 @@ def _in_child() -> None:
 
 os.register_at_fork(after_in_child=_in_child)
 
-__all__ = ["BatchSpan", "Span", "above", "context_of", "enter", "of_call", "trace_of"]
+__all__ = ["BatchSpan", "Span", "above", "context_of", "enter", "of_call", "of_origin", "trace_of"]

@@ -388,6 +388,8 @@ class DeploymentHandle(Generic[T]):
             span = _spans.of_call(info)
             if span is not None:
                 call.span = span
+        if info is None and call.span is None:
+            call.span = _spans.of_origin()
         on_loop = get_ident() == conn.thread_id
         if info is not None:
             info.adopt(call, on_loop)

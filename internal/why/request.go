@@ -278,7 +278,7 @@ func treeOf(r *helvetype.RequestTrace) tree {
 	for i, s := range r.Spans {
 		t.parent[i] = -1
 		up := byID[s.Parent]
-		if len(up) == 0 { // a span of another library, or one that has not come yet
+		if len(up) == 0 { // another library has the span, or its report comes later
 			up = byID[s.Caller]
 		}
 		for _, p := range up { // of several attempts, the last that had begun

@@ -147,7 +147,7 @@ func TestRequestThatRuns(t *testing.T) {
 }
 
 // TestStepsWithoutSpans: a call of a request stands below the span in which it was made, or, where the node does not have that span, below the call whose method has made it. Spans of workers come after the
-// end of their request, and those of another library not at all.
+// end of their request, and the spans of another library not at all.
 func TestStepsWithoutSpans(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(200) {

@@ -28,14 +28,14 @@ var layers = [][]string{
 	{"internal/host", "internal/session", "internal/records", "internal/port", "internal/userlog"},
 	{"internal/lending"},
 	{"internal/serving", "internal/response", "internal/keeper"},
-	{"internal/proxy", "internal/exchange", "internal/plan", "internal/planner", "internal/rollout", "internal/probe", "internal/userconfig", "internal/worker", "internal/build", "internal/builder", "internal/transport", "internal/router", "internal/gate", "internal/ejection", "internal/batch", "internal/models", "internal/shm"},
+	{"internal/proxy", "internal/exchange", "internal/plan", "internal/planner", "internal/rollout", "internal/probe", "internal/userconfig", "internal/worker", "internal/build", "internal/builder", "internal/policy", "internal/transport", "internal/router", "internal/gate", "internal/ejection", "internal/batch", "internal/models", "internal/shm"},
 	{"internal/timed"},
 	{"internal/instance", "internal/otlp", "internal/wire", "internal/arena", "internal/clients", "internal/cors", "internal/coding", "internal/forwarded", "internal/sse", "internal/access", "internal/output"},
 	{"internal/codec", "internal/config", "internal/answer", "internal/store/storetest", "internal/store/disk", "internal/trace", "internal/usage"},
 	{"internal/protocol", "internal/store", "internal/secret", "internal/jsonbody", "internal/shown", "internal/bundle"},
 	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/yaml11", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry", "internal/states", "internal/why", "internal/pysource", "internal/devices", "internal/pyenv", "internal/await", "internal/project", "internal/codefile", "internal/pack", "internal/history", "internal/layout", "internal/token", "internal/audit", "internal/agenda", "internal/capture"},
 	{"internal/autoscale"},
-	{"internal/kernel", "internal/fetch", "internal/profile", "internal/nearest", "internal/assign"},
+	{"internal/kernel", "internal/lines", "internal/fetch", "internal/profile", "internal/nearest", "internal/assign"},
 	{"helvetype"},
 }
 

@@ -17,11 +17,11 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/helve-serve/helve/internal/kernel"
+	"github.com/helve-serve/helve/internal/lines"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/pyenv"
 )
@@ -167,7 +167,7 @@ func (b *build) process(ctx context.Context, numbers []int, ray bool, again func
 	cmd := exec.CommandContext(ctx, b.Interpreter, "-c", main)
 	cmd.Dir, cmd.Env, cmd.ExtraFiles = b.Place.Dir, b.Env, []*os.File{w}
 	cmd.Stdin = bytes.NewReader(body)
-	out := &lines{to: b.Line}
+	out := lines.NewWriter(b.Line)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = kernel.Child(syscall.SIGKILL)
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -199,18 +199,18 @@ func (b *build) process(ctx context.Context, numbers []int, ray bool, again func
 		r.SetReadDeadline(time.Now()) //nolint:errcheck // a pipe has deadlines
 		<-read
 	}
-	out.end()
+	out.End()
 	switch {
 	case answered == len(numbers):
 		return answered, nil
 	case ctx.Err() != nil:
 		return answered, context.Cause(ctx)
-	case err != nil && out.missing():
+	case err != nil && missing(out):
 		return answered, fmt.Errorf("%w: %s has no package helve, or one of another version: install helve-serve there", errStart, b.Interpreter)
 	case err != nil:
-		return answered, fmt.Errorf("its code has ended the builder (%w)%s", err, out.said())
+		return answered, fmt.Errorf("its code has ended the builder (%w)%s", err, out.Said())
 	}
-	return answered, fmt.Errorf("its code has ended the builder%s", out.said())
+	return answered, fmt.Errorf("its code has ended the builder%s", out.Said())
 }
 
 // read reads the answers. next is called after each.
@@ -261,76 +261,7 @@ func kill(group int) {
 	syscall.Kill(-group, syscall.SIGKILL) //nolint:errcheck // there may be none
 }
 
-// lines passes lines of output on, and keeps the last ones.
-type lines struct {
-	to   func(text string)
-	mu   sync.Mutex
-	part []byte
-	last []string
-}
-
-const (
-	lastLines  = 20
-	longestRow = 4 << 10
-)
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for rest := p; len(rest) > 0; {
-		i := bytes.IndexByte(rest, '\n')
-		if i < 0 {
-			l.part = append(l.part, rest...)
-			if len(l.part) > longestRow {
-				l.lineLocked()
-			}
-			break
-		}
-		l.part = append(l.part, rest[:i]...)
-		l.lineLocked()
-		rest = rest[i+1:]
-	}
-	return len(p), nil
-}
-
-func (l *lines) lineLocked() {
-	text := strings.ToValidUTF8(string(l.part[:min(len(l.part), longestRow)]), "?")
-	l.part = l.part[:0]
-	if l.last = append(l.last, text); len(l.last) > lastLines {
-		l.last = l.last[1:]
-	}
-	if l.to != nil {
-		l.to(text)
-	}
-}
-
-// end passes on a line that has not ended.
-func (l *lines) end() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.part) > 0 {
-		l.lineLocked()
-	}
-}
-
 // missing says that the interpreter has not found the Python package.
-func (l *lines) missing() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, line := range l.last {
-		if strings.Contains(line, "No module named 'helve'") || strings.Contains(line, "No module named 'helve._build_app'") {
-			return true
-		}
-	}
-	return false
-}
-
-// said has the last lines of the process, for an error.
-func (l *lines) said() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.last) == 0 {
-		return ", without a word"
-	}
-	return ":\n" + strings.Join(l.last, "\n")
+func missing(out *lines.Writer) bool {
+	return out.Contains("No module named 'helve'") || out.Contains("No module named 'helve._build_app'")
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/helve-serve/helve/internal/lines"
 	"github.com/helve-serve/helve/internal/pyenv"
 )
 
@@ -156,17 +157,17 @@ func TestBuildFailures(t *testing.T) {
 // TestMuchOutput: each line of a builder goes to the log, a line without an end in parts, and the error has the last ones.
 func TestMuchOutput(t *testing.T) {
 	t.Parallel()
-	got, lines := built(t, t.Context(), "much", time.Hour, nil, "a")
+	got, printed := built(t, t.Context(), "much", time.Hour, nil, "a")
 	const whole = 50_000
-	if len(lines) <= whole || lines[0] != "line 0" || lines[whole-1] != fmt.Sprint("line ", whole-1) {
-		t.Fatalf("%d lines", len(lines))
+	if len(printed) <= whole || printed[0] != "line 0" || printed[whole-1] != fmt.Sprint("line ", whole-1) {
+		t.Fatalf("%d lines", len(printed))
 	}
-	for _, part := range lines[whole:] {
-		if strings.Trim(part, "x") != "" || len(part) > longestRow {
+	for _, part := range printed[whole:] {
+		if strings.Trim(part, "x") != "" || len(part) > lines.Longest {
 			t.Fatalf("a part of the long line has %d bytes", len(part))
 		}
 	}
-	if last := strings.Split(got[0], "\n"); len(last) != lastLines+1 || len(got[0]) > (lastLines+1)*(longestRow+1) {
+	if last := strings.Split(got[0], "\n"); len(last) != lines.Kept+1 || len(got[0]) > (lines.Kept+1)*(lines.Longest+1) {
 		t.Errorf("the error has %d lines and %d bytes", len(last), len(got[0]))
 	}
 }
@@ -217,9 +218,9 @@ func TestNoInterpreter(t *testing.T) {
 			t.Errorf("%s: %v", path, got)
 		}
 	}
-	var l lines
+	l := lines.NewWriter(nil)
 	l.Write([]byte("ModuleNotFoundError: No module named 'helve._build_app'\n")) //nolint:errcheck // it takes all
-	if !l.missing() || bytes.Contains([]byte(l.said()), []byte("without a word")) {
+	if !missing(l) || bytes.Contains([]byte(l.Said()), []byte("without a word")) {
 		t.Error("a missing package is not found out")
 	}
 }

@@ -135,23 +135,13 @@ def test_a_context_reads_its_numbers_when_they_are_asked_for():
     assert asked == [1]
 
 
-@pytest.mark.parametrize("total, target, fields, want", [
-    (12, 2, {}, 6), (12, 2, {"upscaling_factor": 0.5}, 4), (2, 4, {}, 1), (0, 1, {}, 0), (0, 3, {}, 1), (100, 2, {}, 10), (4, 2, {}, 2), (1, 0, {}, 1),
-    (12, 2, {"upscale_delay_s": 30}, 2), (0, 1, {"min_replicas": 1}, 1), (0, 1, {"downscale_to_zero_delay_s": 60}, 1),
+@pytest.mark.parametrize("total, target, running, fields, want", [
+    (12, 2, 2, {}, 6), (12, 2, 2, {"upscaling_factor": 0.5, "upscale_delay_s": 30, "max_replicas": 3}, 6), (3, 4, 4, {}, 1.5), (0, 1, 1, {}, 0),
+    (12, 2, 2, {"target_ongoing_requests": 5}, 2.4), (1, 0, 0, {}, 1), (12, 0, 0, {}, 6), (0, 3, 0, {}, 3),
 ])
-def test_the_default_policy(total, target, fields, want):
-    assert autoscaling_policy.default_autoscaling_policy(context(total, target, **fields))[0] == want
-
-
-def test_the_default_policy_waits_for_its_delay():
-    policy = autoscaling_policy.replica_queue_length_autoscaling_policy
-    n, state = policy(context(12, 2, upscale_delay_s=30, now=100.0))
-    assert n == 2
-    n, again = policy(context(12, 2, upscale_delay_s=30, now=129.0, state=state))
-    assert n == 2
-    assert policy(context(12, 2, upscale_delay_s=30, now=130.0, state=again))[0] == 6
-    _, state = policy(context(4, 2, upscale_delay_s=30, now=129.0, state=state))  # the need has gone
-    assert policy(context(12, 2, upscale_delay_s=30, now=131.0, state=state))[0] == 2
+def test_the_default_policy(total, target, running, fields, want):
+    """Its number is what the load needs: the node applies factors, delays and bounds."""
+    assert autoscaling_policy.default_autoscaling_policy(context(total, target, running, **fields)) == (want, {})
 
 
 @pytest.mark.parametrize("cls, fields, text", [

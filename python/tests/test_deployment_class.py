@@ -6,12 +6,13 @@ import inspect
 import json
 import logging
 import re
+import threading
 from pathlib import Path
 
 import pytest
 
 from helve import serve
-from helve.serve import _checks
+from helve.serve import _checks, autoscaling_policy
 from helve.serve._default import DEFAULT
 from helve.serve.config import AutoscalingConfig, BackpressureConfig, LoggingConfig, RequestRouterConfig
 from helve.serve.deployment import Deployment
@@ -151,15 +152,47 @@ def test_an_option_as_the_node_gets_it(options, want):
     ({"autoscaling_config": {"max_replicas": 3}}, 1, 3, 2), ({"num_replicas": None, "autoscaling_config": AutoscalingConfig(max_replicas=3)}, 1, 3, 2),
 ])
 def test_autoscaling(options, low, high, target, caplog):
-    _checks.say.cache_clear()
     for made in both(**options):
         d = made()
         with caplog.at_level(logging.WARNING, "helve.serve"):
             sent = _checks.for_node("D", d._options)
         assert (d.num_replicas, d.max_ongoing_requests, "num_replicas" in sent) == (1, 5, False)
-        c = sent["autoscaling_config"]
-        assert (c["min_replicas"], c["max_replicas"], c["target_ongoing_requests"], c["aggregation_function"]) == (low, high, target, "mean")
-    assert [r.getMessage()[:51] for r in caplog.records] == ["autoscaling_config: replicas do not scale by themse"]  # said once
+        config = d._options["autoscaling_config"]
+        assert (config.min_replicas, config.max_replicas, config.target_ongoing_requests, config.aggregation_function) == (low, high, target, "mean")
+        assert config.upscale_delay_s == 30 and config.downscale_delay_s == 600  # as they are read
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("config, sent", [
+    ({"max_replicas": 3}, {"max_replicas": 3}), (AutoscalingConfig(max_replicas=3, upscale_delay_s=30), {"max_replicas": 3, "upscale_delay_s": 30}),
+    (AutoscalingConfig(min_replicas=0, downscale_to_zero_delay_s=None), {"min_replicas": 0, "downscale_to_zero_delay_s": None}),
+    ({"policy": {"policy_function": "json:dumps"}}, {"policy": {"policy_function": "json:dumps", "policy_kwargs": {}}}),
+])
+def test_the_fields_that_were_set_are_sent(config, sent):
+    """A delay that was not set is adapted by the node."""
+    assert _checks.for_node("D", serve.deployment(autoscaling_config=config)(C)._options)["autoscaling_config"] == sent
+
+
+def doubled(ctx):
+    return 2 * ctx.target_num_replicas, {}
+
+
+def test_a_policy_is_pickled_beside_the_code_of_its_deployment():
+    from helve._pickling import loads_code
+    from helve.serve.deployment import Graph
+
+    def graph(policy):
+        return Graph(serve.deployment(name="D", autoscaling_config={"max_replicas": 2, "policy": {"policy_function": policy}})(C).bind(), "a")
+
+    path, policy = loads_code(graph(doubled).code["autoscaling_policy/D"])
+    assert (path, policy) == (f"{__name__}.doubled", doubled)
+    versions = [graph(p).deployments[0]["options"]["autoscaling_config"]["policy"]["version"] for p in (doubled, doubled, lambda ctx: 1)]
+    assert versions[0] == versions[1] != versions[2]
+    for shipped in ("ray.serve.autoscaling_policy:default_autoscaling_policy", autoscaling_policy.replica_queue_length_autoscaling_policy):
+        assert list(graph(shipped).code) == ["D"]
+    lock = threading.Lock()
+    with pytest.raises(TypeError, match="the autoscaling policy of deployment 'D'"):
+        graph(lambda ctx: lock)
 
 
 def test_a_dict_replaces_the_one_before():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
 from enum import Enum
@@ -14,8 +15,10 @@ from helve.serve import _imports
 from helve.serve._fields import Fields
 
 DEFAULT_AUTOSCALING_POLICY_NAME = "ray.serve.autoscaling_policy:default_autoscaling_policy"
+_SHIPPED = ("ray.serve.autoscaling_policy", "helve.serve.autoscaling_policy")
 DEFAULT_TARGET_ONGOING_REQUESTS = 2
 DEFAULT_METRICS_INTERVAL_S = 10.0
+POLICY = "autoscaling_policy/"  # begins the keys of policies among the pickles of an application; a deployment has no such name
 
 
 class AggregationFunction(str, Enum):
@@ -27,7 +30,11 @@ class AggregationFunction(str, Enum):
 
 
 class AutoscalingPolicy(BaseModel):
-    """The function or class that decides how many replicas a deployment has, with arguments for it. The node keeps the policy, and does not call it yet.
+    """The function or class that says how many replicas a deployment needs, with arguments for it.
+
+    The node calls it in a Python process beside the replicas, which has the environment of the deployment. Factors, delays and bounds of `AutoscalingConfig`
+    are applied to its answer. A function gets an `AutoscalingContext`, and returns the number and the state for its next call: `return 3, {}`. A class is
+    constructed once, with `policy_kwargs`, and is called in the same way.
 
     Attributes:
         policy_function: The function or class, or its import path. Default: `default_autoscaling_policy`.
@@ -56,8 +63,9 @@ class AutoscalingPolicy(BaseModel):
         return made
 
     def is_default_policy_function(self) -> bool:
-        """Whether the policy is the default one."""
-        return self.policy_function == DEFAULT_AUTOSCALING_POLICY_NAME
+        """Whether the policy is the default one, under any of its names."""
+        module, _, name = str(self.policy_function).replace(":", ".").rpartition(".")
+        return module in _SHIPPED and name in ("default_autoscaling_policy", "replica_queue_length_autoscaling_policy")
 
     def get_policy(self) -> Callable:
         """The function, or the class."""
@@ -74,8 +82,9 @@ class AutoscalingPolicy(BaseModel):
 class AutoscalingConfig(Fields):
     """Bounds and pace of a deployment's autoscaler: the option `autoscaling_config`.
 
-    Until replicas scale by themselves, a deployment runs `initial_replicas`, else `min_replicas`, and at least one. The other fields are checked and kept.
-    Times are in seconds. A field that is not there is ignored, with a warning.
+    A delay that is set is waited for exactly. A delay that is not set is adapted to the load: a step up comes within seconds, and a step down when the
+    last minutes have shown that fewer replicas suffice. An attribute that was not set reads as the default of Ray Serve. Times are in seconds. A field
+    that is not there is ignored, with a warning.
 
     Attributes:
         min_replicas: Smallest number of replicas, 0 or more. Default: 1.
@@ -83,15 +92,15 @@ class AutoscalingConfig(Fields):
         max_replicas: Largest number of replicas. Default: 1.
         target_ongoing_requests: Number of requests of one replica that the autoscaler aims at. Default: 2.
         metrics_interval_s: Without effect, which a warning says: replicas are counted where they are.
-        look_back_period_s: Length of the time window whose requests are counted. Default: 30.
+        look_back_period_s: Length of the time window whose requests are counted. Default: 30, adaptive if it is not set.
         smoothing_factor: Factor of steps up and down. Default: 1.
         upscale_smoothing_factor: Old name of upscaling_factor.
         downscale_smoothing_factor: Old name of downscaling_factor.
         upscaling_factor: Factor of steps up. Default: None, smoothing_factor.
         downscaling_factor: Factor of steps down. Default: None, smoothing_factor.
-        downscale_delay_s: Time for which fewer replicas must suffice before a step down. Default: 600.
+        downscale_delay_s: Time for which fewer replicas must suffice before a step down. Default: 600, adaptive if it is not set.
         downscale_to_zero_delay_s: The same for the last replica. Default: None, downscale_delay_s.
-        upscale_delay_s: Time for which more replicas must be due before a step up. Default: 30.
+        upscale_delay_s: Time for which more replicas must be due before a step up. Default: 30, adaptive if it is not set.
         aggregation_function: Way in which the samples of the time window become one number: "mean", "max" or "min". Default: "mean".
         policy: Policy that decides. Default: the number of requests per replica.
 
@@ -139,6 +148,16 @@ class AutoscalingConfig(Fields):
     def _aggregation(cls, value: Any) -> AggregationFunction:
         return value if isinstance(value, AggregationFunction) else AggregationFunction(str(value).lower())
 
+    def for_node(self) -> Dict[str, Any]:
+        """The fields that were set, as JSON: the node tells a delay that is set from one that is not.
+
+        For example, AutoscalingConfig(max_replicas=4) is {"max_replicas": 4}.
+        """
+        out = self.model_dump(mode="json", exclude_unset=True)
+        if "policy" in out:
+            out["policy"] = self.policy.model_dump(mode="json")
+        return out
+
     @classmethod
     def default(cls) -> "AutoscalingConfig":
         """The configuration of num_replicas="auto"."""
@@ -155,6 +174,23 @@ class AutoscalingConfig(Fields):
     def get_target_ongoing_requests(self) -> Optional[float]:
         """The number of requests of one replica that the autoscaler aims at."""
         return self.target_ongoing_requests
+
+
+def add_policy(code: Dict[str, bytes], options: dict, app: str, deployment: str, policy: AutoscalingPolicy, bound: Callable[[Any], Optional[str]]) -> None:
+    """Pickles a policy of the program beside the code of its deployment, with its path, and gives it a version in the options: the node tells by the version
+    whether the policy has changed.
+    """
+    from helve import _code
+    from helve._pickling import dumps_replacing
+
+    target = policy.get_policy()
+    try:
+        entry = dumps_replacing((policy.policy_function, target), lambda v: NotImplemented)
+    except Exception as e:
+        raise TypeError(f"application {app!r} cannot be pickled: the autoscaling policy of deployment {deployment!r}: {e}") from None
+    code[POLICY + deployment] = entry
+    version = _code.version(target, _code.source(target), (), {}, bound) or hashlib.sha256(entry).hexdigest()
+    options["autoscaling_config"]["policy"]["version"] = version
 
 
 def _first(*values: Optional[float]) -> float:

@@ -169,9 +169,8 @@ def for_node(name: str, options: dict) -> dict:
     """The options of a deployment as JSON, in the names of the node."""
     out = {k: v for k, v in options.items() if k in OPTIONS and k not in ("ray_actor_options", "runtime_env")}
     if "autoscaling_config" in options:
-        out["autoscaling_config"] = options["autoscaling_config"].model_dump(mode="json")
+        out["autoscaling_config"] = options["autoscaling_config"].for_node()
         out.pop("num_replicas", None)
-        say("autoscaling_config: replicas do not scale by themselves yet; a deployment runs initial_replicas, else min_replicas, and at least one")
     if "backpressure_config" in options:
         out["backpressure_config"] = options["backpressure_config"].model_dump(mode="json", exclude_none=True)
     if "request_router_config" in options:

@@ -1,8 +1,9 @@
-"""Policies for autoscaling, with Ray Serve's names. A deployment keeps its policy; the node does not call it yet."""
+"""Policies for autoscaling, with Ray Serve's names. The node calls the policy of a deployment in a process beside the replicas."""
 
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple, Union
 
@@ -17,11 +18,10 @@ DEFAULT_PROMETHEUS_QUERY_TIMEOUT_S = 5.0
 
 
 def replica_queue_length_autoscaling_policy(ctx: "AutoscalingContext") -> Tuple[Union[int, float], Dict[str, Any]]:
-    """The number of replicas at which each has `target_ongoing_requests` requests, and the policy's state for its next call.
+    """The number of replicas at which each has `target_ongoing_requests` requests, and an empty state.
 
-    A step up or down is stretched or shortened by the factor of its direction. For example, 2 replicas with 12 requests and a target of 2 are
-    to be 6; with an upscaling factor of 0.5 they are to be 4. A step up is taken when it has been due for `upscale_delay_s`, a step down for
-    `downscale_delay_s`, and the last one to zero for `downscale_to_zero_delay_s`.
+    For example, 12 requests with a target of 2 need 6 replicas, and 3 requests need 1.5. Factors, delays and bounds are applied to the answer of a policy
+    by the node: a policy of your own may call this function and change its number.
 
     Args:
         ctx: The view of the deployment.
@@ -29,38 +29,13 @@ def replica_queue_length_autoscaling_policy(ctx: "AutoscalingContext") -> Tuple[
     Returns:
         The number of replicas, and the state.
     """
-    config, now = ctx.config, ctx.current_time or 0.0
-    have, state = ctx.target_num_replicas, dict(ctx.policy_state)
+    config, total = ctx.config, ctx.total_num_requests
     if config is None:
-        return have, state
-    least, most = ctx.capacity_adjusted_min_replicas, ctx.capacity_adjusted_max_replicas
-    total, target = ctx.total_num_requests, config.get_target_ongoing_requests() or 1
-    if have == 0:
-        wanted = math.ceil(max(1, total / target)) if total > 0 else 0
-    else:
-        share = total / (target * have)
-        factor = config.get_upscaling_factor() if share > 1 else config.get_downscaling_factor()
-        wanted = math.ceil(have * (1 + (share - 1) * factor))
-    wanted = max(least, min(most, wanted))
-    if wanted == have:
-        state.pop(SERVE_AUTOSCALING_DECISION_TIMESTAMP_KEY, None)
-        return have, state
-    up = wanted > have
-    delay = config.upscale_delay_s
-    if not up:
-        delay = config.downscale_delay_s
-        if wanted == 0:
-            if have > 1:
-                wanted = 1  # the last replica waits for its own delay
-            elif config.downscale_to_zero_delay_s is not None:
-                delay = config.downscale_to_zero_delay_s
-    since = state.get(SERVE_AUTOSCALING_DECISION_TIMESTAMP_KEY)
-    if since is None or since[0] != up:
-        since = state[SERVE_AUTOSCALING_DECISION_TIMESTAMP_KEY] = [up, now]
-    if have and now - since[1] < delay:
-        return have, state
-    state.pop(SERVE_AUTOSCALING_DECISION_TIMESTAMP_KEY)
-    return wanted, state
+        return ctx.target_num_replicas, {}
+    wanted = total / (config.get_target_ongoing_requests() or 1)
+    if ctx.current_num_replicas == 0:
+        return (max(1, ctx.target_num_replicas, math.ceil(wanted)) if total > 0 else ctx.target_num_replicas), {}
+    return wanted, {}
 
 
 default_autoscaling_policy = replica_queue_length_autoscaling_policy
@@ -109,10 +84,14 @@ PrometheusQueryResult = Union[PrometheusScalar, PrometheusVector]
 
 
 class PrometheusQueryMixin:
-    """A base class of policies that ask a Prometheus server. Its queries are kept, and asked when nodes call policies.
+    """A base class of policies that ask a Prometheus server.
+
+    A thread of the process of the policy asks the queries, from the first read on: that read waits for the first answers, and later ones do not wait. An
+    answer that is older than `cache_ttl_s` is not there. For example, a server that is restarted for 10 s is not noticed; after 15 s without an answer
+    `prometheus_metrics` is empty.
 
     Args:
-        prometheus_address: URL of the server.
+        prometheus_address: URL of the server. Default: the variable RAY_PROMETHEUS_HOST, else http://localhost:9090.
         prometheus_queries: Queries in PromQL.
         fetch_interval_s: Seconds between two questions. Default: 5.
         cache_ttl_s: Seconds for which an answer is good. Default: 15.
@@ -124,18 +103,34 @@ class PrometheusQueryMixin:
         fetch_interval_s: float = DEFAULT_PROMETHEUS_FETCH_INTERVAL_S, cache_ttl_s: float = DEFAULT_PROMETHEUS_CACHE_TTL_S, **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.prometheus_address, self.prometheus_queries = prometheus_address, list(prometheus_queries or [])
+        self.prometheus_address = prometheus_address or os.environ.get("RAY_PROMETHEUS_HOST") or "http://localhost:9090"
+        self.prometheus_queries = list(prometheus_queries or [])
         self.fetch_interval_s, self.cache_ttl_s = fetch_interval_s, cache_ttl_s
 
     @property
     def prometheus_results(self) -> Dict[str, PrometheusQueryResult]:
-        """The answers by query: none, until nodes call policies."""
-        return {}
+        """The answers by query. A query without an answer that is good is not among them."""
+        if not self.prometheus_queries:
+            return {}
+        from helve.serve import _prometheus
+
+        asker = self.__dict__.get("_prometheus_asker")
+        if asker is None:
+            asker = self.__dict__["_prometheus_asker"] = _prometheus.Asker(
+                self.prometheus_address, self.prometheus_queries, self.fetch_interval_s, DEFAULT_PROMETHEUS_QUERY_TIMEOUT_S,
+            )
+        return asker.results(self.cache_ttl_s)
 
     @property
     def prometheus_metrics(self) -> Dict[str, float]:
-        """The answers that are one number, by query: none, until nodes call policies."""
-        return {}
+        """The answers that are one number, by query: a scalar, or the one sample of a vector."""
+        numbers = {}
+        for query, result in self.prometheus_results.items():
+            if isinstance(result, PrometheusScalar):
+                numbers[query] = result.value
+            elif len(result.samples) == 1:
+                numbers[query] = result.samples[0].value
+        return numbers
 
 
 __all__ = [

@@ -596,8 +596,14 @@ class Graph:
         if self._middlewares and len(self._names) == 1:  # the ingress comes first
             code += (self._middlewares,)
         self.code[name] = self._pickle(name, code, uses)
+        options = _checks.for_node(name, d._options)
+        scaling = d._options.get("autoscaling_config")
+        if scaling is not None and not scaling.policy.is_default_policy_function():
+            from helve.serve import _autoscaling
+
+            _autoscaling.add_policy(self.code, options, self.app_name, name, scaling.policy, self._bound)
         self.deployments.append({
-            "name": name, "class": f"{target.__module__}:{_qualified(target)}", "options": _checks.for_node(name, d._options), "uses": sorted(uses - {name}),
+            "name": name, "class": f"{target.__module__}:{_qualified(target)}", "options": options, "uses": sorted(uses - {name}),
             "code_version": _code.version(target, d._source, app._args, app._kwargs, self._bound),
         })
         return name

@@ -1,0 +1,379 @@
+package policy
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/helve-serve/helve/internal/kernel"
+	"github.com/helve-serve/helve/internal/lines"
+)
+
+// Described is a policy in Python. An application has one for each of its deployments that has a policy, under the name of the deployment, and perhaps one for all of
+// them, under "".
+type Described struct {
+	// Function is the import path of a function or class.
+	Function string `json:"function"`
+	// Kwargs are the arguments of a class, a JSON object.
+	Kwargs json.RawMessage `json:"kwargs,omitempty"`
+	// Entry names the pickle of the policy in the file of the application's code; "" for a policy that is imported. A file that does not have it, or has it under
+	// another path, is no mistake.
+	Entry string `json:"entry,omitempty"`
+}
+
+// Path says where modules are found: before sys.path, as the program's own and as installed packages in front of those of the interpreter, and after sys.path.
+type Path struct {
+	First []string `json:"first,omitempty"`
+	Own   []string `json:"own,omitempty"`
+	Site  []string `json:"site,omitempty"`
+	Last  []string `json:"last,omitempty"`
+}
+
+// Environment is that of a process of policies: the one of the replicas of the application.
+type Environment struct {
+	Interpreter string
+	Dir         string
+	Env         []string
+	Path        Path
+	// Code is the file of the application's pickles; "" for none.
+	Code string
+	// Release is called when the process has ended, which does not read Code any more. May be nil.
+	Release func()
+}
+
+// ProcessSettings are the arguments of [NewProcess].
+type ProcessSettings struct {
+	// Open prepares the environment, which may take minutes: it installs packages. It is called for each start of the process.
+	Open func(ctx context.Context) (Environment, error)
+	// Policies are the policies, by name.
+	Policies map[string]Described
+	// Limit is the time of one answer.
+	Limit time.Duration
+	// Line gets each line that the process prints. May be nil.
+	Line func(text string)
+}
+
+// Process runs policies in Python. It is started by the first question, and again by the question after its end: the states of classes begin anew then, and states that
+// policies return go on. Its methods may be called from any goroutine.
+type Process struct {
+	set  ProcessSettings
+	ctx  context.Context
+	stop context.CancelCauseFunc
+	wg   sync.WaitGroup
+
+	starting chan struct{} // of one: full while the process is being started
+	mu       sync.Mutex
+	running  *running // nil for none
+}
+
+// NewProcess makes the process of policies, which does not run yet.
+func NewProcess(s ProcessSettings) *Process {
+	ctx, stop := context.WithCancelCause(context.Background())
+	return &Process{set: s, ctx: ctx, stop: stop, starting: make(chan struct{}, 1)}
+}
+
+// Policy is the policy of a name.
+func (p *Process) Policy(name string) Policy { return ofProcess{p, name} }
+
+// Close ends the process. Questions fail from then on.
+func (p *Process) Close() {
+	p.stop(errClosed)
+	p.starting <- struct{}{} // a start that is under way ends, and no other begins
+	<-p.starting
+	p.wg.Wait()
+}
+
+type ofProcess struct {
+	process *Process
+	name    string
+}
+
+const (
+	// hangTime is the time beyond its limit after which an answer is not awaited any more: the process itself says that an answer is late, and has not done so. For example, code in C
+	// holds the lock of the interpreter. The process is ended then.
+	hangTime = 20 * time.Second
+	// answerMax is the size of an answer: the numbers and states of the deployments of an application.
+	answerMax = 64 << 20
+)
+
+// Ask implements [Policy].
+func (o ofProcess) Ask(ctx context.Context, views []View) (map[string]Answer, error) {
+	r, err := o.process.run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	limit := o.process.set.Limit
+	asked, cancel := context.WithTimeoutCause(ctx, limit+hangTime, fmt.Errorf("its process has not answered for %s, and is ended", limit+hangTime))
+	defer cancel()
+	a, err := r.ask(asked, o.name, limit, views)
+	if asked.Err() != nil && ctx.Err() == nil {
+		r.kill()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if a.Error != "" {
+		return nil, &Error{Text: a.Error, Traceback: a.Traceback}
+	}
+	out := make(map[string]Answer, len(a.Replicas))
+	for name, n := range a.Replicas {
+		if err := check(n); err != nil {
+			return nil, err
+		}
+		out[name] = Answer{Replicas: n, State: a.States[name]}
+	}
+	return out, nil
+}
+
+// run gives the process that runs, which it starts if need be.
+func (p *Process) run(ctx context.Context) (*running, error) {
+	select {
+	case p.starting <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-p.ctx.Done():
+		return nil, errClosed
+	}
+	defer func() { <-p.starting }()
+	if p.ctx.Err() != nil {
+		return nil, errClosed
+	}
+	p.mu.Lock()
+	r := p.running
+	p.mu.Unlock()
+	if r != nil {
+		return r, nil
+	}
+	opening, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(p.ctx, func() { cancel(errClosed) })()
+	env, err := p.set.Open(opening)
+	if err != nil {
+		return nil, err
+	}
+	if env.Release == nil {
+		env.Release = func() {}
+	}
+	if p.ctx.Err() != nil {
+		env.Release()
+		return nil, errClosed
+	}
+	r, err = p.start(env)
+	if err != nil {
+		env.Release()
+		return nil, err
+	}
+	p.mu.Lock()
+	p.running = r
+	p.mu.Unlock()
+	p.wg.Go(func() {
+		defer env.Release()
+		stop := context.AfterFunc(p.ctx, r.kill)
+		defer stop()
+		r.serve()
+		p.mu.Lock()
+		p.running = nil
+		p.mu.Unlock()
+		r.end(p.ctx)
+	})
+	return r, nil
+}
+
+// program is that of the process. Its first import comes after the current directory, which Python puts in front of everything else, is out of the way.
+const program = `import sys
+if sys.path[:1] == [""]:
+    del sys.path[0]
+from helve._policies import main
+main()
+`
+
+// running is one process.
+type running struct {
+	cmd       *exec.Cmd
+	questions *os.File
+	answers   *os.File
+	out       *lines.Writer
+
+	write   sync.Mutex // of questions
+	mu      sync.Mutex
+	last    uint64
+	waiting map[uint64]chan answer // nil when the process has ended
+	why     error                  // the end, set before the channels are closed
+	reaped  bool                   // another process may have its number
+}
+
+// question is a line to the process, and answer a line from it.
+type question struct {
+	ID     uint64  `json:"id"`
+	Policy string  `json:"policy"`
+	Limit  float64 `json:"limit"` // seconds
+	Views  []View  `json:"views"`
+}
+
+type answer struct {
+	ID        uint64                     `json:"id"`
+	Replicas  map[string]float64         `json:"replicas"`
+	States    map[string]json.RawMessage `json:"states"`
+	Error     string                     `json:"error"`
+	Traceback string                     `json:"traceback"`
+}
+
+func (p *Process) start(env Environment) (*running, error) {
+	first, err := json.Marshal(map[string]any{"path": env.Path, "code": env.Code, "policies": p.set.Policies})
+	if err != nil {
+		return nil, err
+	}
+	theirQuestions, questions, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer theirQuestions.Close()
+	answers, theirAnswers, err := os.Pipe()
+	if err != nil {
+		questions.Close()
+		return nil, err
+	}
+	defer theirAnswers.Close()
+	r := &running{questions: questions, answers: answers, out: lines.NewWriter(p.set.Line), waiting: map[uint64]chan answer{}}
+	// The process ends with the other end of its questions, so with the node: the kernel need not kill it.
+	r.cmd = exec.Command(env.Interpreter, "-c", program)
+	r.cmd.Dir, r.cmd.Env, r.cmd.Stdin, r.cmd.ExtraFiles = env.Dir, env.Env, theirQuestions, []*os.File{theirAnswers}
+	r.cmd.Stdout, r.cmd.Stderr = r.out, r.out
+	r.cmd.SysProcAttr = kernel.Child(0)
+	r.cmd.WaitDelay = time.Second
+	if err := r.cmd.Start(); err != nil {
+		questions.Close()
+		answers.Close()
+		return nil, fmt.Errorf("the process of autoscaling policies does not start: %w", err)
+	}
+	if err := r.line(first); err != nil {
+		r.kill() // it has ended: serve says why
+	}
+	return r, nil
+}
+
+// line writes a line to the process. A process that reads none is not waited for.
+func (r *running) line(text []byte) error {
+	r.write.Lock()
+	defer r.write.Unlock()
+	r.questions.SetWriteDeadline(time.Now().Add(hangTime)) //nolint:errcheck // a pipe has deadlines
+	_, err := r.questions.Write(append(bytes.Clone(text), '\n'))
+	return err
+}
+
+func (r *running) ask(ctx context.Context, name string, limit time.Duration, views []View) (a answer, err error) {
+	got := make(chan answer, 1)
+	r.mu.Lock()
+	if r.waiting == nil {
+		err = r.why
+		r.mu.Unlock()
+		return a, err
+	}
+	r.last++
+	id := r.last
+	r.waiting[id] = got
+	r.mu.Unlock()
+	body, err := json.Marshal(question{id, name, limit.Seconds(), views})
+	if err == nil {
+		err = r.line(body)
+	}
+	if err != nil {
+		r.kill()
+	}
+	select {
+	case a, ok := <-got:
+		if !ok {
+			return a, r.why
+		}
+		return a, nil
+	case <-ctx.Done():
+		r.mu.Lock()
+		delete(r.waiting, id)
+		r.mu.Unlock()
+		return a, context.Cause(ctx)
+	}
+}
+
+// serve reads answers until the process has closed its end.
+func (r *running) serve() {
+	in := bufio.NewReaderSize(r.answers, 64<<10)
+	for {
+		line, err := readLine(in)
+		var a answer
+		if err == nil {
+			err = json.Unmarshal(line, &a)
+		}
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				r.out.Write([]byte("the answer of the process is not one: " + err.Error() + "\n")) //nolint:errcheck // never fails
+			}
+			return
+		}
+		r.mu.Lock()
+		got := r.waiting[a.ID]
+		delete(r.waiting, a.ID)
+		r.mu.Unlock()
+		if got != nil {
+			got <- a
+		}
+	}
+}
+
+// end waits for the end of the process, and fails the questions that it has not answered.
+func (r *running) end(ctx context.Context) {
+	r.kill()
+	err := r.cmd.Wait()
+	r.kill() // processes that the user's code has started in the group
+	r.mu.Lock()
+	r.reaped = true
+	r.mu.Unlock()
+	r.questions.Close()
+	r.answers.Close()
+	r.out.End()
+	why := errClosed
+	if ctx.Err() == nil {
+		why = &Error{Text: fmt.Sprintf("its process has ended (%v)%s", err, r.out.Said())}
+		if r.out.Contains("No module named 'helve") {
+			why = &Error{Text: fmt.Sprintf("%s does not have the Python package of Helve, which runs policies: install helve-serve there", r.cmd.Path)}
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.why = why
+	for _, got := range r.waiting {
+		close(got)
+	}
+	r.waiting = nil
+}
+
+// kill ends the process and the processes that it has started.
+func (r *running) kill() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.reaped {
+		return
+	}
+	syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL) //nolint:errcheck // there may be none
+}
+
+func readLine(in *bufio.Reader) (line []byte, err error) {
+	for {
+		part, err := in.ReadSlice('\n')
+		if len(line)+len(part) > answerMax {
+			return nil, fmt.Errorf("it is larger than %d bytes", answerMax)
+		}
+		line = append(line, part...)
+		if err == nil || err != bufio.ErrBufferFull {
+			return line, err
+		}
+	}
+}

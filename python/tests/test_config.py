@@ -110,7 +110,7 @@ def test_an_autoscaling_policy():
     assert p.is_default_policy_function() and p.get_policy() is autoscaling_policy.default_autoscaling_policy
     p = AutoscalingPolicy(policy_function=policy, policy_kwargs={"a": 1})
     assert p.policy_function == f"{__name__}.policy" and p.get_policy() is policy and not p.is_default_policy_function()
-    assert p.model_dump() == {"policy_function": f"{__name__}.policy", "policy_kwargs": {"a": 1}}
+    assert p.model_dump(exclude_none=True) == {"policy_function": f"{__name__}.policy", "policy_kwargs": {"a": 1}}
     assert AutoscalingPolicy(policy_function="json:dumps").get_policy() is json.dumps
     assert AutoscalingConfig(policy={"policy_function": policy}).policy.get_policy() is policy
     assert AutoscalingPolicy(policy_function="ray.serve.autoscaling_policy:replica_queue_length_autoscaling_policy").get_policy() is p.__class__().get_policy()

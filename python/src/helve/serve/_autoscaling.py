@@ -39,10 +39,12 @@ class AutoscalingPolicy(BaseModel):
     Attributes:
         policy_function: The function or class, or its import path. Default: `default_autoscaling_policy`.
         policy_kwargs: Arguments for the class, as JSON.
+        timeout_s: Time of one answer, in seconds. A policy that is late changes no number: its last answer holds. Default: 10.
     """
 
     policy_function: Union[str, Callable] = DEFAULT_AUTOSCALING_POLICY_NAME
     policy_kwargs: Dict[str, Any] = Field(default_factory=dict)
+    timeout_s: Optional[PositiveFloat] = None
 
     _policy: Any = PrivateAttr(default=None)
 
@@ -103,6 +105,15 @@ class AutoscalingConfig(Fields):
         upscale_delay_s: Time for which more replicas must be due before a step up. Default: 30, adaptive if it is not set.
         aggregation_function: Way in which the samples of the time window become one number: "mean", "max" or "min". Default: "mean".
         policy: Policy that decides. Default: the number of requests per replica.
+        stable_window_s: Adaptive steps down: the time in which the most replicas that were needed are kept. Default: 60, or look_back_period_s if that is set.
+        panic_window_s: Adaptive steps up: the time whose mean load decides. Default: 6.
+        panic_threshold: Load of the last second, over what the ready replicas should have, from which that second decides. Default: 2.
+        tolerance: Share of load above target_ongoing_requests that asks for no other replica. Default: 0.1.
+        max_upscale_factor: Largest factor of one adaptive step up. Default: 10.
+        max_downscale_factor: Largest divisor of one adaptive step down. Default: 2.
+        upscale_steps_per_minute: Most adaptive steps up in a minute. Default: 30.
+        downscale_steps_per_minute: Most adaptive steps down in a minute. Default: 4.
+        prometheus_metrics: Names of metrics for policies. Accepted, and without effect: a policy gets the numbers of `record_autoscaling_stats`.
 
     Raises:
         ValueError: A value out of its bounds, or bounds that exclude each other.
@@ -124,6 +135,15 @@ class AutoscalingConfig(Fields):
     upscale_delay_s: NonNegativeFloat = 30.0
     aggregation_function: Union[str, AggregationFunction] = AggregationFunction.MEAN
     policy: AutoscalingPolicy = Field(default_factory=AutoscalingPolicy)
+    stable_window_s: Optional[float] = Field(default=None, ge=1)
+    panic_window_s: Optional[float] = Field(default=None, ge=1)
+    panic_threshold: Optional[float] = Field(default=None, ge=1)
+    tolerance: Optional[NonNegativeFloat] = None
+    max_upscale_factor: Optional[float] = Field(default=None, ge=1.1)
+    max_downscale_factor: Optional[float] = Field(default=None, ge=1.1)
+    upscale_steps_per_minute: Optional[PositiveFloat] = None
+    downscale_steps_per_minute: Optional[PositiveFloat] = None
+    prometheus_metrics: Optional[List[str]] = None
 
     @model_validator(mode="after")
     def _bounds(self) -> "AutoscalingConfig":
@@ -155,7 +175,7 @@ class AutoscalingConfig(Fields):
         """
         out = self.model_dump(mode="json", exclude_unset=True)
         if "policy" in out:
-            out["policy"] = self.policy.model_dump(mode="json")
+            out["policy"] = self.policy.model_dump(mode="json", exclude_none=True)
         return out
 
     @classmethod

@@ -22,7 +22,7 @@ func (n *Node) newTracing() {
 	}
 	n.set.Tracing.Resource = append(process, n.set.Tracing.Resource...)
 	n.trace = trace.New()
-	n.spans = otlp.New(n.log, n.set.Version, nil)
+	n.spans = otlp.New(n.log, n.set.Version, n.set.Tracing.Way, nil)
 	n.wg.Go(func() { n.trace.Collect(n.ctx) })
 	n.wg.Go(func() { n.spans.Run(n.ctx) })
 	ratio, receiver, err := n.tracing(nil)

@@ -28,7 +28,7 @@ import (
 
 const (
 	maxWaiting  = 8192             // records
-	maxBatch    = 1024             // spans of one request
+	maxBatch    = 1024             // spans of one request, without another time in the [Way]
 	sendEvery   = time.Second      // a batch that is not full
 	sendTime    = 10 * time.Second // of one request
 	firstPause  = time.Second      // before the first repetition
@@ -44,6 +44,7 @@ type Target struct {
 	URL      string            // with its path, such as http://127.0.0.1:4318/v1/traces
 	Headers  map[string]string // of each request
 	Resource []trace.Attribute // attributes of the process that the spans are of
+	Way      Way
 }
 
 // Exporter sends records. Its methods may be called from any goroutine.
@@ -65,12 +66,10 @@ type Exporter struct {
 	before  uint64 // dropped when it began to fail
 }
 
-// New makes an exporter without a target. The version is that of the program, for receivers. The transport nil is one of its own.
-func New(log *slog.Logger, version string, transport http.RoundTripper) *Exporter {
+// New makes an exporter without a target. The version is that of the program, for receivers. The transport nil is one of its own, with the certificates of the way.
+func New(log *slog.Logger, version string, w Way, transport http.RoundTripper) *Exporter {
 	if transport == nil {
-		own := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // a program that changes it has its own reasons
-		own.MaxIdleConnsPerHost = 1
-		transport = own
+		transport = w.transport()
 	}
 	return &Exporter{
 		log: log, version: version, client: &http.Client{Transport: transport},
@@ -254,7 +253,10 @@ func (e *Exporter) post(ctx context.Context, t *Target, batch []trace.Record) (r
 	if err != nil {
 		return 0, &refusal{text: err.Error()}
 	}
-	ctx, cancel := context.WithTimeout(ctx, sendTime)
+	if body, err = t.Way.packed(body); err != nil {
+		return 0, &refusal{text: err.Error()}
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.Way.timeout())
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, t.URL, bytes.NewReader(body))
 	if err != nil {
@@ -265,6 +267,9 @@ func (e *Exporter) post(ctx context.Context, t *Target, batch []trace.Record) (r
 		r.Header.Set(name, v)
 	}
 	r.Header.Set("Content-Type", contentType)
+	if t.Way.Compressed {
+		r.Header.Set("Content-Encoding", "gzip")
+	}
 	a, err := e.client.Do(r)
 	if err != nil {
 		return 0, err

@@ -73,7 +73,7 @@ func (r *receiver) spans(t *testing.T) (all []int) {
 // begin starts an exporter in a bubble of time. The result ends it.
 func begin(r *receiver) (e *otlp.Exporter, log *bytes.Buffer, end func()) {
 	log = &bytes.Buffer{}
-	e = otlp.New(slog.New(slog.NewTextHandler(log, nil)), "1.2.3", r)
+	e = otlp.New(slog.New(slog.NewTextHandler(log, nil)), "1.2.3", otlp.Way{}, r)
 	e.Use(&otlp.Target{URL: "http://collector:4318/v1/traces", Headers: map[string]string{"Authorization": "Basic x"}})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

@@ -25,6 +25,7 @@ type Settings struct {
 	Resource []trace.Attribute // attributes of the process
 	// Ratio is the part of the requests that are sampled; nil for [spec.DefaultRatio] with a receiver, and none without.
 	Ratio *float64
+	Way   Way
 }
 
 // SampledRatio is the part of the requests that are sampled.
@@ -68,7 +69,7 @@ func (s Settings) Over(e Settings) Settings {
 	if s.Ratio == nil {
 		s.Ratio = e.Ratio
 	}
-	s.Resource = append(slices.Clone(e.Resource), s.Resource...)
+	s.Resource, s.Way = append(slices.Clone(e.Resource), s.Resource...), e.Way
 	return s
 }
 
@@ -81,7 +82,7 @@ func (s *Settings) Target() (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Target{URL: at, Headers: s.Headers, Resource: s.Resource}
+	t := &Target{URL: at, Headers: s.Headers, Resource: s.Resource, Way: s.Way}
 	if !slices.ContainsFunc(t.Resource, func(a trace.Attribute) bool { return a.Key == serviceName }) {
 		t.Resource = append([]trace.Attribute{{Key: serviceName, Value: "helve"}}, t.Resource...)
 	}
@@ -90,7 +91,7 @@ func (s *Settings) Target() (*Target, error) {
 
 const serviceName = "service.name"
 
-// Environment reads the variables of OpenTelemetry: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_HEADERS, both also with TRACES_ in front of their last word,
+// Environment reads the variables of OpenTelemetry: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_HEADERS, those of the [Way], such as OTEL_EXPORTER_OTLP_COMPRESSION, all also with TRACES_ in front of their last word,
 // OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG; OTEL_SDK_DISABLED=true and OTEL_TRACES_EXPORTER=none turn all off. A value that is
 // wrong has no effect, and a warning. An entry of env is NAME=VALUE, as in os.Environ; nil is the environment of the process.
 func Environment(env []string) (s Settings, warnings []string) {
@@ -137,6 +138,7 @@ func Environment(env []string) (s Settings, warnings []string) {
 	for _, key := range slices.Sorted(maps.Keys(resource)) {
 		s.Resource = append(s.Resource, trace.Attribute{Key: key, Value: resource[key]})
 	}
+	s.Way = way(of, warn)
 	s.Ratio = sampler(of["OTEL_TRACES_SAMPLER"], of["OTEL_TRACES_SAMPLER_ARG"], warn)
 	return s, warnings
 }

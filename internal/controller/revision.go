@@ -86,11 +86,11 @@ func (c *Controller) adoptLocked(a *fleet.Application, r *fleet.Revision) {
 		}
 		d.Former, d.FormerAsked, d.Continued, d.FormerFailures = d.Now, d.Asked, d.Now != nil || a.Change.WatchesOnly(), planner.Failures{}
 		n := c.Scales.Of(a.Name, d.Name)
-		if d.Asked, d.Scaling = n.Record.Replicas, states.NotScaling; n.Modified == 0 { // the record cannot be read
-			d.Asked = e.Definition.Options.StartReplicas()
+		if d.Asked, d.Scaling = fleet.NumberOf(n.Record), states.NotScaling; n.Modified == 0 { // the record cannot be read
+			d.Asked = fleet.Number{Replicas: e.Definition.Options.StartReplicas()}
 		}
 		before := d.Wanted
-		d.Wanted = planner.Capacity(d.Asked, c.Capacity)
+		d.Wanted = d.Asked.At(c.Capacity)
 		d.ContinueLocked(e)
 		d.Become(e)
 		d.ScalesLocked(before)
@@ -122,7 +122,7 @@ func (c *Controller) revertLocked(a *fleet.Application, cause error) {
 			d.Former = nil
 			if failed.Wrote.Set(d.Name, c.Scales.Of(a.Name, d.Name)) {
 				d.Asked, d.Scaling = d.FormerAsked, states.NotScaling // see records.Target.PutBack
-				d.Wanted = planner.Capacity(d.Asked, c.Capacity)
+				d.Wanted = d.Asked.At(c.Capacity)
 			}
 		}
 		d.ForgetFailuresLocked()

@@ -39,7 +39,7 @@ func (a *App) Keep(ctx context.Context, own host.Program, blobs store.Blobs, dir
 func (a *App) Record(ctx context.Context, own host.Program, blobs store.Blobs) (r store.Revision, err error) {
 	r = store.Revision{
 		Graph: a.Graph, From: cmp.Or(a.From, a.Origin(own)), Identity: a.Identity(own), RollbackOf: a.RollbackOf, By: a.Author.Name, Source: a.Source, Message: a.Message,
-		Submitted: a.Submitted, Keep: a.Options().Effective().HistoryLimit,
+		Submitted: a.Submitted, Keep: a.Options().Effective().HistoryLimit, ExternalScaler: a.Options().Effective().ExternalScaler,
 	}
 	if err := a.Layers.record(a.Graph, &r); err != nil {
 		return r, err

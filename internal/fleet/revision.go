@@ -52,8 +52,9 @@ type Deployment struct {
 	Name   string
 	Now    *DeploymentRevision
 	Former *DeploymentRevision // while its application changes: the deployment of the revision before
-	// asked is the number of replicas in the record scale/A/D, formerAsked that of former, and wanted the part of it that the target capacity leaves.
-	Asked, FormerAsked, Wanted int
+	// Asked is the number of replicas in the record scale/A/D, FormerAsked that of Former, and Wanted the part of it that the target capacity leaves.
+	Asked, FormerAsked Number
+	Wanted             int
 	Scaling                    states.Scaling // until the replicas have followed a change of wanted; not while a revision starts that changes more than the number
 	renumbered                 bool           // the last deploy has changed the number alone
 

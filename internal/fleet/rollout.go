@@ -142,7 +142,7 @@ func (d *Deployment) targetLocked() planner.Target {
 		}
 		bounds.Had = t.Replicas
 		if a.Current.Wrote.Set(d.Name, a.fleet.Scales.Of(a.Name, d.Name)) { // else the number was scaled since
-			bounds.Before = max(planner.Placeable(planner.Capacity(d.FormerAsked, a.fleet.Capacity), e.Definition.Options.MaxReplicasPerNode)-d.yieldedLocked(), 0)
+			bounds.Before = max(planner.Placeable(d.FormerAsked.At(a.fleet.Capacity), e.Definition.Options.MaxReplicasPerNode)-d.yieldedLocked(), 0)
 			bounds.Had = bounds.Before
 		}
 		if f.Ran || f.Revision.Def.Restored {

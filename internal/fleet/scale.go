@@ -13,6 +13,25 @@ import (
 	"github.com/helve-serve/helve/internal/store"
 )
 
+// Number is a number of replicas as a record has it.
+type Number struct {
+	Replicas int
+	// Scaled says that the autoscaler has set it: the target capacity is in it already. For example, with a target capacity of 50 the bounds of an autoscaler from 2 to 8 are 1 to 4, and
+	// the 3 that it decides are 3, while a num_replicas of 6 is 3.
+	Scaled bool
+}
+
+// NumberOf is the number of a record.
+func NumberOf(s store.Scale) Number { return Number{s.Replicas, s.By == store.ByAutoscaler} }
+
+// At is the number of replicas at a target capacity in percent, nil for 100.
+func (n Number) At(capacity *float64) int {
+	if n.Scaled {
+		return n.Replicas
+	}
+	return planner.Capacity(n.Replicas, capacity)
+}
+
 // Unscalable says why a deployment cannot be scaled; nil if it can.
 func (f *Fleet) Unscalable(app, name string) error {
 	f.Mu.Lock()
@@ -44,7 +63,7 @@ func (f *Fleet) NoteScaleLocked(app, name string, s records.Scale) {
 		return
 	}
 	a.Unsaved = true
-	a.Deployments[name].scaleLocked(s.Record.Replicas)
+	a.Deployments[name].scaleLocked(NumberOf(s.Record))
 }
 
 // WrittenLocked ends the time in which a deploy writes the records of an application.
@@ -53,7 +72,7 @@ func (f *Fleet) WrittenLocked() {
 	for _, name := range arrived {
 		if a := f.Apps[app]; a != nil && a.Deployments[name] != nil {
 			a.Unsaved = true
-			a.Deployments[name].scaleLocked(f.Scales.Of(app, name).Record.Replicas)
+			a.Deployments[name].scaleLocked(NumberOf(f.Scales.Of(app, name).Record))
 		}
 	}
 }
@@ -61,7 +80,7 @@ func (f *Fleet) WrittenLocked() {
 // scaleRecordLocked is the number of replicas of a deployment as a record.
 func (d *Deployment) scaleRecordLocked() store.Scale {
 	s := d.App.fleet.Scales.Of(d.App.Name, d.Name).Record
-	s.Replicas = d.Asked
+	s.Replicas = d.Asked.Replicas
 	return s
 }
 
@@ -79,9 +98,10 @@ func (f *Fleet) SetCapacity(percent *float64) {
 }
 
 // scaleLocked changes the number of replicas of a deployment.
-func (d *Deployment) scaleLocked(n int) {
-	d.Asked = n
-	if n = planner.Capacity(n, d.App.fleet.Capacity); n == d.Wanted {
+func (d *Deployment) scaleLocked(to Number) {
+	d.Asked = to
+	n := to.At(d.App.fleet.Capacity)
+	if n == d.Wanted {
 		return
 	}
 	d.noteLocked() // the state that it scales from: for example, a deploy that has just ended has left it HEALTHY

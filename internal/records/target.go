@@ -228,17 +228,17 @@ type Former struct {
 	Running   bool                   // the application is in this node
 	Current   int                    // the revision that runs, if Running
 	Number    int                    // of its last revision
-	Submitted map[string]int         // num_replicas in that
+	Submitted map[string]string      // the wishes for numbers of replicas in that: see [Submitted]
 	Scales    map[string]store.Scale // numbers of replicas, for deployments of which the store has none
 	Undone    int                    // the revision that an automatic rollback takes back, for the reason Why; 0 for other deploys
 	Why       string
 }
 
-// Submitted is num_replicas of each deployment of a graph.
-func Submitted(g spec.Graph) map[string]int {
-	all := make(map[string]int, len(g.Deployments))
+// Submitted is the wish for a number of replicas of each deployment of a graph: its num_replicas, or its autoscaling_config.
+func Submitted(g spec.Graph) map[string]string {
+	all := make(map[string]string, len(g.Deployments))
 	for _, d := range g.Deployments {
-		all[d.Name] = d.Options.Effective().StartReplicas()
+		all[d.Name] = d.Options.Effective().ReplicasWish()
 	}
 	return all
 }
@@ -302,7 +302,7 @@ func (t *Target) tryWriteDeploy(ctx context.Context, r store.Revision, f Former)
 	}
 	var writes []write
 	for _, d := range g.Deployments {
-		ws, err := w.scale(name, d, f, there)
+		ws, err := w.scale(name, d, r.ExternalScaler, f, there)
 		if err != nil {
 			return nil, err
 		}
@@ -427,7 +427,10 @@ func (t *Target) graph(r store.Revision) (g spec.Graph, err error) {
 
 // scale decides the number of replicas of a deployment. It is num_replicas if that was another one in the deploy before; else it stays
 // the same. For example, D was deployed with 2 replicas and scaled to 5: a deploy with 2 leaves 5, and a deploy with 3 sets 3.
-func (w *Deploy) scale(app string, d spec.Deployment, f Former, there []store.KV) ([]write, error) {
+//
+// A deployment with an autoscaling_config keeps its number too, unless the config is another one and has initial_replicas: a node whose autoscaler runs brings the number between the bounds. For
+// example, D runs 5 replicas by its load: a deploy that changes max_replicas from 10 to 8 leaves 5. Where an external scaler is enabled a number that was set stays whatever the deploy says.
+func (w *Deploy) scale(app string, d spec.Deployment, external bool, f Former, there []store.KV) ([]write, error) {
 	key := store.ScaleKey(app, d.Name)
 	var was store.Stored[store.Scale]
 	readable := false
@@ -435,9 +438,11 @@ func (w *Deploy) scale(app string, d spec.Deployment, f Former, there []store.KV
 		record, err := store.Decode[store.Scale](there[i])
 		was, readable = store.Stored[store.Scale]{KV: there[i], Record: record}, err == nil
 	}
-	n := d.Options.Effective().StartReplicas()
-	next := store.Scale{Replicas: n, By: ByDeploy, Reason: setBy(w.Number), At: time.Now().UTC()}
-	if last, ok := f.Submitted[d.Name]; ok && last == n {
+	o := d.Options.Effective()
+	next := store.Scale{Replicas: o.StartReplicas(), By: ByDeploy, Reason: setBy(w.Number), At: time.Now().UTC()}
+	last, ok := f.Submitted[d.Name]
+	fixed := !o.Autoscaled() && was.Record.By == store.ByAutoscaler // for example, a rollback to a revision without an autoscaler
+	if ok && !fixed && (last == o.ReplicasWish() || o.KeepsReplicas() || external && was.Record.By != ByDeploy) {
 		if readable {
 			w.Scales[d.Name] = Scale{was.Record, was.Modified}
 			return nil, nil

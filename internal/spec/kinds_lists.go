@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 
 	"github.com/helve-serve/helve/internal/autoscale"
 )
@@ -123,7 +124,7 @@ func (autoscaled) check(v json.RawMessage, wrong func(string, ...any)) {
 }
 
 // StartReplicas is the number of replicas with which a deployment starts. An autoscaling_config takes the place of num_replicas: it gives initial_replicas, else
-// min_replicas, and at least one.
+// min_replicas, else one.
 func (e Effective) StartReplicas() int {
 	if e.AutoscalingConfig == nil {
 		return e.NumReplicas
@@ -132,5 +133,30 @@ func (e Effective) StartReplicas() int {
 	if err != nil {
 		return 1 // a config that Validate refuses
 	}
-	return max(1, c.Initial())
+	return c.Initial()
+}
+
+// Autoscaled says that the number of replicas follows the load.
+func (e Effective) Autoscaled() bool { return e.AutoscalingConfig != nil }
+
+// ReplicasWish is what the options say about the number of replicas, as text. Two deploys with the same wish leave the number as it is.
+func (e Effective) ReplicasWish() string {
+	if e.AutoscalingConfig == nil {
+		return strconv.Itoa(e.NumReplicas)
+	}
+	var config map[string]any // the order of the fields says nothing
+	if json.Unmarshal(e.AutoscalingConfig, &config) != nil {
+		return string(e.AutoscalingConfig)
+	}
+	wish, _ := json.Marshal(config) //nolint:errcheck // it was JSON
+	return string(wish)
+}
+
+// KeepsReplicas says that a deploy with another wish leaves the number of replicas, too: an autoscaling_config without initial_replicas.
+func (e Effective) KeepsReplicas() bool {
+	if e.AutoscalingConfig == nil {
+		return false
+	}
+	c, err := autoscale.Parse(e.AutoscalingConfig)
+	return err == nil && c.InitialReplicas == nil
 }

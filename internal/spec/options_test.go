@@ -196,7 +196,7 @@ func TestStartReplicas(t *testing.T) {
 	t.Parallel()
 	for config, want := range map[string]int{
 		"": 3, `{}`: 1, `{"min_replicas": 2, "max_replicas": 4}`: 2, `{"min_replicas": 0, "initial_replicas": 4, "max_replicas": 4}`: 4,
-		`{"min_replicas": 0}`: 1, `{"initial_replicas": 0, "min_replicas": 0}`: 1, `[]`: 1,
+		`{"min_replicas": 0}`: 0, `{"initial_replicas": 0, "min_replicas": 0}`: 0, `[]`: 1,
 	} {
 		o := Options{NumReplicas: 3}
 		if config != "" {

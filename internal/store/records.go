@@ -129,6 +129,8 @@ type Revision struct {
 	Below     map[string]json.RawMessage `json:"below,omitempty"`
 	// Keep is the number of revisions that stay in the store when this one runs; 0 for 10.
 	Keep int `json:"keep,omitempty"`
+	// ExternalScaler says that another program sets the numbers of replicas: a deploy leaves those that it has set.
+	ExternalScaler bool `json:"external_scaler,omitempty"`
 }
 
 // Program says how a process of an application is started. What it runs is in the blobs, so that it can be started again when the files that it
@@ -164,7 +166,12 @@ type Scale struct {
 	By       string    `json:"by"`     // deploy, autoscaler, or a person
 	Reason   string    `json:"reason"` // why, to be shown
 	At       time.Time `json:"at"`
+	// State is the memory of the autoscaler of the deployment: its windows, delays and last decisions. nil without.
+	State json.RawMessage `json:"state,omitempty"`
 }
+
+// ByAutoscaler is the author of numbers of replicas that follow the load. The target capacity is in them: it bounds what an autoscaler decides.
+const ByAutoscaler = "autoscaler"
 
 // Settings hold for all nodes.
 type Settings struct {

@@ -56,6 +56,8 @@ const (
 	TriggerUpscaleCompleted DeploymentTrigger = "UPSCALE_COMPLETED"
 	// TriggerDownscaleCompleted is the trigger of a deployment that has the replicas of a smaller number.
 	TriggerDownscaleCompleted DeploymentTrigger = "DOWNSCALE_COMPLETED"
+	// TriggerAutoscaling is the trigger of a deployment that gets more or fewer replicas because of its load.
+	TriggerAutoscaling DeploymentTrigger = "AUTOSCALING"
 	// TriggerReplicaStartupFailed is the trigger of a deployment with replicas that could not be started.
 	TriggerReplicaStartupFailed DeploymentTrigger = "REPLICA_STARTUP_FAILED"
 	// TriggerHealthCheckFailed is the trigger of a deployment whose replicas have ended, or have failed their health check.

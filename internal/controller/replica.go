@@ -183,7 +183,7 @@ func (c *Controller) ready(r *fleet.Replica) bool {
 		r.Of.Ran = true
 		d.Starts++
 		if !r.ReadyAt.IsZero() {
-			d.Serving.Lifecycle.Startup.Observe(r.ReadyAt.Sub(r.StartedAt))
+			d.NoteStartedLocked(r.ReadyAt.Sub(r.StartedAt))
 		}
 		publish = d.Starts == 1 && d.App.Restored
 		if r.Of == d.Former {

@@ -42,7 +42,7 @@ func (c *Controller) newDeploymentLocked(a *fleet.Application, name string) *fle
 		defer c.Mu.Unlock()
 		return d.Message
 	}
-	d.Serving.UsesMore = d.NoteUse
+	d.Serving.UsesMore, d.Serving.Unserved = d.NoteUse, c.WakeScaler
 	d.Serving.Successor = func() *serving.Deployment {
 		if next := c.Deployment(a.Name, name); next != d.Serving {
 			return next
@@ -71,6 +71,7 @@ func (c *Controller) adoptLocked(a *fleet.Application, r *fleet.Revision) {
 	}
 	a.NoteLocked(states.Deploy, states.Facts{Otherwise: a.StartError})
 	a.BeginRolloutLocked(r)
+	defer c.WakeScaler()
 	defer c.Readier.Tell() // a start that waits may wait for another revision
 	for _, s := range r.Def.Graph.Deployments {
 		e := c.newFormLocked(r, s)

@@ -98,7 +98,7 @@ func (d *Deployment) MoveLocked(event states.Event, facts states.Facts, ready in
 	}
 	if a := d.App; a.Deployments[d.Name] != d {
 		return // another has its name by now
-	} else if states.Well(d.Shown.State) {
+	} else if d.Shown.Well() {
 		delete(a.unwell, d.Name)
 	} else {
 		a.unwell[d.Name] = d
@@ -138,7 +138,7 @@ func (d *Deployment) factsLocked() states.DeploymentFacts {
 	if f.Followed(d.Scaling) {
 		d.Scaling = states.NotScaling
 	}
-	f.Scaling, f.Renumbered = d.Scaling, d.renumbered
+	f.Scaling, f.Renumbered, f.Auto = d.Scaling, d.renumbered, d.Asked.Scaled
 	return f
 }
 

@@ -51,6 +51,7 @@ type Fleet struct {
 	Shut       bool         // the node closes: no application is taken any more
 	Draining   bool         // the drain of the node has begun
 	HandedOver bool         // the next node decides what runs
+	Scaler     Autoscaler   // set before the first application; nil without
 	Changed    await.Signal // a replica is gone, is ready or has another user config
 	Readier    await.Signal // a replica is ready
 }

@@ -55,8 +55,8 @@ type Deployment struct {
 	// Asked is the number of replicas in the record scale/A/D, FormerAsked that of Former, and Wanted the part of it that the target capacity leaves.
 	Asked, FormerAsked Number
 	Wanted             int
-	Scaling                    states.Scaling // until the replicas have followed a change of wanted; not while a revision starts that changes more than the number
-	renumbered                 bool           // the last deploy has changed the number alone
+	Scaling            states.Scaling // until the replicas have followed a change of wanted; not while a revision starts that changes more than the number
+	renumbered         bool           // the last deploy has changed the number alone
 
 	Configuring chan struct{} // of one: full while a Reconfigure runs, which waits for user code; filled before Fleet.Mu is taken
 
@@ -80,8 +80,9 @@ type Deployment struct {
 	dynamic        []string // deployments whose handles its replicas asked for
 	Over           bool     // its time was over before that of its application, which ends
 	Departed       telemetry.Departed[host.Replica]
-	Starts         uint64 // how often a replica became ready
-	configs        int    // numbers of user configs that were given out
+	Starts         uint64        // how often a replica became ready
+	StartTook      time.Duration // the newest start of a replica; 0 before the first
+	configs        int           // numbers of user configs that were given out
 }
 
 // NoteFailureLocked notes the error of a replica that failed, for the status and for giving up. The event of the failure is the replica's last.

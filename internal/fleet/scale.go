@@ -95,6 +95,14 @@ func (f *Fleet) SetCapacity(percent *float64) {
 			d.scaleLocked(d.Asked)
 		}
 	}
+	f.WakeScaler() // the bounds are others
+}
+
+// WakeScaler has the autoscaler look at its deployments now.
+func (f *Fleet) WakeScaler() {
+	if f.Scaler != nil {
+		f.Scaler.Wake()
+	}
 }
 
 // scaleLocked changes the number of replicas of a deployment.

@@ -189,6 +189,14 @@ func (r *workerReplica) Counts() telemetry.Counts {
 	return c
 }
 
+// Started is the number of Counts.
+func (r *workerReplica) Started() (n uint64) {
+	if n = r.Calls().Started(); r.lent != nil {
+		n += r.lent.Started()
+	}
+	return n
+}
+
 func (r *workerReplica) Process() Process { return r.worker.Process() }
 
 // Process describes the process of the worker; the zero Process before it is known.

@@ -129,5 +129,8 @@ func guard(ctx context.Context, hook func() error) error {
 	}
 }
 
+// Started is the number of executions that have begun.
+func (i *Instance) Started() uint64 { return i.calls.Started() }
+
 // Counts are the executions so far.
 func (i *Instance) Counts() telemetry.Counts { return i.calls.Counts() }

@@ -49,8 +49,9 @@ type Deployment struct {
 	failure  uint64 // a replica failed
 	loss     uint64 // a replica went out of service
 
-	last   uint64 // that changed the state of the deployment
-	target uint64 // by which its target has changed
+	last     uint64 // that changed the state of the deployment
+	target   uint64 // by which its target has changed
+	decision uint64 // of the autoscaler, which the state of the deployment does not show yet
 }
 
 // Cause is the id of the event that leads to an event of the deployment; 0 where no event does.
@@ -60,6 +61,8 @@ func (d *Deployment) Cause(event states.Event, of *Application) uint64 {
 		return of.target
 	case states.ScaleUp, states.ScaleDown: // of the target itself
 		return 0
+	case states.AutoscaleUp, states.AutoscaleDown:
+		return cmp.Or(d.decision, d.target)
 	case states.Failed, states.StartFailed, states.Unready, states.GiveUp:
 		return d.failure
 	case states.RollBack:
@@ -76,10 +79,13 @@ func (d *Deployment) Failure() uint64 { return cmp.Or(d.failure, d.last) }
 // Retarget notes a fact that has changed the target of the deployment without an event of its own. For example, its application goes back to the revision before.
 func (d *Deployment) Retarget(id uint64) { d.target = id }
 
+// Decided notes a decision of the autoscaler, by which the target of the deployment changes.
+func (d *Deployment) Decided(id uint64) { d.decision, d.target = id, id }
+
 // Moved notes an event of the deployment. The events of its replicas before it cause no other.
 func (d *Deployment) Moved(event states.Event, id uint64, of *Application) {
 	d.last, of.progress = id, id
-	d.progress, d.failure, d.loss = 0, 0, 0
+	d.progress, d.failure, d.loss, d.decision = 0, 0, 0, 0
 	if event.ChangesTarget() {
 		d.target = id
 	}

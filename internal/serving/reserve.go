@@ -47,6 +47,7 @@ func (d *Deployment) reserve(b *call.Batch, s *Caller, in *wire.Incoming) call.C
 	}
 	in.Info.Above = ancestors(&in.Call)
 	d.Router.Submit(b, &r.ticket, in.Origin, &in.Info, r)
+	d.noteUnserved()
 	if in.Info.Above != nil {
 		r.suspect(b)
 	}

@@ -19,7 +19,15 @@ const (
 // watchQueue begins to watch the queue, if a call waits and nothing watches it. It is called when a call has been submitted.
 func (d *Deployment) watchQueue() {
 	if !d.watching.Load() && d.Router.Queued() > 0 && d.watching.CompareAndSwap(false, true) {
+		d.noteUnserved()
 		time.AfterFunc(starveTime, d.lookAtQueue)
+	}
+}
+
+// noteUnserved says that a call waits, if there is no replica. For example, a deployment has been scaled to zero by its autoscaler: the first call wakes it.
+func (d *Deployment) noteUnserved() {
+	if d.Unserved != nil && len(d.Router.Replicas()) == 0 {
+		d.Unserved()
 	}
 }
 
@@ -32,6 +40,7 @@ func (d *Deployment) lookAtQueue() {
 		d.watchQueue() // for a call that came meanwhile
 		return
 	}
+	d.noteUnserved() // the replicas may have gone since
 	next := starveTime
 	first, _ := d.Router.Waiting(1)
 	if len(first) == 0 { // it has just got its slot

@@ -33,6 +33,7 @@ type DeploymentFacts struct {
 	// RolledBack is the error of the deployment's form in the newest revision, whose start was given up; the form before serves. "" without.
 	RolledBack string
 	Scaling    Scaling
+	Auto       bool // the autoscaler has changed the number
 	Renumbered bool // the deploy of its application changes nothing of it but the number of its replicas
 	// Application is its application's own state: DEPLOYING, RUNNING, DEPLOY_FAILED or DELETING.
 	Application helvetype.ApplicationState
@@ -95,10 +96,14 @@ func (f DeploymentFacts) Event() Event {
 		return Deploy
 	case f.missing() && f.Unready > 0:
 		return Unready
+	case f.missing() && f.Scaling == ScalingUp && f.Auto:
+		return AutoscaleUp
 	case f.missing() && f.Scaling == ScalingUp:
 		return ScaleUp
 	case f.missing() || f.Former > 0:
 		return Missing
+	case f.Scaling == ScalingDown && !f.Followed(ScalingDown) && f.Auto:
+		return AutoscaleDown
 	case f.Scaling == ScalingDown && !f.Followed(ScalingDown):
 		return ScaleDown
 	}
@@ -151,8 +156,11 @@ func badness(s State) int {
 	return slices.Index([]State{depHealthy, depUpdating, depUnhealthy, depFailed}, unscaled(s))
 }
 
-// Well says that a deployment in a state does not count for the state of its application: it is HEALTHY, or gone.
-func Well(s State) bool { return badness(s) <= badness(depHealthy) }
+// Well says that a deployment does not count for the state of its application: it is HEALTHY, or gone, or it scales by its load. For example, an application goes on
+// RUNNING while its autoscaler adds replicas, and is DEPLOYING while an operator's scale does.
+func (s *Shown) Well() bool {
+	return badness(s.State) <= badness(depHealthy) || s.Reason == reasonAutoscale
+}
 
 // unscaled takes scaling for an update, as the reference does for an application.
 func unscaled(s State) State {

@@ -23,29 +23,31 @@ type Event string
 
 // The events. Most happen to objects of one kind.
 const (
-	Start        Event = "start"         // a replica is started
-	Restart      Event = "restart"       // a replica is started in the place of a failed replica
-	Recover      Event = "recover"       // a replica of the node before is found in the node's state
-	Ready        Event = "ready"         // a replica takes calls; a deployment, or an application, has all its replicas
-	Stop         Event = "stop"          // a replica is not wanted any more
-	Replace      Event = "replace"       // a replica runs and is of no use: its health checks fail, or it has a wrong user config
-	Stopped      Event = "stopped"       // a replica has ended as it should, or its start was given up
-	Died         Event = "died"          // the process of a replica has ended, and nothing had asked it to
-	StartFailed  Event = "start_failed"  // a replica could not be started
-	Lost         Event = "lost"          // the process of a replica of the node before has not come back
-	Deploy       Event = "deploy"        // a revision starts
-	ScaleUp      Event = "scale_up"      // more replicas are wanted
-	ScaleDown    Event = "scale_down"    // fewer replicas are wanted
-	Missing      Event = "missing"       // a deployment misses replicas, and none has failed
-	Failed       Event = "failed"        // a deployment misses replicas because some have failed
-	Unready      Event = "unready"       // a deployment misses replicas because some that run get no calls
-	GiveUp       Event = "give_up"       // the start of a revision is given up
-	RollBack     Event = "roll_back"     // the revision before runs again, because the start of the newest was given up; its deployment too
-	DepMissing   Event = "dep_missing"   // a deployment of the application is UPDATING
-	DepUnhealthy Event = "dep_unhealthy" // a deployment of the application is UNHEALTHY
-	DepFailed    Event = "dep_failed"    // a deployment of the application is DEPLOY_FAILED, and the application had started
-	Delete       Event = "delete"        // the application is deleted
-	Deleted      Event = "deleted"       // the last replica has stopped
+	Start         Event = "start"          // a replica is started
+	Restart       Event = "restart"        // a replica is started in the place of a failed replica
+	Recover       Event = "recover"        // a replica of the node before is found in the node's state
+	Ready         Event = "ready"          // a replica takes calls; a deployment, or an application, has all its replicas
+	Stop          Event = "stop"           // a replica is not wanted any more
+	Replace       Event = "replace"        // a replica runs and is of no use: its health checks fail, or it has a wrong user config
+	Stopped       Event = "stopped"        // a replica has ended as it should, or its start was given up
+	Died          Event = "died"           // the process of a replica has ended, and nothing had asked it to
+	StartFailed   Event = "start_failed"   // a replica could not be started
+	Lost          Event = "lost"           // the process of a replica of the node before has not come back
+	Deploy        Event = "deploy"         // a revision starts
+	ScaleUp       Event = "scale_up"       // more replicas are wanted
+	ScaleDown     Event = "scale_down"     // fewer replicas are wanted
+	AutoscaleUp   Event = "autoscale_up"   // more replicas are wanted by the load
+	AutoscaleDown Event = "autoscale_down" // fewer replicas are wanted by the load
+	Missing       Event = "missing"        // a deployment misses replicas, and none has failed
+	Failed        Event = "failed"         // a deployment misses replicas because some have failed
+	Unready       Event = "unready"        // a deployment misses replicas because some that run get no calls
+	GiveUp        Event = "give_up"        // the start of a revision is given up
+	RollBack      Event = "roll_back"      // the revision before runs again, because the start of the newest was given up; its deployment too
+	DepMissing    Event = "dep_missing"    // a deployment of the application is UPDATING
+	DepUnhealthy  Event = "dep_unhealthy"  // a deployment of the application is UNHEALTHY
+	DepFailed     Event = "dep_failed"     // a deployment of the application is DEPLOY_FAILED, and the application had started
+	Delete        Event = "delete"         // the application is deleted
+	Deleted       Event = "deleted"        // the last replica has stopped
 )
 
 // Transition is a row of the table.
@@ -63,7 +65,7 @@ type Transition struct {
 // ChangesTarget says that the event of an application or a deployment is a change of its target.
 func (e Event) ChangesTarget() bool {
 	switch e {
-	case Deploy, ScaleUp, ScaleDown, Delete:
+	case Deploy, ScaleUp, ScaleDown, AutoscaleUp, AutoscaleDown, Delete:
 		return true
 	}
 	return false
@@ -106,6 +108,9 @@ type rows struct {
 	reason  string
 	message string
 }
+
+// reasonAutoscale is the reason of a deployment that scales by its load: it is as well as a HEALTHY one.
+const reasonAutoscale = "autoscaling"
 
 // Messages that several transitions have.
 const (
@@ -154,6 +159,14 @@ func deploymentRows() []rows {
 		{[]State{depDownscaling}, Missing, depUpdating, "replica_missing", ""},
 		{append([]State{depHealthy}, scaling...), ScaleUp, depUpscaling, "upscale", ""},
 		{append([]State{depHealthy}, scaling...), ScaleDown, depDownscaling, "downscale", ""},
+		{append([]State{depHealthy}, scaling...), AutoscaleUp, depUpscaling, reasonAutoscale, ""},
+		{append([]State{depHealthy}, scaling...), AutoscaleDown, depDownscaling, reasonAutoscale, ""},
+		{[]State{depUpdating}, AutoscaleUp, depUpdating, "config_update_started", ""},
+		{[]State{depUpdating}, AutoscaleDown, depUpdating, "config_update_started", ""},
+		{[]State{depUnhealthy}, AutoscaleUp, depUnhealthy, "replica_failed", ofError},
+		{[]State{depUnhealthy}, AutoscaleDown, depUnhealthy, "replica_failed", ofError},
+		{[]State{depFailed}, AutoscaleUp, depFailed, "replica_startup_failed", ofError},
+		{[]State{depFailed}, AutoscaleDown, depFailed, "replica_startup_failed", ofError},
 		{[]State{depUpdating}, ScaleUp, depUpdating, "config_update_started", ""}, // the number is a part of the update
 		{[]State{depUpdating}, ScaleDown, depUpdating, "config_update_started", ""},
 		{[]State{depUnhealthy}, ScaleUp, depUnhealthy, "replica_failed", ofError}, // a failure is not hidden by scaling
@@ -281,6 +294,8 @@ func Trigger(reason string) helvetype.DeploymentTrigger {
 		return helvetype.TriggerHealthCheckFailed
 	case "deleting":
 		return helvetype.TriggerDeleting
+	case reasonAutoscale:
+		return helvetype.TriggerAutoscaling
 	}
 	return helvetype.TriggerUnspecified
 }

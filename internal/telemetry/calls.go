@@ -126,6 +126,9 @@ type Counts struct {
 	Buckets [Buckets]uint64 // ended calls by latency
 }
 
+// Started is the number of executions that have begun.
+func (c *Calls) Started() uint64 { return c.started.Load() }
+
 // Counts reads the counters.
 func (c *Calls) Counts() Counts {
 	k := Counts{Failed: c.failed.Load(), Late: c.late.Load(), Busy: time.Duration(c.busy.Load())}

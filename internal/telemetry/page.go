@@ -201,6 +201,13 @@ func (l *Lent) Counts() Counts {
 	return k
 }
 
+// Started is the number of calls that have begun.
+func (l *Lent) Started() uint64 {
+	n := l.slot.calls.Started()
+	runtime.KeepAlive(l.page)
+	return n
+}
+
 func (c *Calls) clear() {
 	c.started.Store(0)
 	c.busy.Store(0)

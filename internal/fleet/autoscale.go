@@ -1,0 +1,162 @@
+package fleet
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/autoscale"
+	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/records"
+	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/store"
+)
+
+// Autoscaler is the part of the node that sets the numbers of replicas of deployments that follow their load: package scaler. It is told of changes, and describes what it does.
+type Autoscaler interface {
+	// Wake has it look at its deployments now. It may be called with or without Fleet.Mu.
+	Wake()
+	// DescribeLocked is its view of a deployment for status and metrics; nil for one that it does not scale.
+	DescribeLocked(d *Deployment) *helvetype.Autoscaling
+}
+
+// Scaled is a deployment whose number of replicas follows its load.
+type Scaled struct {
+	*Deployment
+	App, Name string
+	Serving   *serving.Deployment
+	Config    json.RawMessage // its autoscaling_config
+	Wanted    Number          // that it has now
+	Capacity  *float64        // the target capacity in percent; nil for 100
+	Facts     autoscale.Facts // but for Least and Most, which the config says, and Ready
+}
+
+// AutoscaledLocked are the deployments whose numbers of replicas follow their load, for range.
+func (f *Fleet) AutoscaledLocked(yield func(*Deployment) bool) {
+	if f.Shut || f.HandedOver {
+		return
+	}
+	for _, a := range f.Apps {
+		if a.EndingLocked() || a.Failure != nil {
+			continue
+		}
+		for _, d := range a.Deployments {
+			if d.Now.Definition.Options.Autoscaled() && !d.Dropped && !d.Over && !yield(d) {
+				return
+			}
+		}
+	}
+}
+
+// ScaledLocked is the deployment as an autoscaler sees it.
+func (d *Deployment) ScaledLocked() Scaled {
+	s := Scaled{
+		Deployment: d, App: d.App.Name, Name: d.Name, Serving: d.Serving, Config: d.Now.Definition.Options.AutoscalingConfig, Wanted: d.Asked, Capacity: d.App.fleet.Capacity,
+		Facts: autoscale.Facts{Target: d.Wanted, StartTime: d.StartTook},
+	}
+	waiting := (*Replica)(nil)
+	for _, r := range d.Replicas {
+		switch r.State {
+		case helvetype.ReplicaStarting, helvetype.ReplicaRecovering:
+			s.Facts.Starting++
+			if r.Wait != nil && !slices.Contains(ownSteps, r.Wait.For) && (waiting == nil || r.ID < waiting.ID) {
+				waiting = r
+			}
+		}
+	}
+	s.Facts.HoldUp, s.Facts.HoldDown = d.holdsLocked(waiting)
+	return s
+}
+
+// ownSteps are the steps for which a start waits although it has its place.
+var ownSteps = []string{host.WaitsForProcess, host.WaitsForConstructor, host.WaitsForUses} //nolint:gochecknoglobals // a constant
+
+// holdsLocked says why the number of replicas of a deployment must not grow, or shrink, now; "" if it may. waiting is a replica that waits for a place; nil for none. Each rule has an example:
+//
+//   - A rollout goes from revision 2 to 3, and the load falls from 8 replicas to 2: the 8 stay until the rollout is over, because new replicas take the places of old ones. The load
+//     rises from 8 to 12: 4 more start. A rollout that is paused is the same.
+//   - An application is deployed for the first time, or started again by the next node, with 4 replicas, and has no load yet: the 4 stay until all are ready.
+//   - The node drains: nothing changes any more.
+//   - Replicas of the deployment fail to start: no more of them are asked for, and the queue grows. When one is ready the number follows the load again.
+//   - A replica waits for a GPU: another one would wait too.
+func (d *Deployment) holdsLocked(waiting *Replica) (up, down string) {
+	switch a := d.App; {
+	case a.fleet.Draining:
+		return "the node drains", "the node drains"
+	case a.Change != nil && !a.Change.WatchesOnly() && !a.Change.Settled() && a.Change.Held() != "":
+		down = "a rollout is paused"
+	case a.Previous != nil || a.Change != nil && !a.Change.WatchesOnly() && !a.Change.Settled():
+		down = "a rollout is under way"
+	case a.Own == helvetype.ApplicationDeploying && a.Current.Def.Restored:
+		down = "the application is being started again"
+	case a.Own == helvetype.ApplicationDeploying:
+		down = "the application is being deployed"
+	}
+	switch n := d.Failures.Number(); {
+	case n > 0 && len(d.Replicas) < d.Wanted || d.GaveUp:
+		up = "replicas fail to start"
+	case waiting != nil:
+		up = fmt.Sprintf("replica %s waits for %s", waiting.ID, waiting.Wait.For)
+	}
+	return up, down
+}
+
+// ScaleByLoadLocked changes the number of replicas of a deployment to one that the autoscaler has decided and the store has. The decision is an event, which causes those of the change.
+func (d *Deployment) ScaleByLoadLocked(s records.Scale, inputs map[string]string) {
+	reason := "autoscale_up"
+	if s.Record.Replicas < d.Wanted {
+		reason = "autoscale_down"
+	}
+	from := d.Wanted
+	id := d.App.fleet.Journal.NoteWith(d.Object(), string(d.Shown.State), reason, fmt.Sprintf("%d -> %d replicas: %s", from, s.Record.Replicas, s.Record.Reason), 0, inputs)
+	d.Causes.Decided(id)
+	if s.Modified == 0 { // the store could not be written: the number holds in this node all the same
+		d.App.Unsaved = true
+		d.scaleLocked(NumberOf(s.Record))
+		return
+	}
+	d.App.fleet.NoteScaleLocked(d.App.Name, d.Name, s)
+}
+
+// NoteAutoscaling records a fact about the autoscaling of a deployment that changes no number. For example, its policy fails.
+func (d *Deployment) NoteAutoscalingLocked(reason, message string, inputs map[string]string) {
+	d.App.fleet.Journal.NoteWith(d.Object(), string(d.Shown.State), reason, message, 0, inputs)
+}
+
+// MemoryLocked is what the record of the number says about the deployment: the number, its author and reason, and the memory of the autoscaler.
+func (d *Deployment) MemoryLocked() store.Scale { return d.scaleRecordLocked() }
+
+// ScaleInputs are the numbers of a decision, for its event.
+func ScaleInputs(d autoscale.Decision) map[string]string {
+	in := d.Inputs
+	all := map[string]string{
+		"rule": string(d.Rule), "queued": strconv.Itoa(in.Queued), "running": strconv.Itoa(in.Running), "calls": short(in.Calls), "target_ongoing_requests": short(in.Target),
+		"from": strconv.Itoa(in.Replicas), "to": strconv.Itoa(d.Replicas), "desired": strconv.Itoa(d.Desired), "ready": strconv.Itoa(in.Ready),
+		"least": strconv.Itoa(in.Least), "most": strconv.Itoa(in.Most),
+	}
+	if in.Window > 0 {
+		all["window_s"] = short(in.Window.Seconds())
+	}
+	if in.Raw != nil {
+		all["policy"] = short(*in.Raw)
+	}
+	if d.Blocked != "" {
+		all["blocked"] = d.Blocked
+	}
+	return all
+}
+
+// short is a number with two digits behind the point at most.
+func short(x float64) string {
+	const digits = 100
+	return strconv.FormatFloat(float64(int64(x*digits+0.5))/digits, 'f', -1, 64)
+}
+
+// NoteStartedLocked notes how long the start of a replica took.
+func (d *Deployment) NoteStartedLocked(took time.Duration) {
+	d.StartTook = took
+	d.Serving.Lifecycle.Startup.Observe(took)
+}

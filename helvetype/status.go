@@ -175,8 +175,10 @@ type DeploymentStatus struct {
 	Trigger DeploymentTrigger `json:"status_trigger"`
 	// Message gives the cause of a state other than HEALTHY.
 	Message string `json:"message"`
-	// Wanted is the number of replicas that the deployment should have: its option NumReplicas, or the number of the last Scale.
+	// Wanted is the number of replicas that the deployment should have: its option NumReplicas, the number of the last Scale, or that of its autoscaler.
 	Wanted int `json:"wanted"`
+	// Autoscaling describes the autoscaler of the deployment. It is nil for a deployment without one.
+	Autoscaling *Autoscaling `json:"autoscaling,omitempty"`
 	// Ready is the number of replicas of the current revision that take calls.
 	Ready int `json:"ready"`
 	// Failures is the number of starts and replicas that have failed since the last deploy, or since all was well.

@@ -21,6 +21,7 @@ var layers = [][]string{
 	{"internal/node", "internal/guest", "internal/attach"},
 	{"internal/admin", "internal/control", "internal/metrics", "internal/tables"},
 	{"internal/controller"},
+	{"internal/scaler"},
 	{"internal/fleet"},
 	{"internal/takeover", "internal/profiler", "internal/restore", "internal/inventory", "internal/details", "internal/claim"},
 	{"internal/deploy", "internal/snapshot", "internal/journal", "internal/health"},

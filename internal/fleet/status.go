@@ -125,6 +125,9 @@ func (d *Deployment) inventoryLocked() *inventory.Deployment {
 		Uses: e.Definition.Spec.Uses, DynamicUses: slices.Clone(d.dynamic), LastExit: e.Places.LastExit, Failures: d.Failures.Number(),
 		FirstFailure: d.First, NextAt: d.Failures.Delayed(time.Now()),
 	}
+	if of := d.App.fleet.Scaler; of != nil && e.Definition.Options.Autoscaled() {
+		s.Autoscaling = of.DescribeLocked(d)
+	}
 	if d.App.DeployingLocked() {
 		s.MaxFailures = d.maxFailures()
 	}

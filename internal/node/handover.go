@@ -57,6 +57,7 @@ func (n *Node) HandOver(ctx context.Context) error {
 	n.mu.Unlock()
 	quiet, cancel := context.WithTimeout(ctx, quietTime)
 	defer cancel()
+	n.scaler.SaveAll(quiet)
 	if err := n.Controller.HandOver(quiet); err != nil {
 		n.log.Error("the next node will not find the workers", "error", err)
 	}

@@ -34,6 +34,7 @@ import (
 	"github.com/helve-serve/helve/internal/otlp"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/restore"
+	"github.com/helve-serve/helve/internal/scaler"
 	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/session"
@@ -110,6 +111,7 @@ type Node struct {
 
 	failed   failedDeploys // that have changed nothing
 	restorer *restore.Restorer
+	scaler   *scaler.Scaler
 	operator *control.Operator
 	history  *history.File // nil without
 	lines    *logs.Ring    // the newest lines of workers and of the node itself
@@ -186,6 +188,8 @@ func New(s Settings) *Node {
 		Strict: s.Strict, OutOfLine: s.OutOfLine, Trace: n.trace, Events: n.events, Metrics: n.user, Host: s.Host, Lost: func() map[string]string { return n.restorer.Routes() },
 		Failed: n.failed.routes,
 	})
+	n.scaler = scaler.New(scaler.Settings{Fleet: n.Fleet, Target: n.Target(), Log: s.Logger})
+	n.wg.Go(func() { n.scaler.Run(n.ctx) })
 	n.Target().Collected = n.workers.CollectCode
 	n.restorer = &restore.Restorer{To: n.Controller, Target: n.Target(), Own: s.Own, Program: s.Program, Log: s.Logger, Changed: n.Publish}
 	n.operator = n.newOperator()
@@ -307,6 +311,7 @@ func (n *Node) Close(ctx context.Context) error {
 	draining, cancel := serving.Draining(ctx, n.Closing()) // one time for both: requests are calls
 	defer cancel()
 	cut := n.drainHTTP(draining)
+	n.scaler.SaveAll(ctx) // while the fleet may still change
 	err := n.Controller.Close(ctx, draining)
 	if cut != nil {
 		err = cut

@@ -83,6 +83,10 @@ func changesTarget(t store.Txn) bool {
 // endsDeploy is the key of a context whose transactions end a deploy, and leave the generation.
 type endsDeploy struct{}
 
-func endingDeploy(ctx context.Context) context.Context {
+func endingDeploy(ctx context.Context) context.Context { return LeavesGeneration(ctx) }
+
+// LeavesGeneration is a context whose writes are no change of the target by a person or program: an autoscaler follows what was asked for already. For example, an operator reads
+// generation 7, a deployment gets a replica more by its load, and the operator's change with generation 7 is not refused.
+func LeavesGeneration(ctx context.Context) context.Context {
 	return context.WithValue(ctx, endsDeploy{}, true)
 }

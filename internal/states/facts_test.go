@@ -229,7 +229,7 @@ func TestTriggers(t *testing.T) {
 	for _, tr := range of(helvetype.KindDeployment) {
 		seen[states.Trigger(tr.Reason)] = true
 	}
-	if len(seen) != 8 {
+	if len(seen) != 9 {
 		t.Errorf("%v", seen)
 	}
 	s := states.Shown{State: "UPDATING", Reason: "config_update_started"}

@@ -113,7 +113,6 @@ func (r *fourthReplica) Keeps() bool                              { return false
 func (r *fourthReplica) Instance() *instance.Instance             { return nil }
 func (r *fourthReplica) Transport() transport.Transport           { return r }
 func (r *fourthReplica) Counts() telemetry.Counts                 { return r.Calls().Counts() }
-func (r *fourthReplica) Started() uint64                          { return r.Calls().Started() }
 func (r *fourthReplica) Process() host.Process                    { return host.Process{PID: 4} }
 func (r *fourthReplica) Ended() <-chan struct{}                   { return r.ended }
 func (r *fourthReplica) HasHealthCheck() bool                     { return true }

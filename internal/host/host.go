@@ -91,9 +91,8 @@ type Replica interface {
 	// Busy says whether calls run or wait in the control queue, and Running how many hold a slot.
 	Busy() bool
 	Running() int
-	// Counts are the calls so far, and Started their number alone, which costs little.
+	// Counts are the calls so far.
 	Counts() telemetry.Counts
-	Started() uint64
 	// Serve notes whether the replica is in service. A worker without a replica in service may be as busy as it likes: for example,
 	// a constructor that loads a model for a minute does not answer, and the worker is not unresponsive.
 	Serve(on bool)

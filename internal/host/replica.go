@@ -63,6 +63,7 @@ func (w *Worker) newReplica(d *Deployment, l Launch, python bool) (*workerReplic
 		}
 		if ok {
 			r.lent = lent
+			r.CountsWith(lent.Started)
 			// The slot is free when nothing refers to the replica any more: until then its counts are read.
 			runtime.AddCleanup(r, (*telemetry.Lent).Free, lent)
 		}
@@ -187,14 +188,6 @@ func (r *workerReplica) Counts() telemetry.Counts {
 	}
 	c.Add(lent)
 	return c
-}
-
-// Started is the number of Counts.
-func (r *workerReplica) Started() (n uint64) {
-	if n = r.Calls().Started(); r.lent != nil {
-		n += r.lent.Started()
-	}
-	return n
 }
 
 func (r *workerReplica) Process() Process { return r.worker.Process() }

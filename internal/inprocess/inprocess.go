@@ -124,7 +124,6 @@ func (r *localReplica) CheckReady(ctx context.Context) error {
 func (r *localReplica) Sign(context.Context) error { return nil }
 func (r *localReplica) HasRoutingStats() bool      { return r.instance.Reports() }
 func (r *localReplica) Counts() telemetry.Counts   { return r.instance.Counts() }
-func (r *localReplica) Started() uint64            { return r.instance.Started() }
 func (r *localReplica) Lend(bool)                  {}
 func (r *localReplica) Drain()                     { r.drains.Begin(r.ID()) }
 func (r *localReplica) Serve(bool)                 {}

@@ -27,7 +27,6 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/autoscale"
 	"github.com/helve-serve/helve/internal/fleet"
-	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/store"
@@ -228,11 +227,7 @@ func (s *Scaler) look(now time.Time, of fleet.Scaled) (c change, changed bool) {
 func sample(d *serving.Deployment) (load autoscale.Load, ready int) {
 	replicas := d.Router.Replicas()
 	for _, r := range replicas {
-		of, ok := r.(host.Replica)
-		if !ok {
-			continue
-		}
-		running, started := of.Running(), of.Started()
+		running, started := serving.Flow(r)
 		load.Running += running
 		load.Arrived += started
 		load.Finished += started - min(uint64(running), started)

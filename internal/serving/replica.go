@@ -56,6 +56,9 @@ type Base struct {
 	running call.Running    // likewise
 	use     telemetry.Utilization
 
+	// lent is the number of calls that have begun under lent slots; nil for a replica that lends no slots.
+	lent func() uint64
+
 	// idle is the number of slots that are lent and run no call; nil for a replica that lends no slots.
 	idle func() int
 
@@ -89,6 +92,22 @@ func (b *Base) Faulted(text string) {
 
 // IdleWith has f give the number of slots that are lent and run no call. It is called before the replica is given to a router.
 func (b *Base) IdleWith(f func() int) { b.idle = f }
+
+// CountsWith has f give the number of calls that have begun under lent slots. It is called as IdleWith is.
+func (b *Base) CountsWith(f func() uint64) { b.lent = f }
+
+// Flow is the load of a replica: the calls that hold a slot, and the number of calls that have begun so far. It costs two loads.
+func Flow(of router.Replica) (running int, started uint64) {
+	r := replicaOf(of)
+	b := r.base()
+	if i := localInstance(r); i != nil {
+		return b.Running(), i.Started()
+	}
+	if started = b.calls.Started(); b.lent != nil {
+		started += b.lent()
+	}
+	return b.Running(), started
+}
 
 // Running is the number of calls that hold a slot. For example, of 5 slots that are taken 2 are lent to a worker that runs one call under
 // them: 4 calls run.

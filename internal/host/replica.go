@@ -57,10 +57,7 @@ func (w *Worker) newReplica(d *Deployment, l Launch, python bool) (*workerReplic
 	}
 	w.replicas[l.ID] = r
 	if w.page != nil {
-		lent, ok := w.page.Find(l.ID) // of a replica that was taken over
-		if !ok {
-			lent, ok = w.page.Take(l.ID)
-		}
+		lent, ok := w.page.FindOrTake(l.ID)
 		if ok {
 			r.lent = lent
 			r.CountsWith(lent.Started)

@@ -184,6 +184,14 @@ func (p *Page) Find(replica string) (*Lent, bool) {
 	return nil, false
 }
 
+// FindOrTake gives the counters of a replica that has a slot, as one that was taken over has, or a free slot. false: the page is full.
+func (p *Page) FindOrTake(replica string) (*Lent, bool) {
+	if l, ok := p.Find(replica); ok {
+		return l, true
+	}
+	return p.Take(replica)
+}
+
 // Free gives the slot back. Nothing counts there any more.
 func (l *Lent) Free() {
 	l.page.mu.Lock()

@@ -33,9 +33,9 @@ const (
 	DefaultPanicThreshold     = 2.0
 	DefaultTolerance          = 0.1
 	DefaultMaxUpFactor        = 10.0
-	DefaultMaxDownFactor      = 2.0
+	DefaultMaxDownFactor      = 4.0
 	DefaultUpStepsPerMinute   = 30.0
-	DefaultDownStepsPerMinute = 4.0
+	DefaultDownStepsPerMinute = 2.0
 	DefaultPolicyTimeout      = 10 * time.Second
 	// DefaultPolicyFunction is the name that the reference has for the policy of this package.
 	DefaultPolicyFunction = "ray.serve.autoscaling_policy:default_autoscaling_policy"

@@ -1,9 +1,7 @@
 package autoscale
 
 import (
-	"fmt"
 	"math"
-	"strconv"
 	"time"
 )
 
@@ -18,7 +16,7 @@ type Facts struct {
 	HoldUp, HoldDown string
 	// Raw is the number of replicas that a custom policy asks for, in place of load over target; nil without one. Gains, delays, steps and bounds act on it.
 	Raw *float64
-	// StartTime is how long the last replica took from its start to its first call; 0 if it is not known.
+	// StartTime is how long the last replica took from its start until it was ready, or how long a starting replica has taken so far if that is longer; 0 if it is not known.
 	StartTime time.Duration
 }
 
@@ -29,12 +27,12 @@ type Rule string
 const (
 	RuleSteady      Rule = "steady"       // the number is right
 	RuleColdStart   Rule = "cold_start"   // calls wait, and there is no replica
-	RuleLoad        Rule = "load"         // up, by the panic window's mean
-	RulePanic       Rule = "panic"        // up, by the last second
+	RuleLoad        Rule = "load"         // up, by the panic window
+	RulePanic       Rule = "panic"        // up, by the last half second
 	RuleDelay       Rule = "delay"        // up or down, after the delay that was set
 	RulePolicy      Rule = "policy"       // up or down, by the number of a custom policy
 	RuleQuiet       Rule = "quiet"        // down, by the highest need of the stable window
-	RuleIdle        Rule = "idle"         // to none
+	RuleIdle        Rule = "idle"         // to none, after a time without any call
 	RuleBounds      Rule = "bounds"       // the bounds have changed
 	RuleWaitingUp   Rule = "waiting_up"   // more are due, and upscale_delay_s or the time between steps is not over
 	RuleWaitingDown Rule = "waiting_down" // fewer are due, and downscale_delay_s or the time between steps is not over
@@ -43,16 +41,20 @@ const (
 
 // Inputs are the numbers of a decision, for its event.
 type Inputs struct {
-	Calls    float64       `json:"calls"`            // the load that was compared with Target
-	Window   time.Duration `json:"window_ns"`        // the period over which it was taken; 0 for one moment
-	Target   float64       `json:"target"`           // calls that a replica should have
-	Raw      *float64      `json:"policy,omitempty"` // answer of a custom policy
-	Queued   int           `json:"queued"`           // of the newest sample
-	Running  int           `json:"running"`
-	Replicas int           `json:"replicas"` // wanted before this decision
+	Calls    float64       `json:"calls"`             // the load that was compared with Target
+	Window   time.Duration `json:"window_ns"`         // the period over which it was taken; 0 for one moment
+	Arrived  float64       `json:"arrived,omitempty"` // calls a second, where they and not the queue gave Calls
+	Highest  float64       `json:"highest"`           // replicas: the highest need of the stable window
+	Target   float64       `json:"target"`            // calls that a replica should have
+	Raw      *float64      `json:"policy,omitempty"`  // answer of a custom policy
+	Queued   int           `json:"queued"`            // of the newest sample
+	Running  int           `json:"running"`           // of the newest sample
+	Replicas int           `json:"replicas"`          // wanted before this decision
 	Ready    int           `json:"ready"`
 	Least    int           `json:"least"`
 	Most     int           `json:"most"`
+	Held     time.Duration `json:"held_ns,omitempty"`   // for how long the condition has held, for a delay or an idle deployment
+	Stable   time.Duration `json:"stable_ns,omitempty"` // the stable window
 }
 
 // Decision is the number of replicas that a deployment should have. Reason says why, in one sentence.
@@ -61,62 +63,174 @@ type Decision struct {
 	Desired  int // before the bounds
 	Rule     Rule
 	Inputs   Inputs
-	Blocked  string // why it is not Desired: "at most 4 by max_replicas", "a rollout is under way"; empty if it is
-	// Next is when to ask again although no sample has come; zero when only a sample can change the answer.
+	// Blocked says why the number is not the desired one: max_replicas, min_replicas, upscale_delay_s, downscale_delay_s, downscale_to_zero_delay_s, or the reason of
+	// the hold. It is empty if the number is the desired one, or will soon be.
+	Blocked string
+	// Next is when to ask again although no sample has come; zero when only a sample or another fact can change the answer.
 	Next time.Time
 }
-
-// burst is the period by which the panic rule decides.
-const burst = time.Second
 
 // idleGrace is for how long a deployment has no call at all before its last replica stops, when no delay was set.
 const idleGrace = 90 * time.Second
 
-// Decide is the number of replicas from now on. The state records the decision: a change of the number counts as done. It allocates nothing while the
-// number stays.
+// Decide is the number of replicas from now on. The state records the decision: a change of the number counts as done. It allocates nothing while the number stays,
+// and its cost does not depend on the number of replicas or calls.
+//
+// For example, with 2 replicas, a target of 2 and 10 calls it answers 5; with 3 calls from then on it answers 2 when the 10 calls are a stable window ago.
 func Decide(now time.Time, c Config, s *State, f Facts) Decision {
-	s.fit(c.PanicWindow, or(c.LookBack, DefaultLookBack), c.StableWindow)
+	s.fit(&c)
 	s.hold(now)
+	if s.ready != f.Ready {
+		s.ready, s.changed = f.Ready, now
+	}
 	d := Decision{Replicas: f.Target, Desired: f.Target, Rule: RuleSteady, Inputs: Inputs{
-		Target: c.Target, Raw: f.Raw, Queued: s.last.Queued, Running: s.last.Running, Replicas: f.Target, Ready: f.Ready, Least: f.Least, Most: f.Most,
+		Target: c.Target, Raw: f.Raw, Queued: s.last.Queued, Running: s.last.Running, Replicas: f.Target, Ready: f.Ready, Least: f.Least, Most: f.Most, Stable: c.StableWindow,
 	}}
-	if f.Target == 0 && f.Most > 0 && s.last.Queued+s.last.Running > 0 {
-		d.Rule, d.Inputs.Calls = RuleColdStart, float64(s.last.Queued+s.last.Running)
-		d.Desired = max(1, int(math.Ceil(d.Inputs.Calls/c.Target)))
-		return s.settle(now, d, f)
+	if calls := s.last.Queued + s.last.Running; calls > 0 || f.Target > f.Least {
+		d.Next = now.Add(time.Second)
 	}
-	seen := s.recent.sum(now, c.PanicWindow)
-	d.Inputs.Calls, d.Inputs.Window = seen.total(c.PanicWindow), c.PanicWindow
-	rule := RuleLoad
-	if b := s.recent.sum(now, burst).total(burst); b/c.Target >= c.PanicThreshold*float64(max(f.Ready, 1)) && b > d.Inputs.Calls {
-		d.Inputs.Calls, d.Inputs.Window, rule = b, burst, RulePanic
+	if s.cold(c, f, &d) {
+		return s.settle(now, c, f, d)
 	}
+	rule := s.load(now, c, f, &d.Inputs)
 	need := d.Inputs.Calls / c.Target
-	if f.Raw != nil {
-		need, rule = *f.Raw, RulePolicy
+	if f.Raw != nil { // each number of a policy counts
+		need, rule, c.Tolerance = *f.Raw, RulePolicy, 0
 	}
-	s.needs.add(now, need)
-	highest := s.needs.highest(now)
-	switch target := float64(f.Target); {
-	case need > target*(1+c.Tolerance):
-		d.Desired, d.Rule = int(math.Ceil(min(need, max(target, 1)*c.MaxUpFactor))), rule
-	case math.Ceil(highest) < target && f.Target > 1:
-		d.Desired, d.Rule = int(max(math.Ceil(highest), math.Ceil(target/c.MaxDownFactor), 1)), RuleQuiet
-	case f.Target == 1 && highest == 0 && s.last.Queued+s.last.Running == 0 && !now.Before(s.busy.Add(idleGrace)):
-		d.Desired, d.Rule = 0, RuleIdle
+	d.Inputs.Highest = s.needs.highest(now)
+	back := d.Inputs // with the load of the look-back period
+	switch up, down := s.delayed(now, c, f, &back); {
+	case c.UpscaleDelay != nil && up != 0:
+		s.later(now, f, &d, up, &s.up, *c.UpscaleDelay, "upscale_delay_s", back)
+	case c.UpscaleDelay == nil && need > float64(f.Target)*(1+c.Tolerance):
+		s.grow(now, c, f, &d, need, rule)
+	case c.delayDown(f.Target) != nil && down != 0:
+		s.later(now, f, &d, down, &s.down, *c.delayDown(f.Target), c.nameDown(f.Target), back)
+	case c.delayDown(f.Target) == nil:
+		s.shrink(now, c, f, &d)
 	}
-	d.Next = now.Add(time.Second)
-	return s.settle(now, d, f)
+	return s.settle(now, c, f, d)
 }
 
-// settle brings the decision within the bounds, and records it.
-func (s *State) settle(now time.Time, d Decision, f Facts) Decision {
+// cold is a deployment that should have no replica while calls are there.
+func (s *State) cold(c Config, f Facts, d *Decision) bool {
+	calls := s.last.Queued + s.last.Running
+	if f.Target > 0 || f.Most == 0 || calls == 0 && (f.Raw == nil || *f.Raw <= 0) {
+		return false
+	}
+	d.Rule, d.Inputs.Calls = RuleColdStart, float64(calls)
+	switch {
+	case f.Raw != nil && *f.Raw > 0:
+		d.Rule, d.Desired = RulePolicy, ceil(*f.Raw)
+	case c.UpscaleDelay != nil:
+		d.Desired = ceil(c.UpFactor)
+	case s.effort > 0: // each call that waited for a replica has its time of execution within a second
+		d.Desired = ceil(max(1, min(d.Inputs.Calls, d.Inputs.Calls*s.effort/min(drainTime, time.Second).Seconds())) / c.Target)
+	default:
+		d.Desired = ceil(d.Inputs.Calls / c.Target)
+	}
+	d.Desired = max(1, d.Desired)
+	return true
+}
+
+// grow is a step up of an adaptive direction.
+func (s *State) grow(now time.Time, c Config, f Facts, d *Decision, need float64, rule Rule) {
+	next := s.LastUp.Add(perMinute(c.UpStepsPerMin))
+	if look := s.alarm.Add(look); !s.alarm.IsZero() && look.After(next) {
+		next = look
+	}
+	if now.Before(next) {
+		d.Rule, d.Next = RuleWaitingUp, next
+		return
+	}
+	need = float64(f.Target) + c.UpFactor*(need-float64(f.Target))
+	d.Desired, d.Rule = max(f.Target, ceil(min(need, math.Ceil(max(float64(f.Ready), 1)*c.MaxUpFactor)))), rule
+}
+
+// shrink is a step down of an adaptive direction, to the highest need of the stable window, or to none after a time without any call.
+func (s *State) shrink(now time.Time, c Config, f Facts, d *Decision) {
+	target, highest := float64(f.Target), float64(ceil(d.Inputs.Highest))
+	switch {
+	case f.Target == 0 || f.Target <= f.Least:
+	case f.Target == 1:
+		if highest > 0 || s.last.Queued+s.last.Running > 0 {
+			return
+		}
+		next := latest(s.busy, s.whole).Add(idleGrace)
+		if now.Before(next) {
+			d.Next = next
+			return
+		}
+		d.Desired, d.Rule, d.Inputs.Held = 0, RuleIdle, now.Sub(next)+idleGrace
+	case target-max(highest, 1) >= max(1, math.Floor(target*c.Tolerance)):
+		if next := s.quietUntil(c, f); now.Before(next) {
+			d.Rule, d.Next = RuleWaitingDown, next
+			return
+		}
+		highest = min(target-1, math.Ceil(target+c.DownFactor*(highest-target)))
+		d.Desired, d.Rule = int(max(highest, math.Ceil(target/c.MaxDownFactor), 1)), RuleQuiet
+		if f.Raw != nil {
+			d.Rule = RulePolicy
+		}
+	}
+}
+
+func perMinute(steps float64) time.Duration { return time.Duration(float64(time.Minute) / steps) }
+
+// ceil is the next whole number. A number that is whole but for its last digits stays.
+func ceil(x float64) int { return int(min(math.Ceil(x-1e-9), math.MaxInt32)) }
+
+// quietUntil is the time before which the number does not shrink: the end of a panic, of the pause between steps, of the start of new replicas, and of the calm after
+// a step down that was taken back. A stable window of which a part was not seen, as after a restart without a state, says nothing.
+func (s *State) quietUntil(c Config, f Facts) time.Time {
+	started := c.PanicWindow + f.StartTime
+	if f.Target <= s.around {
+		started = max(started, s.calm)
+	}
+	until := latest(s.panics.Add(c.PanicWindow), s.LastUp.Add(started))
+	return latest(until, latest(s.whole.Add(c.StableWindow), s.LastDown.Add(perMinute(c.DownStepsPerMin))))
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// calmed learns from a change: a step down that is soon taken back doubles the time for which numbers up to that one do not shrink after a step up, up to ten stable
+// windows. A step down that stays halves it.
+//
+// For example, 9 replicas are a little too few and 10 a little too many: the steps from 10 to 9 come after 1, 2, 4 and 8 minutes.
+func (s *State) calmed(now time.Time, c Config, from, to int) {
+	if to == 0 || from == 0 {
+		s.before = 0
+		return
+	}
+	back := max(s.calm, c.StableWindow)
+	near := int(float64(s.before)*(1+c.Tolerance)) + 1
+	switch stayed := to < from || now.Sub(s.LastDown) >= 2*back; {
+	case s.before == 0:
+	case stayed:
+		if s.calm /= 2; s.calm < c.StableWindow {
+			s.calm, s.around = 0, 0
+		}
+	case to <= near:
+		s.calm, s.around = min(2*back, 10*c.StableWindow), near
+	}
+	if s.before = 0; to < from {
+		s.before = from
+	}
+}
+
+// settle brings the decision within the bounds and under the holds, and records it.
+func (s *State) settle(now time.Time, c Config, f Facts, d Decision) Decision {
 	d.Replicas = min(max(d.Desired, f.Least), f.Most)
 	switch {
 	case d.Replicas < d.Desired:
-		d.Blocked = "at most " + strconv.Itoa(f.Most) + " by max_replicas"
+		d.Blocked = "max_replicas"
 	case d.Replicas > d.Desired:
-		d.Blocked = "at least " + strconv.Itoa(f.Least) + " by min_replicas"
+		d.Blocked = "min_replicas"
 	}
 	within := min(max(f.Target, f.Least), f.Most)
 	switch {
@@ -125,51 +239,20 @@ func (s *State) settle(now time.Time, d Decision, f Facts) Decision {
 	case d.Replicas < within && f.HoldDown != "":
 		d.Replicas, d.Rule, d.Blocked = within, RuleHeld, f.HoldDown
 	}
-	if d.Replicas == within && within != f.Target {
+	switch {
+	case d.Replicas == f.Target:
+		if d.Rule != RuleWaitingUp && d.Rule != RuleWaitingDown && d.Rule != RuleHeld {
+			d.Rule = RuleSteady
+		}
+		return d
+	case d.Replicas == within:
 		d.Rule = RuleBounds
 	}
-	switch {
-	case d.Replicas > f.Target:
+	s.calmed(now, c, f.Target, d.Replicas)
+	if s.up, s.down = (time.Time{}), (time.Time{}); d.Replicas > f.Target {
 		s.LastUp = now
-	case d.Replicas < f.Target:
+	} else {
 		s.LastDown = now
 	}
 	return d
-}
-
-// Reason says in one sentence how the number came about, with its inputs.
-func (d Decision) Reason() string {
-	in := &d.Inputs
-	text := fmt.Sprintf("%s / %s a replica = %.1f", in.load(), number(in.Target), in.Calls/in.Target)
-	if in.Raw != nil {
-		text = fmt.Sprintf("the policy asks for %s", number(*in.Raw))
-	}
-	switch d.Rule {
-	case RuleColdStart:
-		text = fmt.Sprintf("%s, no replica", plural(in.Queued+in.Running, "call waits", "calls wait"))
-	case RulePanic:
-		text = fmt.Sprintf("%s (panic) / %s a replica = %.1f", in.load(), number(in.Target), in.Calls/in.Target)
-	case RuleBounds:
-		return fmt.Sprintf("the bounds are %d to %d", in.Least, in.Most)
-	}
-	if d.Blocked != "" {
-		text += "; " + d.Blocked
-	}
-	return text
-}
-
-func (in *Inputs) load() string {
-	if in.Window == 0 {
-		return fmt.Sprintf("%.1f calls", in.Calls)
-	}
-	return fmt.Sprintf("%.1f calls in the last %s s", in.Calls, number(in.Window.Seconds()))
-}
-
-func number(x float64) string { return strconv.FormatFloat(math.Round(x*100)/100, 'f', -1, 64) }
-
-func plural(n int, one, more string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return strconv.Itoa(n) + " " + more
 }

@@ -33,12 +33,20 @@ type State struct {
 	lookBack window // the look-back period, where a delay was set
 	needs    peaks  // the stable window: how many replicas were needed
 
-	last   Load      // the newest sample
-	seen   time.Time // its time; zero for none
-	up     time.Time // since when more replicas are due, for upscale_delay_s; zero while they are not
-	down   time.Time // since when fewer replicas are due, for downscale_delay_s
-	busy   time.Time // when the newest call was there
-	panics time.Time // until when the panic window decides
+	last    Load          // the newest sample
+	seen    time.Time     // its time; zero for none
+	whole   time.Time     // since when the load is known without a gap
+	ready   int           // replicas that got calls at the last decision
+	effort  float64       // seconds that a call takes in a replica that has no more than its target; 0 if it is not known
+	up      time.Time     // since when more replicas are due, for upscale_delay_s; zero while they are not
+	down    time.Time     // since when fewer replicas are due, for downscale_delay_s
+	busy    time.Time     // when the newest call was there
+	changed time.Time     // when the number of ready replicas changed
+	alarm   time.Time     // since when the last second asks for many more; zero while it does not
+	panics  time.Time     // when the panic rule decided last
+	calm    time.Duration // for which the number does not shrink after a step up; 0 for no time of its own
+	before  int           // replicas before the last step down; 0 after a step up
+	around  int           // largest number for which calm holds
 
 	// LastUp and LastDown are the times of the last decisions that changed the number; zero for none.
 	LastUp, LastDown time.Time
@@ -49,11 +57,12 @@ type State struct {
 // Observe tells the state a sample. It stands until the next one, and for at most LongestHold. The caller samples at each change of an idle deployment, and at
 // least each 100 ms while there is load.
 func (s *State) Observe(now time.Time, l Load) {
-	s.fit(DefaultPanicWindow, DefaultLookBack, DefaultStableWindow)
-	if s.hold(now); !s.seen.IsZero() {
+	if s.hold(now); s.seen.IsZero() {
+		s.whole = now
+	} else {
 		arrived, finished := grown(s.last.Arrived, l.Arrived), grown(s.last.Finished, l.Finished)
-		s.recent.count(now, arrived, finished)
-		s.lookBack.count(now, arrived, finished)
+		s.recent.count(now, arrived, finished, s.last.Queued > 0)
+		s.lookBack.count(now, arrived, finished, s.last.Queued > 0)
 	}
 	if s.last, s.seen = l, now; l.Queued+l.Running > 0 {
 		s.busy = now
@@ -66,23 +75,25 @@ func (s *State) hold(now time.Time) {
 		return
 	}
 	to := now
-	if longest := s.seen.Add(LongestHold); to.After(longest) {
-		to = longest
+	if longest := s.seen.Add(LongestHold); to.After(longest) { // the node was down
+		to, s.whole, s.up, s.down = longest, now, time.Time{}, time.Time{}
 	}
-	s.recent.add(s.seen, to, s.last)
-	s.lookBack.add(s.seen, to, s.last)
+	s.recent.add(s.seen, to, s.last, s.ready)
+	s.lookBack.add(s.seen, to, s.last, s.ready)
 	if s.seen = now; s.last.Queued+s.last.Running > 0 {
 		s.busy = to
 	}
 }
 
-// fit sets the spans of the windows where they have none yet.
-func (s *State) fit(recent, lookBack, stable time.Duration) {
-	if s.recent.width == 0 {
-		s.recent.fit(recent, recentBuckets)
-		s.lookBack.fit(lookBack, lookBackBuckets)
-		s.needs.fit(stable, peakBuckets)
+// fit gives the windows the spans of the configuration. A window whose span has changed is empty, but for the highest need.
+func (s *State) fit(c *Config) {
+	s.recent.fit(c.PanicWindow, recentBuckets)
+	if c.delays() {
+		s.lookBack.fit(or(c.LookBack, DefaultLookBack), lookBackBuckets)
+	} else if s.lookBack.buckets != nil {
+		s.lookBack = window{}
 	}
+	s.needs.fit(c.StableWindow, peakBuckets)
 }
 
 func grown(before, after uint64) float64 {
@@ -105,11 +116,19 @@ type stateForm struct {
 	LookBack window          `json:"look_back"`
 	Needs    peaks           `json:"needs"`
 	Last     Load            `json:"last"`
+	Ready    int             `json:"ready"`
+	Effort   float64         `json:"effort"`
 	Seen     time.Time       `json:"seen,omitzero"`
+	Whole    time.Time       `json:"whole,omitzero"`
 	Up       time.Time       `json:"up,omitzero"`
 	Down     time.Time       `json:"down,omitzero"`
 	Busy     time.Time       `json:"busy,omitzero"`
+	Changed  time.Time       `json:"changed,omitzero"`
+	Alarm    time.Time       `json:"alarm,omitzero"`
 	Panics   time.Time       `json:"panics,omitzero"`
+	Calm     time.Duration   `json:"calm,omitempty"`
+	Before   int             `json:"before,omitempty"`
+	Around   int             `json:"around,omitempty"`
 	LastUp   time.Time       `json:"last_up,omitzero"`
 	LastDown time.Time       `json:"last_down,omitzero"`
 	Policy   json.RawMessage `json:"policy,omitempty"`
@@ -117,7 +136,11 @@ type stateForm struct {
 
 // MarshalJSON writes the state for the store.
 func (s State) MarshalJSON() ([]byte, error) {
-	return json.Marshal(stateForm{s.recent, s.lookBack, s.needs, s.last, s.seen, s.up, s.down, s.busy, s.panics, s.LastUp, s.LastDown, s.Policy})
+	return json.Marshal(stateForm{
+		Recent: s.recent, LookBack: s.lookBack, Needs: s.needs, Last: s.last, Ready: s.ready, Effort: s.effort, Seen: s.seen, Whole: s.whole, Up: s.up, Down: s.down,
+		Busy: s.busy, Changed: s.changed, Alarm: s.alarm, Panics: s.panics, Calm: s.calm, Before: s.before, Around: s.around, LastUp: s.LastUp, LastDown: s.LastDown,
+		Policy: s.Policy,
+	})
 }
 
 // UnmarshalJSON reads the form of MarshalJSON.
@@ -126,6 +149,10 @@ func (s *State) UnmarshalJSON(raw []byte) error {
 	if err := json.Unmarshal(raw, &f); err != nil {
 		return err
 	}
-	*s = State{f.Recent, f.LookBack, f.Needs, f.Last, f.Seen, f.Up, f.Down, f.Busy, f.Panics, f.LastUp, f.LastDown, f.Policy}
+	*s = State{
+		recent: f.Recent, lookBack: f.LookBack, needs: f.Needs, last: f.Last, ready: f.Ready, effort: f.Effort, seen: f.Seen, whole: f.Whole, up: f.Up, down: f.Down,
+		busy: f.Busy, changed: f.Changed, alarm: f.Alarm, panics: f.Panics, calm: f.Calm, before: f.Before, around: f.Around, LastUp: f.LastUp, LastDown: f.LastDown,
+		Policy: f.Policy,
+	}
 	return nil
 }

@@ -21,12 +21,15 @@ type bucket struct {
 	Most     float64
 	Arrived  float64 // calls that came
 	Finished float64 // executions that ended
+	// While calls wait each replica does as much as it can: the seconds of ready replicas in that time, and the executions that ended.
+	FullReady    float64
+	FullFinished float64
 }
 
-// fit gives the window a span and a number of buckets. A change of either empties the window.
+// fit gives the window a span and the number of buckets for it, beside the bucket that has just begun. A change of either empties the window.
 func (w *window) fit(span time.Duration, buckets int) {
-	if width := span / time.Duration(buckets); w.width != width || len(w.buckets) != buckets {
-		*w = window{width: width, buckets: make([]bucket, buckets)}
+	if width := span / time.Duration(buckets); w.width != width || len(w.buckets) != buckets+1 {
+		*w = window{width: width, buckets: make([]bucket, buckets+1)}
 	}
 }
 
@@ -41,7 +44,10 @@ func (w *window) reach(n int64) {
 }
 
 // add records that there was a load from one moment to another.
-func (w *window) add(from, to time.Time, l Load) {
+func (w *window) add(from, to time.Time, l Load, ready int) {
+	if w.width == 0 {
+		return
+	}
 	for from.Before(to) {
 		n := from.UnixNano() / int64(w.width)
 		end := time.Unix(0, (n+1)*int64(w.width))
@@ -57,18 +63,26 @@ func (w *window) add(from, to time.Time, l Load) {
 			b.Time += dt
 			b.Waiting += float64(l.Queued) * dt
 			b.Running += float64(l.Running) * dt
+			if l.Queued > 0 {
+				b.FullReady += float64(ready) * dt
+			}
 		}
 		from = end
 	}
 }
 
 // count records calls that came and executions that ended up to a moment.
-func (w *window) count(at time.Time, arrived, finished float64) {
+func (w *window) count(at time.Time, arrived, finished float64, full bool) {
+	if w.width == 0 || arrived == 0 && finished == 0 {
+		return
+	}
 	n := at.UnixNano() / int64(w.width)
 	if w.reach(n); n > w.newest-int64(len(w.buckets)) {
 		b := w.at(n)
 		b.Arrived += arrived
-		b.Finished += finished
+		if b.Finished += finished; full {
+			b.FullFinished += finished
+		}
 	}
 }
 
@@ -77,17 +91,16 @@ func (w *window) sum(now time.Time, period time.Duration) (out bucket) {
 	if w.width == 0 {
 		return bucket{}
 	}
-	last, from := now.UnixNano()/int64(w.width), now.Add(-period)
-	for n := max(from.UnixNano()/int64(w.width), last-int64(len(w.buckets))+1, 0); n <= min(last, w.newest); n++ {
-		if n <= w.newest-int64(len(w.buckets)) {
-			continue
-		}
-		b, part := w.at(n), 1.0
+	width, size, to := int64(w.width), int64(len(w.buckets)), now.UnixNano()
+	from := to - int64(period)
+	for n := max(from/width, w.newest-size+1, 0); n <= min(to/width, w.newest); n++ {
+		b := w.at(n)
 		if b.Time == 0 && b.Arrived == 0 && b.Finished == 0 {
 			continue
 		}
-		if begin := time.Unix(0, n*int64(w.width)); begin.Before(from) {
-			part = 1 - float64(from.Sub(begin))/float64(w.width)
+		part := 1.0
+		if begin := n * width; begin < from {
+			part = 1 - float64(from-begin)/float64(width)
 		}
 		if out.Time == 0 || b.Least < out.Least {
 			out.Least = b.Least
@@ -98,6 +111,8 @@ func (w *window) sum(now time.Time, period time.Duration) (out bucket) {
 		out.Running += part * b.Running
 		out.Arrived += part * b.Arrived
 		out.Finished += part * b.Finished
+		out.FullReady += part * b.FullReady
+		out.FullFinished += part * b.FullFinished
 	}
 	return out
 }
@@ -118,8 +133,16 @@ type peaks struct {
 }
 
 func (p *peaks) fit(span time.Duration, buckets int) {
-	if width := span / time.Duration(buckets); p.width != width || len(p.most) != buckets {
-		*p = peaks{width: width, most: make([]float64, buckets)}
+	width := span / time.Duration(buckets)
+	if p.width == width && len(p.most) == buckets+1 {
+		return
+	}
+	at, highest := time.Unix(0, p.newest*int64(p.width)), 0.0
+	for _, m := range p.most {
+		highest = max(highest, m)
+	}
+	if *p = (peaks{width: width, most: make([]float64, buckets+1)}); highest > 0 {
+		p.add(at, highest)
 	}
 }
 
@@ -146,11 +169,17 @@ func (p *peaks) highest(now time.Time) (most float64) {
 	return most
 }
 
-// MarshalJSON writes the buckets as rows of numbers.
+// MarshalJSON writes the buckets as rows of numbers, without the zeros at their ends.
 func (w window) MarshalJSON() ([]byte, error) {
-	rows := make([][7]float64, 0, len(w.buckets))
+	rows := make([][]float64, 0, len(w.buckets))
 	for _, b := range w.buckets {
-		rows = append(rows, [7]float64{short(b.Time), short(b.Waiting), short(b.Running), b.Least, b.Most, short(b.Arrived), short(b.Finished)})
+		row := []float64{
+			short(b.Time), short(b.Waiting), short(b.Running), b.Least, b.Most, short(b.Arrived), short(b.Finished), short(b.FullReady), short(b.FullFinished),
+		}
+		for len(row) > 0 && row[len(row)-1] == 0 {
+			row = row[:len(row)-1]
+		}
+		rows = append(rows, row)
 	}
 	return json.Marshal(windowForm{w.width, w.newest, rows})
 }
@@ -162,8 +191,10 @@ func (w *window) UnmarshalJSON(raw []byte) error {
 		return err
 	}
 	*w = window{width: f.Width, newest: f.Newest}
-	for _, r := range f.Buckets {
-		w.buckets = append(w.buckets, bucket{r[0], r[1], r[2], r[3], r[4], r[5], r[6]})
+	for _, row := range f.Buckets {
+		var r [9]float64
+		copy(r[:], row)
+		w.buckets = append(w.buckets, bucket{r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8]})
 	}
 	return nil
 }
@@ -171,7 +202,7 @@ func (w *window) UnmarshalJSON(raw []byte) error {
 type windowForm struct {
 	Width   time.Duration `json:"width"`
 	Newest  int64         `json:"newest"`
-	Buckets [][7]float64  `json:"buckets"`
+	Buckets [][]float64   `json:"buckets"`
 }
 
 // short is a number with three digits behind the point.

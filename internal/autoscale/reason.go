@@ -1,0 +1,69 @@
+package autoscale
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+)
+
+// Reason says in one sentence how the number came about, with its inputs.
+func (d Decision) Reason() string {
+	in := &d.Inputs
+	text := in.load()
+	switch {
+	case d.Rule == RuleBounds:
+		return fmt.Sprintf("the bounds are %d to %d", in.Least, in.Most)
+	case d.Rule == RuleColdStart:
+		text = plural(in.Queued+in.Running, "call waits", "calls wait") + ", and there is no replica"
+	case in.Raw != nil:
+		text = "the policy asks for " + number(*in.Raw)
+	case d.Rule == RuleQuiet:
+		text = fmt.Sprintf("at most %s replicas were needed in the last %s", number(in.Highest), seconds1(in.Stable))
+	case d.Rule == RuleIdle:
+		text = "no call for " + seconds1(in.Held)
+	case d.Rule == RulePanic:
+		text += " (panic)"
+	}
+	if in.Held > 0 && (d.Rule == RuleDelay || d.Rule == RulePolicy) {
+		text += ", for " + seconds1(in.Held)
+	}
+	switch {
+	case d.Blocked == "":
+		if d.Rule == RuleWaitingUp || d.Rule == RuleWaitingDown {
+			text += "; it waits for the time between steps"
+		}
+	case d.Blocked == "max_replicas":
+		text += fmt.Sprintf("; at most %d by max_replicas", in.Most)
+	case d.Blocked == "min_replicas":
+		text += fmt.Sprintf("; at least %d by min_replicas", in.Least)
+	case d.Rule == RuleHeld:
+		text += "; held: " + d.Blocked
+	default:
+		text += "; it waits for " + d.Blocked
+	}
+	return text
+}
+
+// load is the load as it was compared with the target, such as "14.0 calls in the last 6 s / 2 a replica = 7.0".
+func (in *Inputs) load() string {
+	over := ""
+	switch {
+	case in.Arrived > 0:
+		over = fmt.Sprintf(", of %.1f a second and %d that wait,", in.Arrived, in.Queued)
+	case in.Window > 0:
+		over = " in the last " + seconds1(in.Window)
+	}
+	return fmt.Sprintf("%.1f calls%s / %s a replica = %.1f", in.Calls, over, number(in.Target), in.Calls/in.Target)
+}
+
+func seconds1(d time.Duration) string { return number(d.Seconds()) + " s" }
+
+func number(x float64) string { return strconv.FormatFloat(math.Round(x*100)/100, 'f', -1, 64) }
+
+func plural(n int, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + more
+}

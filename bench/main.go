@@ -18,7 +18,7 @@ import (
 )
 
 // limit bounds a whole run, also one that hangs. A run takes a good half of it.
-const limit = 15 * time.Minute
+const limit = 25 * time.Minute
 
 func main() {
 	helve.WorkerMain(buildEcho, buildInside, buildFar, buildBlobs, buildPython, buildPage(helve.Process), buildSleepers) // first: a worker of a role has that role in its environment

@@ -18,6 +18,11 @@ REFERENCE = json.loads(Path(__file__).with_name("reference_surface.json").read_t
 # Fields whose default is another one here: HTTP is served on the one node, with the node's own limits.
 DIFFERS = {
     "config.HTTPOptions": {"location": "ProxyLocation.HeadOnly", "keep_alive_timeout_s": None},
+    "config.AutoscalingConfig": {name: None for name in (
+        "stable_window_s", "panic_window_s", "panic_threshold", "tolerance", "max_upscale_factor", "max_downscale_factor", "upscale_steps_per_minute",
+        "downscale_steps_per_minute", "prometheus_metrics",
+    )} | {"policy": {"AutoscalingPolicy": {"policy_function": "ray.serve.autoscaling_policy:default_autoscaling_policy", "policy_kwargs": {}, "timeout_s": None}}},
+    "config.AutoscalingPolicy": {"timeout_s": None},
     "schema.TracingConfig": {"otlp_endpoint": None, "otlp_headers": None, "slow_request_s": None},  # Helve's own
 }
 

@@ -36,7 +36,7 @@ var layers = [][]string{
 	{"internal/protocol", "internal/store", "internal/secret", "internal/jsonbody", "internal/shown", "internal/bundle"},
 	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/yaml11", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry", "internal/states", "internal/why", "internal/pysource", "internal/devices", "internal/pyenv", "internal/await", "internal/project", "internal/codefile", "internal/pack", "internal/history", "internal/layout", "internal/token", "internal/audit", "internal/agenda", "internal/capture"},
 	{"internal/autoscale"},
-	{"internal/kernel", "internal/lines", "internal/fetch", "internal/profile", "internal/nearest", "internal/assign"},
+	{"internal/kernel", "internal/lines", "internal/pystart", "internal/fetch", "internal/profile", "internal/nearest", "internal/assign"},
 	{"helvetype"},
 }
 

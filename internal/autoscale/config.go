@@ -215,38 +215,54 @@ func (f *fields) config() (Config, error) {
 	return c, f.policy(&c.Policy)
 }
 
-func (f *fields) policy(p *Policy) error {
-	p.Timeout = DefaultPolicyTimeout
-	if f.Policy == nil || string(*f.Policy) == "null" {
-		return nil
+func (f *fields) policy(p *Policy) (err error) {
+	*p = Policy{Timeout: DefaultPolicyTimeout}
+	if f.Policy != nil && string(*f.Policy) != "null" {
+		*p, err = ParsePolicy(*f.Policy)
 	}
+	return err
+}
+
+// ParsePolicy reads the field policy of an autoscaling_config, and the autoscaling_policy of an application.
+func ParsePolicy(raw json.RawMessage) (p Policy, err error) {
+	p.Timeout = DefaultPolicyTimeout
 	var in struct {
 		Function *string         `json:"policy_function"`
 		Kwargs   json.RawMessage `json:"policy_kwargs"`
 		Timeout  *float64        `json:"timeout_s"`
 		Pickled  string          `json:"_serialized_policy_def"`
 	}
-	if err := json.Unmarshal(*f.Policy, &in); err != nil {
-		return fmt.Errorf(`policy must be an object with policy_function, policy_kwargs and timeout_s, is %s`, *f.Policy)
+	if err := json.Unmarshal(raw, &in); err != nil {
+		return p, fmt.Errorf(`policy must be an object with policy_function, policy_kwargs and timeout_s, is %s`, raw)
 	}
-	if in.Function != nil && *in.Function != DefaultPolicyFunction {
+	if in.Function != nil && !shipped(*in.Function) {
 		p.Function = *in.Function
 	}
 	var kwargs map[string]any
 	if len(in.Kwargs) > 0 && string(in.Kwargs) != "null" {
 		if json.Unmarshal(in.Kwargs, &kwargs) != nil {
-			return fmt.Errorf("policy.policy_kwargs must be an object, is %s", in.Kwargs)
+			return p, fmt.Errorf("policy.policy_kwargs must be an object, is %s", in.Kwargs)
 		}
 		p.Kwargs = in.Kwargs
 	}
 	p.Pickled = in.Pickled
 	if d := seconds(in.Timeout); d != nil {
 		if *d <= 0 {
-			return fmt.Errorf("policy.timeout_s must be above 0, is %v", *in.Timeout)
+			return p, fmt.Errorf("policy.timeout_s must be above 0, is %v", *in.Timeout)
 		}
 		p.Timeout = *d
 	}
-	return nil
+	return p, nil
+}
+
+// shipped says whether an import path names the policy of this package: the Python package has it under several names.
+func shipped(path string) bool {
+	module, name, ok := strings.Cut(path, ":")
+	if i := strings.LastIndexByte(path, '.'); !ok && i >= 0 {
+		module, name = path[:i], path[i+1:]
+	}
+	return (module == "ray.serve.autoscaling_policy" || module == "helve.serve.autoscaling_policy") &&
+		(name == "default_autoscaling_policy" || name == "replica_queue_length_autoscaling_policy")
 }
 
 func or[T any](p *T, otherwise T) T {

@@ -308,9 +308,7 @@ func (d *deployment) autoscaling(f field) {
 		case in.name == "prometheus_metrics":
 			d.r.texts(in, at)
 		case in.name == "policy":
-			if in.value.kind == object && in.value.get("policy_function") != nil {
-				d.r.warn(in.at, "%spolicy: has no effect: replicas do not scale by themselves yet", at)
-			}
+			d.r.policy(in, at)
 		case renamed[in.name] != "":
 			d.r.wrong(in.at, "%s%s: is now %s", at, in.name, renamed[in.name])
 		default:
@@ -528,4 +526,28 @@ func (d *deployment) router(f field) {
 	out["policy"] = policy
 	d.places["request_router"] = f.at
 	d.layer["request_router"] = out
+}
+
+// policy checks an autoscaling policy: its function, the arguments of a class, and the time of an answer. Whether the function is there is seen when it is asked.
+func (r *reader) policy(f field, of string) {
+	v := r.object(f.at, of+f.name, f.value)
+	if v == nil {
+		return
+	}
+	at, names := of+f.name+".", []string{"policy_function", "policy_kwargs", "timeout_s"}
+	for _, in := range v.fields {
+		switch {
+		case strings.HasPrefix(in.name, "_") || in.value.kind == null: // `serve build` writes _serialized_policy_def
+		case in.name == "policy_function":
+			if path, ok := r.text(in, at); ok && !strings.ContainsAny(path, ":.") {
+				r.wrong(in.value.at, "%s%s: must be an import path such as %q, is %q", at, in.name, "scaling:by_queue", path)
+			}
+		case in.name == "policy_kwargs":
+			r.object(in.at, at+in.name, in.value)
+		case in.name == "timeout_s":
+			r.number(in, at, aboveZero, math.MaxInt32)
+		default:
+			r.wrong(in.at, "%s%s: there is no such field%s", at, in.name, nearest.Question(in.name, names))
+		}
+	}
 }

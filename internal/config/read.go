@@ -295,11 +295,7 @@ func (r *reader) application(v *value) {
 		"external_scaler_enabled": func(r *reader, f field) {
 			app.ExternalScaler = r.boolean(f, "")
 		},
-		"autoscaling_policy": func(r *reader, f field) {
-			if f.value.kind == object && len(f.value.fields) > 0 {
-				r.warn(f.at, "autoscaling_policy: has no effect: replicas do not scale by themselves yet")
-			}
-		},
+		"autoscaling_policy": func(r *reader, f field) { r.policy(f, "") },
 		"history_limit": func(r *reader, f field) {
 			f.value = whole(f.value)
 			if n, ok := r.number(f, "", 1, 1000); ok && n != math.Trunc(n) {

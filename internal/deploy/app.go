@@ -21,6 +21,7 @@ import (
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/inprocess"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/policy"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/serving"
@@ -43,10 +44,12 @@ type App struct {
 	// Policies make the routing policies that the deployments' own code brings, anew for every Deploy.
 	Policies map[string]func() router.Policy
 	policies map[string]router.Policy // made by Check
-	archives map[string][]string      // digests of the archives of each Python deployment, by Check
-	digest   string                   // of the executable of Program, by KeepBuild
-	identity string                   // of an application that a record describes, see [Load]; "" for others
-	Home     any                      // goes into the places of calls that the node makes itself, for handles of their methods
+	// Scaling are the autoscaling policies that the code of deployments in this process brings, by name.
+	Scaling  map[string]policy.Func
+	archives map[string][]string // digests of the archives of each Python deployment, by Check
+	digest   string              // of the executable of Program, by KeepBuild
+	identity string              // of an application that a record describes, see [Load]; "" for others
+	Home     any                 // goes into the places of calls that the node makes itself, for handles of their methods
 	// Program starts the Go worker of an application that lives in another executable; nil for the node's own.
 	Program *host.Program
 	// Build is the executable of Program, which is copied into the node's private directory, so that its file may be replaced.

@@ -2,15 +2,18 @@ package host
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/devices"
+	"github.com/helve-serve/helve/internal/policy"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/pyenv"
+	"github.com/helve-serve/helve/internal/pystart"
+	"github.com/helve-serve/helve/internal/spec"
 )
 
 // PythonWorker has replicas of a Python deployment, each in a worker of its own.
@@ -76,37 +79,6 @@ func methodNames(all []protocol.Method) []string {
 	return names
 }
 
-// sysPath says where a Python worker looks for modules: in the directories of First, then where its own interpreter looks, then in
-// those of Last. The directories of Own come before all of these but the library, and those of Site before other directories of packages.
-// For example, a working_dir and the directory of the driver's script both have model.py: the one in the working_dir is imported. An
-// asyncio.py there is not.
-type sysPath struct {
-	First []string `json:"first"`
-	Own   []string `json:"own"`
-	Site  []string `json:"site"`
-	Last  []string `json:"last"`
-}
-
-// pythonMain is the program of a Python worker. Its first import comes after the current directory, which Python puts in front of
-// everything else, is out of the way: a user who can write there could replace any module of the library. For example, a program is
-// started in a folder of downloads.
-// The directories of the deployment's own come when helve is imported: a helve.py in a working_dir is not taken for it.
-const pythonMain = `import sys
-if sys.path[:1] == [""]:
-    del sys.path[0]
-import json, os
-path = json.loads(os.environ["HELVE_SYS_PATH"])
-order = [*(path["first"] or ()), *sys.path, *(path["last"] or ())]
-library = [p for p in order if p.startswith(os.path.dirname(os.__file__)) and not p.endswith("-packages")]
-if path["site"]:
-    order = [*(p for p in order if not p.endswith("-packages")), *path["site"], *order]
-sys.path[:] = dict.fromkeys(order)
-from helve._worker import main
-if path["own"]:
-    sys.path[:] = dict.fromkeys([*library, *path["own"], *order])
-main()
-`
-
 // Start starts a worker and the replica in it.
 func (h *PythonWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 	d := h.Deployment
@@ -114,22 +86,11 @@ func (h *PythonWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 		return l.Worker.resumeReplica(ctx, d, l, func(methods []protocol.Method) { h.methods.Store(&methods) })
 	}
 	ws := h.App.workers
-	code, ok := h.Python.Code[d.Name]
-	if !ok && h.Python.File != "" {
-		code, ok = protocol.Code{Blob: h.Python.File, Digest: h.Python.Digest}, true
+	code, release, err := h.code()
+	if err != nil {
+		return nil, err
 	}
-	if !ok {
-		dir, err := ws.Dir()
-		if err != nil {
-			return nil, err
-		}
-		path, digest, release, err := ws.code.Hold(dir, h.App.name, h.Python.Blob)
-		if err != nil {
-			return nil, err
-		}
-		defer release() // the worker has read it, or has failed
-		code = protocol.Code{Blob: path, Digest: digest}
-	}
+	defer release() // the worker has read it, or has failed
 	place, err := h.places()
 	if err != nil {
 		return nil, fmt.Errorf("deployment %s: %w", d.Name, err)
@@ -142,11 +103,7 @@ func (h *PythonWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 	if err != nil {
 		return nil, fmt.Errorf("deployment %s: a replica %w", d.Name, err)
 	}
-	of, err := h.launchSpec(l.ID, env, gpus, place)
-	if err != nil {
-		ws.Devices().Free(l.ID)
-		return nil, err
-	}
+	of := h.launchSpec(l.ID, env, gpus, place)
 	done := l.Waits(WaitsForProcess)
 	w, err := ws.spawn(ctx, h.App, of)
 	done()
@@ -161,6 +118,55 @@ func (h *PythonWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// code is the code of the deployment, in a file that stays until release is called.
+func (h *PythonWorker) code() (code protocol.Code, release func(), err error) {
+	release = func() {}
+	if code, ok := h.Python.Code[h.Deployment.Name]; ok {
+		return code, release, nil
+	}
+	if h.Python.File != "" {
+		return protocol.Code{Blob: h.Python.File, Digest: h.Python.Digest}, release, nil
+	}
+	ws := h.App.workers
+	dir, err := ws.Dir()
+	if err == nil {
+		code.Blob, code.Digest, release, err = ws.code.Hold(dir, h.App.name, h.Python.Blob)
+	}
+	return code, release, err
+}
+
+// Beside is the environment of a process that runs code of the application beside the replicas of the deployment: an autoscaling policy. Packages are installed if need be.
+func (h *PythonWorker) Beside(ctx context.Context) (e policy.Environment, err error) {
+	place, err := h.places()
+	if err != nil {
+		return e, err
+	}
+	ws := h.App.workers
+	env, err := h.prepare(ctx, Launch{Waits: func(string) func() { return func() {} }}, place)
+	if err == nil {
+		e.Env, err = ws.set.Secrets.Environ(spec.WithoutReserved(h.env()))
+	}
+	if err != nil {
+		return e, ws.set.Secrets.Hide(err)
+	}
+	code, release, err := h.code()
+	if err != nil {
+		return e, err
+	}
+	e.Interpreter, e.Dir, e.Code, e.Release = env.Interpreter, env.Dir, code.Blob, release
+	e.Env = append(append(slices.Clip(e.Env), ws.attachEnv()...), h.path(env, place).Variable())
+	return e, nil
+}
+
+// path says where the processes of the deployment look for modules.
+func (h *PythonWorker) path(env pyenv.Place, place func(path string) string) pystart.Path {
+	first := make([]string, len(h.Python.SysPath))
+	for i, p := range h.Python.SysPath {
+		first[i] = place(p)
+	}
+	return pystart.Path{First: first, Own: env.Own, Site: env.Site, Last: h.Python.Last}
 }
 
 func (h *PythonWorker) start(ctx context.Context, w *Worker, l Launch, code *protocol.Code) (*workerReplica, error) {
@@ -188,22 +194,14 @@ func (h *PythonWorker) start(ctx context.Context, w *Worker, l Launch, code *pro
 }
 
 // launchSpec describes the start of the worker of a replica.
-func (h *PythonWorker) launchSpec(replica string, env pyenv.Place, gpus devices.Holding, place func(path string) string) (launchSpec, error) {
+func (h *PythonWorker) launchSpec(replica string, env pyenv.Place, gpus devices.Holding, place func(path string) string) launchSpec {
 	d := h.Deployment
-	first := make([]string, len(h.Python.SysPath))
-	for i, p := range h.Python.SysPath {
-		first[i] = place(p)
-	}
-	path, err := json.Marshal(sysPath{first, env.Own, env.Site, h.Python.Last})
-	if err != nil {
-		return launchSpec{}, err
-	}
-	p := Program{Path: env.Interpreter, Args: []string{"-c", pythonMain}, Dir: env.Dir, Env: h.env()}
+	p := Program{Path: env.Interpreter, Args: pystart.Args("_worker"), Dir: env.Dir, Env: h.env()}
 	return launchSpec{
 		name: replica, deployment: d.Name, replica: replica, program: p, devices: gpus,
-		extra:  append([]string{"HELVE_SYS_PATH=" + string(path), "HELVE_LOGGING=" + string(d.Options.LoggingConfig)}, h.visible(gpus)...),
+		extra:  append([]string{h.path(env, place).Variable(), "HELVE_LOGGING=" + string(d.Options.LoggingConfig)}, h.visible(gpus)...),
 		limits: d.Options.Limits, after: d.Options.UnresponsiveAfter, construct: d.Options.ConstructTimeout,
-	}, nil
+	}
 }
 
 // checkMethods sees that the methods that the graph binds are there.

@@ -16,10 +16,10 @@ import (
 
 	"github.com/helve-serve/helve/internal/kernel"
 	"github.com/helve-serve/helve/internal/lines"
+	"github.com/helve-serve/helve/internal/pystart"
 )
 
-// Described is a policy in Python. An application has one for each of its deployments that has a policy, under the name of the deployment, and perhaps one for all of
-// them, under "".
+// Described is a policy in Python.
 type Described struct {
 	// Function is the import path of a function or class.
 	Function string `json:"function"`
@@ -30,20 +30,11 @@ type Described struct {
 	Entry string `json:"entry,omitempty"`
 }
 
-// Path says where modules are found: before sys.path, as the program's own and as installed packages in front of those of the interpreter, and after sys.path.
-type Path struct {
-	First []string `json:"first,omitempty"`
-	Own   []string `json:"own,omitempty"`
-	Site  []string `json:"site,omitempty"`
-	Last  []string `json:"last,omitempty"`
-}
-
 // Environment is that of a process of policies: the one of the replicas of the application.
 type Environment struct {
 	Interpreter string
 	Dir         string
-	Env         []string
-	Path        Path
+	Env         []string // with the variable of [pystart.Path]
 	// Code is the file of the application's pickles; "" for none.
 	Code string
 	// Release is called when the process has ended, which does not read Code any more. May be nil.
@@ -54,10 +45,6 @@ type Environment struct {
 type ProcessSettings struct {
 	// Open prepares the environment, which may take minutes: it installs packages. It is called for each start of the process.
 	Open func(ctx context.Context) (Environment, error)
-	// Policies are the policies, by name.
-	Policies map[string]Described
-	// Limit is the time of one answer.
-	Limit time.Duration
 	// Line gets each line that the process prints. May be nil.
 	Line func(text string)
 }
@@ -81,8 +68,10 @@ func NewProcess(s ProcessSettings) *Process {
 	return &Process{set: s, ctx: ctx, stop: stop, starting: make(chan struct{}, 1)}
 }
 
-// Policy is the policy of a name.
-func (p *Process) Policy(name string) Policy { return ofProcess{p, name} }
+// Policy is a policy that the process runs, with the time of one answer. It has the name of its deployment, "" for one of an application, and is loaded by its first question.
+func (p *Process) Policy(name string, of Described, limit time.Duration) Policy {
+	return ofProcess{p, name, of, limit}
+}
 
 // Close ends the process. Questions fail from then on.
 func (p *Process) Close() {
@@ -95,6 +84,8 @@ func (p *Process) Close() {
 type ofProcess struct {
 	process *Process
 	name    string
+	of      Described
+	limit   time.Duration
 }
 
 const (
@@ -111,10 +102,10 @@ func (o ofProcess) Ask(ctx context.Context, views []View) (map[string]Answer, er
 	if err != nil {
 		return nil, err
 	}
-	limit := o.process.set.Limit
+	limit := o.limit
 	asked, cancel := context.WithTimeoutCause(ctx, limit+hangTime, fmt.Errorf("its process has not answered for %s, and is ended", limit+hangTime))
 	defer cancel()
-	a, err := r.ask(asked, o.name, limit, views)
+	a, err := r.ask(asked, question{Policy: o.name, Of: o.of, Limit: limit.Seconds(), Views: views})
 	if asked.Err() != nil && ctx.Err() == nil {
 		r.kill()
 	}
@@ -188,14 +179,6 @@ func (p *Process) run(ctx context.Context) (*running, error) {
 	return r, nil
 }
 
-// program is that of the process. Its first import comes after the current directory, which Python puts in front of everything else, is out of the way.
-const program = `import sys
-if sys.path[:1] == [""]:
-    del sys.path[0]
-from helve._policies import main
-main()
-`
-
 // running is one process.
 type running struct {
 	cmd       *exec.Cmd
@@ -213,10 +196,11 @@ type running struct {
 
 // question is a line to the process, and answer a line from it.
 type question struct {
-	ID     uint64  `json:"id"`
-	Policy string  `json:"policy"`
-	Limit  float64 `json:"limit"` // seconds
-	Views  []View  `json:"views"`
+	ID     uint64    `json:"id"`
+	Policy string    `json:"policy"`
+	Of     Described `json:"of"`
+	Limit  float64   `json:"limit"` // seconds
+	Views  []View    `json:"views"`
 }
 
 type answer struct {
@@ -228,7 +212,7 @@ type answer struct {
 }
 
 func (p *Process) start(env Environment) (*running, error) {
-	first, err := json.Marshal(map[string]any{"path": env.Path, "code": env.Code, "policies": p.set.Policies})
+	first, err := json.Marshal(map[string]any{"code": env.Code})
 	if err != nil {
 		return nil, err
 	}
@@ -245,7 +229,7 @@ func (p *Process) start(env Environment) (*running, error) {
 	defer theirAnswers.Close()
 	r := &running{questions: questions, answers: answers, out: lines.NewWriter(p.set.Line), waiting: map[uint64]chan answer{}}
 	// The process ends with the other end of its questions, so with the node: the kernel need not kill it.
-	r.cmd = exec.Command(env.Interpreter, "-c", program)
+	r.cmd = exec.Command(env.Interpreter, pystart.Args("_policies")...)
 	r.cmd.Dir, r.cmd.Env, r.cmd.Stdin, r.cmd.ExtraFiles = env.Dir, env.Env, theirQuestions, []*os.File{theirAnswers}
 	r.cmd.Stdout, r.cmd.Stderr = r.out, r.out
 	r.cmd.SysProcAttr = kernel.Child(0)
@@ -270,7 +254,7 @@ func (r *running) line(text []byte) error {
 	return err
 }
 
-func (r *running) ask(ctx context.Context, name string, limit time.Duration, views []View) (a answer, err error) {
+func (r *running) ask(ctx context.Context, q question) (a answer, err error) {
 	got := make(chan answer, 1)
 	r.mu.Lock()
 	if r.waiting == nil {
@@ -280,9 +264,10 @@ func (r *running) ask(ctx context.Context, name string, limit time.Duration, vie
 	}
 	r.last++
 	id := r.last
+	q.ID = id
 	r.waiting[id] = got
 	r.mu.Unlock()
-	body, err := json.Marshal(question{id, name, limit.Seconds(), views})
+	body, err := json.Marshal(q)
 	if err == nil {
 		err = r.line(body)
 	}

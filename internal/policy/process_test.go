@@ -72,29 +72,31 @@ func process(t *testing.T, s ProcessSettings) *Process {
 	t.Helper()
 	if s.Open == nil {
 		s.Open = func(context.Context) (Environment, error) {
-			return Environment{Interpreter: os.Args[0], Env: append(os.Environ(), play+"=1"), Path: Path{First: []string{"/srv"}}, Code: "/code"}, nil
+			return Environment{Interpreter: os.Args[0], Env: append(os.Environ(), play+"=1"), Code: "/code"}, nil
 		}
-	}
-	if s.Limit == 0 {
-		s.Limit = time.Minute
 	}
 	p := NewProcess(s)
 	t.Cleanup(p.Close)
 	return p
 }
 
+// ask is a policy of the process that is named as it behaves.
+func ask(p *Process, name string) Policy {
+	return p.Policy(name, Described{Function: "m:f", Entry: "e"}, time.Minute)
+}
+
 func TestProcessAnswers(t *testing.T) {
 	t.Parallel()
-	p := process(t, ProcessSettings{Policies: map[string]Described{"D": {Function: "m:f", Entry: "e"}}})
+	p := process(t, ProcessSettings{})
 	for i := range 3 {
-		got, err := p.Policy("D").Ask(t.Context(), []View{{Deployment: "D", Total: 7.5}})
+		got, err := ask(p, "D").Ask(t.Context(), []View{{Deployment: "D", Total: 7.5}})
 		want := map[string]Answer{"D": {float64(i + 1), json.RawMessage(`{"limit":60,"total":7.5}`)}}
 		if diff := cmp.Diff(want, got); diff != "" || err != nil {
 			t.Fatal(diff, err)
 		}
 	}
-	got, err := p.Policy("first").Ask(t.Context(), []View{{Deployment: "D"}})
-	want := `{"code":"/code","path":{"first":["/srv"]},"policies":{"D":{"function":"m:f","entry":"e"}}}`
+	got, err := ask(p, "first").Ask(t.Context(), []View{{Deployment: "D"}})
+	want := `{"code":"/code"}`
 	if err != nil || string(got["D"].State) != want {
 		t.Errorf("%s, %v", got["D"].State, err)
 	}
@@ -114,11 +116,11 @@ func TestProcessFails(t *testing.T) {
 		"fails": "ValueError: x", "dies": "its process has ended (exit status 3):\nout of memory", "lies": "its process has ended",
 		"negative": "it must answer a number of replicas, 0 or more, and has answered -1",
 	} {
-		_, err := p.Policy(name).Ask(t.Context(), []View{{Deployment: "D"}})
+		_, err := ask(p, name).Ask(t.Context(), []View{{Deployment: "D"}})
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if got, err := p.Policy("D").Ask(t.Context(), []View{{Deployment: "D"}}); err != nil || got["D"].Replicas == 0 {
+		if got, err := ask(p, "D").Ask(t.Context(), []View{{Deployment: "D"}}); err != nil || got["D"].Replicas == 0 {
 			t.Errorf("after %s: %v, %v", name, got, err)
 		}
 	}
@@ -136,12 +138,12 @@ func TestProcessCloses(t *testing.T) {
 	p := process(t, ProcessSettings{Open: func(context.Context) (Environment, error) {
 		return Environment{Interpreter: os.Args[0], Env: append(os.Environ(), play+"=1"), Release: func() { close(released) }}, nil
 	}})
-	if _, err := p.Policy("D").Ask(t.Context(), []View{{Deployment: "D"}}); err != nil {
+	if _, err := ask(p, "D").Ask(t.Context(), []View{{Deployment: "D"}}); err != nil {
 		t.Fatal(err)
 	}
 	failed := make(chan error, 1)
 	go func() {
-		_, err := p.Policy("waits").Ask(context.Background(), []View{{Deployment: "D"}})
+		_, err := ask(p, "waits").Ask(context.Background(), []View{{Deployment: "D"}})
 		failed <- err
 	}()
 	p.Close()
@@ -149,7 +151,7 @@ func TestProcessCloses(t *testing.T) {
 	if err := <-failed; err != errClosed { //nolint:errorlint // the error itself
 		t.Error(err)
 	}
-	if _, err := p.Policy("D").Ask(t.Context(), nil); err != errClosed { //nolint:errorlint // the error itself
+	if _, err := ask(p, "D").Ask(t.Context(), nil); err != errClosed { //nolint:errorlint // the error itself
 		t.Error(err)
 	}
 }
@@ -159,7 +161,7 @@ func TestProcessDoesNotStart(t *testing.T) {
 	p := process(t, ProcessSettings{Open: func(context.Context) (Environment, error) {
 		return Environment{Interpreter: "/nowhere/python"}, nil
 	}})
-	if _, err := p.Policy("D").Ask(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "/nowhere/python") {
+	if _, err := ask(p, "D").Ask(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "/nowhere/python") {
 		t.Error(err)
 	}
 }

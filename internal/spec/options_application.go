@@ -12,7 +12,7 @@ type Application struct {
 	Args            json.RawMessage
 	RuntimeEnv      json.RawMessage
 	LoggingConfig   json.RawMessage
-	AutoscaleConfig json.RawMessage // of the application as a whole; without effect
+	AutoscaleConfig json.RawMessage // the policy of the application as a whole
 	ExternalScaler  bool            // without effect
 	HistoryLimit    int
 
@@ -41,7 +41,7 @@ var applicationTable = rows( //nolint:gochecknoglobals // a constant
 		"Settings of the loggers of all deployments that have none of their own."),
 	row("autoscaling_policy", "", Lightweight, object(), nil,
 		func(a *Application) *json.RawMessage { return &a.AutoscaleConfig },
-		"Policy that scales all deployments together. It is accepted and kept, without effect: replicas do not scale by themselves yet."),
+		"Policy that says how many replicas each deployment with an `autoscaling_config` needs, all at once: see [policies](policies.md#one-policy-for-an-application)."),
 	row("external_scaler_enabled", "", Lightweight, boolean(), false,
 		func(a *Application) *bool { return &a.ExternalScaler },
 		"Accepted because files for Ray Serve have it, and without effect: operators may always scale."),

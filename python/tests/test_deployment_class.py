@@ -186,7 +186,7 @@ def test_a_policy_is_pickled_beside_the_code_of_its_deployment():
 
     path, policy = loads_code(graph(doubled).code["autoscaling_policy/D"])
     assert (path, policy) == (f"{__name__}.doubled", doubled)
-    versions = [graph(p).deployments[0]["options"]["autoscaling_config"]["policy"]["version"] for p in (doubled, doubled, lambda ctx: 1)]
+    versions = [graph(p).deployments[0]["options"]["autoscaling_config"]["policy"]["_version"] for p in (doubled, doubled, lambda ctx: 1)]
     assert versions[0] == versions[1] != versions[2]
     for shipped in ("ray.serve.autoscaling_policy:default_autoscaling_policy", autoscaling_policy.replica_queue_length_autoscaling_policy):
         assert list(graph(shipped).code) == ["D"]

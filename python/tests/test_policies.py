@@ -87,11 +87,13 @@ def view(deployment="D", **fields):
 
 def policies(name="D", function=None, **more):
     function = function if isinstance(function, str) else f"{__name__}:{function.__name__}"
-    return Policies({name: {"function": function, **more}}, None)
+    p = Policies(None)
+    p.question = {"policy": name, "of": {"function": function, **more}}
+    return p
 
 
 def ask(p, name="D", limit=60, views=None):
-    return asyncio.run(p.ask({"policy": name, "limit": limit, "views": views or [view()]}))
+    return asyncio.run(p.ask({**p.question, "limit": limit, "views": views or [view()]}))
 
 
 def answered(n, **states):
@@ -171,7 +173,7 @@ def test_a_policy_that_is_late():
 
     async def asked():
         p = policies(function=waits)
-        question = {"policy": "D", "limit": 0.01, "views": [view()]}
+        question = {**p.question, "limit": 0.01, "views": [view()]}
         assert (await p.ask(question))["error"] == "it has not answered within 0.01 s"
         p.calls["D"].limit = 60  # not so late that the process ends
         assert (await p.ask(question))["error"].endswith("has not returned")
@@ -180,6 +182,7 @@ def test_a_policy_that_is_late():
             await asyncio.sleep(0.001)
         assert await p.ask({**question, "limit": 60}) == answered(1)
         p = policies(function=never)
+        question["of"] = p.question["of"]
         for _ in range(2):  # a coroutine is cancelled
             assert (await p.ask(question))["error"] == "it has not answered within 0.01 s"
             while p.calls:
@@ -188,17 +191,18 @@ def test_a_policy_that_is_late():
     asyncio.run(asked())
 
 
-def start(described, code=None):
+def start(code=None):
     answers, theirs = os.pipe()
-    command = "import os, sys; os.dup2(int(sys.argv[1]), 3); from helve._policies import main; main()"
+    command = f"import os, sys; os.dup2(int(sys.argv[1]), 3); sys.path.insert(0, {os.path.dirname(__file__)!r}); from helve._policies import main; main()"
     process = subprocess.Popen([sys.executable, "-c", command, str(theirs)], stdin=subprocess.PIPE, pass_fds=[theirs], stderr=subprocess.PIPE, text=True)
     os.close(theirs)
-    process.stdin.write(json.dumps({"path": {"first": [os.path.dirname(__file__)]}, "code": code, "policies": described}) + "\n")
+    process.stdin.write(json.dumps({"code": code}) + "\n")
     return process, os.fdopen(answers)
 
 
-def put(process, id, policy, limit=60):
-    process.stdin.write(json.dumps({"id": id, "policy": policy, "limit": limit, "views": [view()]}) + "\n")
+def put(process, id, policy, limit=60, function="test_policies:waits", entry="autoscaling_policy/D"):
+    of = {"function": function, "entry": entry}
+    process.stdin.write(json.dumps({"id": id, "policy": policy, "of": of, "limit": limit, "views": [view()]}) + "\n")
     process.stdin.flush()
 
 
@@ -206,23 +210,20 @@ def test_the_process(tmp_path):
     """The code of the program is found under its path, and an import path of a file takes its place."""
     code = tmp_path / "code"
     code.write_bytes(dumps({"autoscaling_policy/D": dumps_replacing(("__main__.local", lambda ctx: 5), lambda v: NotImplemented)}))
-    entry = "autoscaling_policy/D"
-    process, answers = start({
-        "D": {"function": "__main__.local", "entry": entry}, "E": {"function": "json:dumps", "entry": entry}, "F": {"function": "test_policies:waits"},
-    }, str(code))
-    put(process, 1, "D")
+    process, answers = start(str(code))
+    put(process, 1, "D", function="__main__.local")
     assert json.loads(answers.readline()) == {"id": 1, **answered(5)}
-    put(process, 2, "E")
+    put(process, 2, "E", function="json:dumps")
     assert "not JSON serializable" in json.loads(answers.readline())["error"]
     put(process, 3, "F")  # holds up no other
-    put(process, 4, "D")
+    put(process, 4, "D", function="__main__.local")
     assert json.loads(answers.readline())["id"] == 4
     process.stdin.close()
     assert process.wait() == 0
 
 
 def test_a_process_ends_whose_policy_does_not_return():
-    process, answers = start({"D": {"function": "test_policies:waits"}})
+    process, answers = start()
     put(process, 1, "D", 0.001)
     assert "error" in json.loads(answers.readline())
     while process.poll() is None:

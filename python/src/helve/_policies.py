@@ -1,11 +1,11 @@
 """The process of an application's autoscaling policies in Python, which a node starts. A policy that blocks, fails or ends its process holds up no replica and no
 decision about another application.
 
-The node writes lines of JSON to the standard input, and the process writes lines to the descriptor ANSWERS. The first line says where modules are found, and
-which policies there are. Each further line asks one policy, and has one answer, which names the number of its question. For example:
+The node writes lines of JSON to the standard input, and the process writes lines to the descriptor ANSWERS. The first line names the
+file of the application's code. Each further line asks one policy, and has one answer, which names the number of its question. For example:
 
-    {"path": {"first": ["/srv"], "own": [], "site": []}, "code": "/run/node/3f2a", "policies": {"Model": {"function": "scaling:by_queue", "kwargs": {}}}}
-    {"id": 1, "policy": "Model", "limit": 10, "views": [{"deployment": "Model", "total": 12, ...}]}
+    {"code": "/run/node/3f2a"}
+    {"id": 1, "policy": "Model", "of": {"function": "scaling:by_queue", "kwargs": {}}, "limit": 10, "views": [{"deployment": "Model", "total": 12, ...}]}
     {"id": 1, "replicas": {"Model": 3.5}, "states": {"Model": {"calls": 1}}}
 
 A policy that is a function runs in a thread, and one that is a coroutine function on the event loop: a policy that waits does not hold up another one. What the user's
@@ -53,22 +53,21 @@ class Policies:
     """The policies of one application.
 
     Args:
-        described: The policies as the node describes them, by name.
         code: File of the application's pickles; None for none.
     """
 
-    def __init__(self, described: Dict[str, dict], code: Optional[str]):
-        self.described, self.code = described, code
-        self.loaded: Dict[str, Callable] = {}
+    def __init__(self, code: Optional[str]):
+        self.code = code
+        self.loaded: Dict[str, Callable] = {}  # by what the node says of them: another description is another policy
         self.loading = threading.Lock()
         self.calls: Dict[str, _Call] = {}  # that run
 
-    def find(self, name: str) -> Callable:
-        """The policy as a function of contexts. A class is constructed once."""
+    def find(self, of: str) -> Callable:
+        """The policy of a description as a function of contexts. A class is constructed once."""
         with self.loading:
-            if name not in self.loaded:
-                self.loaded[name] = self._load(self.described[name])
-            return self.loaded[name]
+            if of not in self.loaded:
+                self.loaded[of] = self._load(json.loads(of)[1])
+            return self.loaded[of]
 
     def _load(self, of: dict) -> Callable:
         from helve.serve import _imports
@@ -104,7 +103,7 @@ class Policies:
             if call is not None:
                 raise PolicyError(call.still())
             call = self.calls[name] = _Call(limit)
-            call.task = asyncio.get_running_loop().create_task(self._run(call, name, [_context(v) for v in question["views"]]))
+            call.task = asyncio.get_running_loop().create_task(self._run(call, question, [_context(v) for v in question["views"]]))
             call.task.add_done_callback(lambda task: self._ended(name, task))
             done, _ = await asyncio.wait({call.task}, timeout=limit)
             if not done:
@@ -124,12 +123,13 @@ class Policies:
         if not task.cancelled():
             task.exception()  # of a call whose question was answered before: nobody reads it
 
-    async def _run(self, call: "_Call", name: str, contexts: List[Any]) -> Any:
-        argument: Any = {c.deployment_id: c for c in contexts} if name == "" else contexts[0]
-        policy = self.loaded.get(name)
+    async def _run(self, call: "_Call", question: dict, contexts: List[Any]) -> Any:
+        argument: Any = {c.deployment_id: c for c in contexts} if question["policy"] == "" else contexts[0]
+        of = json.dumps([question["policy"], question["of"]], sort_keys=True)
+        policy = self.loaded.get(of)
         if policy is None:
             call.loads = True
-            policy = await _in_thread(self.find, name)
+            policy = await _in_thread(self.find, of)
             call.loads, call.begun = False, time.monotonic()
         plain = policy if inspect.isfunction(policy) or inspect.ismethod(policy) else getattr(policy, "__call__", policy)
         outcome = policy(argument) if inspect.iscoroutinefunction(plain) else await _in_thread(policy, argument)
@@ -304,8 +304,12 @@ class _Process:
         request = json.loads(self.questions.readline() or "null")
         if request is None:
             return
-        _prepare(request)
-        self.policies = Policies(request["policies"], request.get("code"))
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        if os.environ.get("HELVE_RAY_COMPAT"):
+            from helve import raycompat
+
+            raycompat.install()
+        self.policies = Policies(request.get("code"))
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
         threading.Thread(target=self._read, name="helve-questions", daemon=True).start()
@@ -326,23 +330,6 @@ class _Process:
         line = json.dumps({"id": question["id"], **answer}).encode() + b"\n"
         while line:
             line = line[self.answers.write(line):]
-
-
-def _prepare(request: dict) -> None:
-    """Arranges sys.path as in the workers of the application, and the module ray for programs for Ray."""
-    path = request.get("path") or {}
-    order = [*(path.get("first") or ()), *sys.path, *(path.get("last") or ())]
-    library = [p for p in order if p.startswith(os.path.dirname(os.__file__)) and not p.endswith("-packages")]
-    if path.get("site"):
-        order = [*(p for p in order if not p.endswith("-packages")), *path["site"], *order]
-    if path.get("own"):
-        order = [*library, *path["own"], *order]
-    sys.path[:] = dict.fromkeys(order)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    if os.environ.get("HELVE_RAY_COMPAT"):
-        from helve import raycompat
-
-        raycompat.install()
 
 
 def leave(code: int = 0) -> None:

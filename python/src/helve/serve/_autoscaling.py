@@ -210,7 +210,7 @@ def add_policy(code: Dict[str, bytes], options: dict, app: str, deployment: str,
         raise TypeError(f"application {app!r} cannot be pickled: the autoscaling policy of deployment {deployment!r}: {e}") from None
     code[POLICY + deployment] = entry
     version = _code.version(target, _code.source(target), (), {}, bound) or hashlib.sha256(entry).hexdigest()
-    options["autoscaling_config"]["policy"]["version"] = version
+    options["autoscaling_config"]["policy"]["_version"] = version
 
 
 def _first(*values: Optional[float]) -> float:

@@ -1,0 +1,112 @@
+package deploy
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/helve-serve/helve/internal/autoscale"
+	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/policy"
+)
+
+// Autoscaled is a deployment that scales by itself, for [App.ScalingPolicy].
+type Autoscaled struct {
+	Deployment string
+	Host       host.Host
+	Config     json.RawMessage  // the autoscaling_config
+	Policy     autoscale.Policy // of Config
+}
+
+// policyEntry begins the names of policies among the pickles of an application's code, as the Python package writes them.
+const policyEntry = "autoscaling_policy/"
+
+// ScalingPolicy is the policy that says how many replicas a deployment needs: that of the application if there is one, else its own. false: the number follows the load. all are the deployments
+// that scale by themselves, and python are hosts of Python deployments, one of which lends its environment to a policy in Python of a deployment in Go.
+func (a *App) ScalingPolicy(of Autoscaled, all []string, python []host.Host) (s policy.Source, ok bool) {
+	p := of.Policy
+	s = policy.Source{App: a.Graph.App, Deployment: of.Deployment}
+	if together, ok := a.TogetherPolicy(); ok {
+		p, s.Together = together, all
+	} else if f := a.Scaling[of.Deployment]; f != nil {
+		s.Go, s.Limit = f, p.Timeout
+		s.Version = fmt.Sprintf("go %d %p", a.Number, f)
+		return s, true
+	}
+	if p.Function == "" {
+		return s, false
+	}
+	s.Limit = p.Timeout
+	s.Python = policy.Described{Function: p.Function, Kwargs: p.Kwargs}
+	in, ok := of.Host.(*host.PythonWorker)
+	if ok {
+		s.Python.Entry = policyEntry + of.Deployment
+	}
+	if !ok || s.Together != nil {
+		s.Python.Entry, in = "", nil
+		if len(python) > 0 {
+			in, _ = python[0].(*host.PythonWorker)
+		}
+	}
+	if in == nil {
+		s.Beside = func(context.Context) (policy.Environment, error) {
+			return policy.Environment{}, errors.New("it is in Python, and the application has no deployment in Python, whose environment it would have: write the policy in Go")
+		}
+	} else {
+		s.Beside, s.Key = in.Beside, besideKey(in)
+	}
+	s.Version = digestOf(s.Key, s.Python, p.Timeout, codeVersion(of.Config), s.Together)
+	return s, true
+}
+
+// TogetherPolicy is the policy of the application for all its deployments; false if it has none.
+func (a *App) TogetherPolicy() (p autoscale.Policy, ok bool) {
+	raw := a.Options().AutoscaleConfig
+	if len(raw) == 0 || string(raw) == "null" {
+		return p, false
+	}
+	p, err := autoscale.ParsePolicy(raw)
+	return p, err == nil && p.Function != ""
+}
+
+// codeVersion is the version of a policy that a program has sent by value.
+func codeVersion(config json.RawMessage) string {
+	var c struct {
+		Policy struct {
+			Version string `json:"_version"`
+		} `json:"policy"`
+	}
+	json.Unmarshal(config, &c) //nolint:errcheck // the deploy has checked it
+	return c.Policy.Version
+}
+
+// besideKey identifies the environment and the code that [host.PythonWorker.Beside] gives. Two deployments of an application with the same runtime_env share a process.
+func besideKey(h *host.PythonWorker) string {
+	o, py := h.Deployment.Options, h.Python
+	digest := py.Digest
+	if digest == "" {
+		sum := sha256.Sum256(py.Blob)
+		digest = hex.EncodeToString(sum[:])
+	}
+	return digestOf(digest, py.Code[h.Deployment.Name].Digest, py.Interpreter, py.SysPath, py.Last, py.Dir, py.Env, py.Packed, h.Env, o.Env, o.Pip, o.Dir, o.PyModules)
+}
+
+func digestOf(parts ...any) string {
+	b, _ := json.Marshal(parts) //nolint:errcheck // texts and numbers
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// PythonHosts are the Python hosts among others, in the order of their deployments.
+func PythonHosts(all []host.Host) []host.Host {
+	some := slices.DeleteFunc(slices.Clone(all), func(h host.Host) bool { _, ok := h.(*host.PythonWorker); return !ok })
+	slices.SortFunc(some, func(a, b host.Host) int {
+		return strings.Compare(a.(*host.PythonWorker).Deployment.Name, b.(*host.PythonWorker).Deployment.Name) //nolint:forcetypeassert // see above
+	})
+	return some
+}

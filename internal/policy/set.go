@@ -1,0 +1,208 @@
+package policy
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Source is the policy of one deployment, or that of all deployments of an application that scale by themselves.
+type Source struct {
+	App string
+	// Deployment has the policy. Its own policy has the name of the deployment, and that of the application has none: see Together.
+	Deployment string
+	// Together are the deployments that a policy of the application answers for; nil for a policy of one deployment.
+	Together []string
+	// Version is another one for another policy: the one before ends.
+	Version string
+
+	// Go is a policy in Go; nil for one in Python.
+	Go Func
+	// Python describes a policy in Python.
+	Python Described
+	// Key says which policies in Python share a process: those of equal keys. Beside prepares its environment.
+	Key    string
+	Beside func(ctx context.Context) (Environment, error)
+	// Limit is the time of one answer.
+	Limit time.Duration
+}
+
+// name is that of the policy in its application.
+func (s *Source) name() string {
+	if s.Together != nil {
+		return ""
+	}
+	return s.Deployment
+}
+
+// Advice is the answer of a policy as far as it is known.
+type Advice struct {
+	// Replicas is the last answer; nil before the first.
+	Replicas *float64
+	// State is the state of that answer; nil for none.
+	State json.RawMessage
+	// Failure is why there is no newer answer; nil if nothing has failed.
+	Failure *Failure
+	// Took is the time of the last question, and Answered the time of the last answer; zero before the first.
+	Took     time.Duration
+	Answered time.Time
+	// Again is when the policy can be asked again. Zero: [SetSettings].Changed is called before that.
+	Again time.Time
+}
+
+// SetSettings are the arguments of [NewSet].
+type SetSettings struct {
+	// Changed is called when a policy has answered, or failed. May be nil.
+	Changed func()
+	// Line gets each line that the process of an application's policies prints. May be nil.
+	Line func(app, text string)
+}
+
+// Set has the policies of a node. Its methods may be called from any goroutine, and none but Close waits for a policy.
+type Set struct {
+	set SetSettings
+	wg  sync.WaitGroup // ends of policies
+
+	mu        sync.Mutex
+	closed    bool
+	held      map[[2]string]*entry // by application and policy
+	processes map[[2]string]*shared
+}
+
+// entry is one policy. Guarded by Set.mu.
+type entry struct {
+	version string
+	held    *Held
+	process *shared         // nil for one in Go
+	views   map[string]View // the newest of each deployment, of a policy of an application
+}
+
+// shared is a process and the number of its policies.
+type shared struct {
+	key     [2]string
+	process *Process
+	users   int
+}
+
+// NewSet makes an empty set.
+func NewSet(s SetSettings) *Set {
+	return &Set{set: s, held: map[[2]string]*entry{}, processes: map[[2]string]*shared{}}
+}
+
+// Advise gives the last answer of the policy of a deployment, and asks the policy if it is time. view describes the deployment, if it is called. A policy of an application
+// is asked when each of its deployments was described once. For example, of A and B the first call of Advise for A asks nothing, and that for B asks with both.
+func (s *Set) Advise(now time.Time, of Source, view func() View) (a Advice) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return a
+	}
+	e := s.entryLocked(&of)
+	ready := true
+	if of.Together != nil {
+		e.views[of.Deployment] = view()
+		ready = !slices.ContainsFunc(of.Together, func(name string) bool { _, ok := e.views[name]; return !ok })
+	}
+	s.mu.Unlock()
+	if ready {
+		a.Again = e.held.Offer(now, func() []View { return s.views(&of, e, view) })
+	}
+	if last, ok := e.held.Last(of.Deployment); ok {
+		a.Replicas, a.State = &last.Replicas, last.State
+	}
+	a.Failure = e.held.Failure()
+	a.Took, a.Answered = e.held.Took()
+	return a
+}
+
+// views are the arguments of a question.
+func (s *Set) views(of *Source, e *entry, view func() View) (all []View) {
+	if of.Together == nil {
+		return []View{view()}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range of.Together {
+		all = append(all, e.views[name])
+	}
+	return all
+}
+
+func (s *Set) entryLocked(of *Source) *entry {
+	key := [2]string{of.App, of.name()}
+	e := s.held[key]
+	if e != nil && e.version == of.Version {
+		return e
+	}
+	if e != nil {
+		s.endLocked(e)
+	}
+	e = &entry{version: of.Version, views: map[string]View{}}
+	settings := Settings{Changed: s.set.Changed}
+	var p Policy = of.Go
+	if of.Go == nil {
+		e.process = s.processLocked(of)
+		p = e.process.process.Policy(of.name(), of.Python, of.Limit)
+	} else {
+		settings.Limit = of.Limit
+	}
+	e.held = Hold(p, settings)
+	s.held[key] = e
+	return e
+}
+
+func (s *Set) processLocked(of *Source) *shared {
+	key := [2]string{of.App, of.Key}
+	p := s.processes[key]
+	if p == nil {
+		app := of.App
+		p = &shared{key: key, process: NewProcess(ProcessSettings{Open: of.Beside, Line: func(text string) {
+			if s.set.Line != nil {
+				s.set.Line(app, text)
+			}
+		}})}
+		s.processes[key] = p
+	}
+	p.users++
+	return p
+}
+
+// endLocked ends a policy, and its process if it was the last one there.
+func (s *Set) endLocked(e *entry) {
+	var last *Process
+	if p := e.process; p != nil {
+		if p.users--; p.users == 0 {
+			delete(s.processes, p.key)
+			last = p.process
+		}
+	}
+	s.wg.Go(func() {
+		if last != nil {
+			last.Close()
+		}
+		e.held.Close()
+	})
+}
+
+// Keep ends the policies of deployments that are not there any more. deployment is "" for a policy of an application.
+func (s *Set) Keep(there func(app, deployment string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, e := range s.held {
+		if !there(key[0], key[1]) {
+			delete(s.held, key)
+			s.endLocked(e)
+		}
+	}
+}
+
+// Close ends all policies. It waits for those in Go whose functions go on.
+func (s *Set) Close() {
+	s.Keep(func(string, string) bool { return false })
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.wg.Wait()
+}

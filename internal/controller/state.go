@@ -97,13 +97,14 @@ func (r claimedRevision) configureLocked(deployment string, config, trial json.R
 	}
 }
 
-func (r claimedRevision) RecoverLocked(deployment, id string, rank *int, started time.Time) {
-	if now := time.Now(); started.IsZero() || started.After(now) { // the clock was set back
-		started = now
+func (r claimedRevision) RecoverLocked(deployment, id string, was snapshot.Replica) {
+	if now := time.Now(); was.Started.IsZero() || was.Started.After(now) { // the clock was set back
+		was.Started = now
 	}
-	u := r.c.NewReplicaLocked(r.App.Deployments[deployment], id, started)
-	if rank != nil {
-		u.Rank = *rank
+	u := r.c.NewReplicaLocked(r.App.Deployments[deployment], id, was.Started)
+	u.Before.Restarts, u.Before.Exit = was.Before.Restarts, was.Before.Exit
+	if was.Rank != nil {
+		u.Rank = *was.Rank
 	}
 	if slices.Contains(r.Wrote.Restarting, id) {
 		u.Outdated = true

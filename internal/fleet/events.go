@@ -3,6 +3,7 @@ package fleet
 import (
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/journal"
@@ -164,6 +165,49 @@ func (d *Deployment) noteCalls(reason, text string) {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
 	f.Journal.Note(d.Object(), string(d.Shown.State), reason, text, 0)
+}
+
+const (
+	// StallLeast is the shortest stall of an event loop that is an event: shorter ones are in the answers to why only.
+	StallLeast = time.Second
+	// StallEvery is the least time between two events about stalls of a replica.
+	StallEvery = time.Minute
+)
+
+// stalls are those of a replica since its last event about one.
+type stalls struct {
+	at      time.Time // of that event
+	number  int
+	longest time.Duration
+}
+
+// NoteStall records that the event loop of a replica did not turn for a time, and where its code stood. The state of the replica stays. Of the stalls of a replica one in a minute is an event, with the number of those
+// before it that were none. For example, a replica that blocks its loop for 2 s again and again has an event each minute, which says "and 25 times before".
+func (f *Fleet) NoteStall(app, deployment, id string, took time.Duration, place, request string) {
+	if took < StallLeast {
+		return
+	}
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	a := f.Apps[app]
+	if a == nil || a.Deployments[deployment] == nil {
+		return
+	}
+	r := a.Deployments[deployment].Replicas[id]
+	if r == nil {
+		return
+	}
+	s, now := &r.stalls, time.Now()
+	if !s.at.IsZero() && now.Sub(s.at) < StallEvery {
+		s.number, s.longest = s.number+1, max(s.longest, took)
+		return
+	}
+	text := fmt.Sprintf("the event loop was blocked for %s: it stood in %s, in request %s", took.Round(time.Millisecond), place, request)
+	if s.number > 0 {
+		text += fmt.Sprintf("; and %d times since %s, for up to %s", s.number, s.at.UTC().Format("15:04:05"), s.longest.Round(time.Millisecond))
+	}
+	f.Journal.Note(r.Object(), string(r.State), "event_loop_blocked", text, 0)
+	*s = stalls{at: now}
 }
 
 // Routed lists the deployments of the node as callers see them.

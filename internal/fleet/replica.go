@@ -81,6 +81,7 @@ type Replica struct {
 	LastEvent uint64          // that changed its state
 	record    store.Replica   // in the store, or on its way
 	Config    int             // number of the user config that it has
+	stalls    stalls          // of its event loop
 	Changing  chan struct{}   // closed when the goroutine that gives it another user config has ended; nil while there is none
 }
 

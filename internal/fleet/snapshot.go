@@ -55,7 +55,11 @@ func (r *Revision) snapshotLocked() snapshot.Application {
 		present := e != nil && e.Revision == r
 		for id, of := range d.Replicas {
 			former := of.State == helvetype.ReplicaStopping || !present || of.Of.Version != e.Version
-			app.AddReplica(id, of.StartedAt, of.Rank, of.Rank != planner.Unranked, former)
+			was := snapshot.Replica{Started: of.StartedAt, Before: snapshot.Before{Restarts: of.Before.Restarts, Exit: of.Before.Exit}}
+			if of.Rank != planner.Unranked {
+				was.Rank = &of.Rank
+			}
+			app.AddReplica(id, was, former)
 		}
 		if present {
 			app.AddDeployment(d.Name, d.scaleRecordLocked(), e.Definition.Spec.Options.UserConfig, e.Config.Current.Value)

@@ -190,6 +190,11 @@ func New(s Settings) *Node {
 	})
 	n.scaler = scaler.New(scaler.Settings{Fleet: n.Fleet, Target: n.Target(), Log: s.Logger})
 	n.wg.Go(func() { n.scaler.Run(n.ctx) })
+	n.trace.OnStall(func(s *trace.Record) {
+		if s.Place != nil && s.More != nil {
+			n.NoteStall(s.Place.App, s.Place.Deployment, s.Replica, s.Took(), s.More.Name, s.Request.String())
+		}
+	})
 	n.Target().Collected = n.workers.CollectCode
 	n.restorer = &restore.Restorer{To: n.Controller, Target: n.Target(), Own: s.Own, Program: s.Program, Log: s.Logger, Changed: n.Publish}
 	n.operator = n.newOperator()

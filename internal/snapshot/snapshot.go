@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/store"
@@ -51,19 +52,51 @@ type Application struct {
 	Ranks  map[string]int         `json:"ranks,omitempty"`  // by replica
 	// Started are the times of the begins of replicas, by replica.
 	Started map[string]time.Time `json:"started,omitempty"`
+	// Before are the replicas that had the places of replicas before them, by replica; without those that had none.
+	Before map[string]Before `json:"before,omitempty"`
 	// Previous is the application as the revision before has it, while it changes from that to this one; else nil.
 	Previous *Application `json:"previous,omitempty"`
 }
 
-// AddReplica adds a replica that has begun at a time, with its rank if it has one. A former one is not gone on with.
-func (a *Application) AddReplica(id string, started time.Time, rank int, ranked, former bool) {
-	put(&a.Started, id, started.UTC())
-	if ranked {
-		put(&a.Ranks, id, rank)
+// Replica is a replica as the node had it.
+type Replica struct {
+	Started time.Time // zero for one that is not known
+	Rank    *int      // nil for none
+	Before  Before
+}
+
+// Before is the history of a replica's place: how many replicas in a row have ended there before it, and how the last one did, without its lines.
+type Before struct {
+	Restarts int             `json:"restarts"`
+	Exit     *helvetype.Exit `json:"exit,omitempty"`
+}
+
+// AddReplica adds a replica. A former one is not gone on with.
+func (a *Application) AddReplica(id string, r Replica, former bool) {
+	put(&a.Started, id, r.Started.UTC())
+	if r.Rank != nil {
+		put(&a.Ranks, id, *r.Rank)
+	}
+	if b := r.Before; b.Restarts > 0 {
+		if b.Exit != nil {
+			short := *b.Exit
+			short.Lines = nil
+			b.Exit = &short
+		}
+		put(&a.Before, id, b)
 	}
 	if former {
 		a.Former = append(a.Former, id)
 	}
+}
+
+// Replica is a replica of the application; the zero Replica if it is not known.
+func (a *Application) Replica(id string) (r Replica) {
+	r.Started, r.Before = a.Started[id], a.Before[id]
+	if rank, ok := a.Ranks[id]; ok {
+		r.Rank = &rank
+	}
+	return r
 }
 
 // AddDeployment adds the number of replicas of a deployment, and its user config if that is not the submitted one.
@@ -78,7 +111,9 @@ func (a *Application) AddDeployment(name string, scale store.Scale, submitted, c
 func (a *Application) AddTrial(name string, config json.RawMessage) { put(&a.Trials, name, config) }
 
 // Forget takes the replicas out, which end with their node.
-func (a *Application) Forget() { a.Former, a.Ranks, a.Started, a.Previous = nil, nil, nil, nil }
+func (a *Application) Forget() {
+	a.Former, a.Ranks, a.Started, a.Before, a.Previous = nil, nil, nil, nil, nil
+}
 
 func put[V any](m *map[string]V, name string, v V) {
 	if *m == nil {

@@ -15,7 +15,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/records"
@@ -70,9 +69,8 @@ type Replicas interface {
 	HostLocked(deployment string) host.Host
 	// ConfigureLocked gives a deployment the user config that it had, and the config that was on trial; nil for none.
 	ConfigureLocked(deployment string, config, trial json.RawMessage)
-	// RecoverLocked notes that a worker should have a replica, LaunchLocked starts that with the worker, and ForgetLocked gives it up. started is the time of its begin; zero for one that is
-	// not known.
-	RecoverLocked(deployment, id string, rank *int, started time.Time)
+	// RecoverLocked notes that a worker should have a replica, LaunchLocked starts that with the worker, and ForgetLocked gives it up. was is the replica as the node before had it.
+	RecoverLocked(deployment, id string, was snapshot.Replica)
 	LaunchLocked(id string, w *host.Worker)
 	ForgetLocked(id string)
 }
@@ -122,11 +120,7 @@ func (b *Before) takeOverLocked(w host.WorkerRecord, r Revision, was snapshot.Ap
 			continue
 		}
 		t.Replicas[sr.ID] = sr.Deployment
-		var rank *int
-		if n, ok := was.Ranks[sr.ID]; ok {
-			rank = &n
-		}
-		r.Replicas.RecoverLocked(sr.Deployment, sr.ID, rank, was.Started[sr.ID])
+		r.Replicas.RecoverLocked(sr.Deployment, sr.ID, was.Replica(sr.ID))
 	}
 	if len(w.Replicas) > 0 && len(t.Replicas) == 0 {
 		b.workers.Dismiss(w.ID, "none of its replicas is wanted any more")
@@ -143,7 +137,9 @@ func (b *Before) takeOverLocked(w host.WorkerRecord, r Revision, was snapshot.Ap
 		if r.Replicas.HostLocked(deployment) == nil || slices.Contains(was.Former, id) {
 			return false
 		}
-		r.Replicas.RecoverLocked(deployment, id, nil, was.Started[id])
+		known := was.Replica(id)
+		known.Rank = nil
+		r.Replicas.RecoverLocked(deployment, id, known)
 		r.Replicas.LaunchLocked(id, w)
 		return true
 	}

@@ -15,6 +15,7 @@ type Recorder struct {
 
 	slow   atomic.Int64 // nanoseconds
 	export atomic.Pointer[func(*Record)]
+	stall  atomic.Pointer[func(*Record)]
 	ring   ring
 	stalls stalls
 	wake   chan struct{} // there is a request to collect
@@ -73,10 +74,16 @@ func (r *Recorder) Export(f func(*Record)) {
 	r.export.Store(&f)
 }
 
+// OnStall has f told of each stall of an event loop that has ended. f must not block, and not keep the record.
+func (r *Recorder) OnStall(f func(*Record)) { r.stall.Store(&f) }
+
 // Record takes a record. The end of a request may have it kept.
 func (r *Recorder) Record(rec Record) {
 	if rec.Kind == Stall {
 		r.stalls.add(&rec)
+		if f := r.stall.Load(); f != nil {
+			(*f)(&rec)
+		}
 	}
 	r.ring.add(&rec)
 	if rec.Sampled {

@@ -74,8 +74,8 @@ func (m *Meter) Look(now time.Time, s telemetry.Snapshot, replicas map[string]in
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.at, m.replicas = now, replicas
 	m.lookAtCalls(now, s)
+	m.at, m.replicas = now, replicas
 	m.lookAtProcesses(now, processes)
 }
 
@@ -87,7 +87,10 @@ func (m *Meter) lookAtCalls(now time.Time, s telemetry.Snapshot) {
 		for j := range a.Deployments {
 			d := &a.Deployments[j]
 			key, l := deployment{a.Name, d.Name}, look{now, d.Calls, d.Rejected}
-			all := before[key]
+			all, known := before[key]
+			if !known && !m.at.IsZero() { // it has begun since the last look; failures without a time are those of replicas that were taken over
+				all = []look{{at: m.at, counts: telemetry.Counts{Failed: d.Calls.Failed - min(d.Calls.Failed, d.Calls.Ended())}}}
+			}
 			if n := len(all); n > 0 && all[n-1].after(&l) { // deleted, and deployed again
 				all = nil
 			}
@@ -161,13 +164,14 @@ func (m *Meter) lastMinute(key deployment) *helvetype.LastMinute {
 	}
 	first, last := &all[0], &all[len(all)-1]
 	r := &helvetype.LastMinute{
-		Seconds: last.at.Sub(first.at).Seconds(), Errors: last.counts.Failed - min(first.counts.Failed, last.counts.Failed), Rejected: last.rejected - first.rejected,
+		Seconds: last.at.Sub(first.at).Seconds(), Rejected: last.rejected - first.rejected,
 	}
 	var buckets [telemetry.Buckets]uint64
 	for i := range buckets {
 		buckets[i] = last.counts.Buckets[i] - min(first.counts.Buckets[i], last.counts.Buckets[i])
 		r.Calls += buckets[i]
 	}
+	r.Errors = min(last.counts.Failed-min(first.counts.Failed, last.counts.Failed), r.Calls) // more are of replicas that were taken over
 	if r.Calls > 0 {
 		r.Mean = float64(last.counts.Busy-first.counts.Busy) / float64(time.Millisecond) / float64(r.Calls)
 		r.P99 = max(quantile(buckets[:], telemetry.Bounds(), r.Calls), 0)

@@ -73,6 +73,14 @@ func TestLastMinute(t *testing.T) {
 	if got := filled(&m).LastMinute; got != nil {
 		t.Errorf("of a new deployment: %+v", got)
 	}
+	m.Look(at.Add(2*Period), telemetry.Snapshot{}, nil, none)
+	var young telemetry.Calls
+	young.Resume(100, 50) // by replicas of the node before
+	calls(&young, 2, 40*time.Millisecond, true)
+	m.Look(at.Add(3*Period), of(&young, 1), nil, none)
+	if got := filled(&m).LastMinute; got == nil || got.Calls != 2 || got.Errors != 2 || got.Rejected != 1 || got.Seconds != Period.Seconds() {
+		t.Errorf("of a deployment that has begun since the last look: %+v", got)
+	}
 }
 
 // TestDue: a question after less than a second has the look before.

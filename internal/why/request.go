@@ -175,7 +175,22 @@ func (q *question) time(at int) (cause, next string) {
 		next = fmt.Sprintf("helve profile %s --cpu, or --block for code that waits; helve logs %s --replica %s", replica, deploymentOf(w), w.Replica)
 		on += " of replica " + w.Replica
 	}
-	return fmt.Sprintf("%s ran in %s itself%s", of, on, through), next
+	return fmt.Sprintf("%s ran in %s itself%s%s", of, on, through, q.stalled(at)), next
+}
+
+// stalled says that a call has blocked the event loop of its replica, for the longest time; "" if it has not. The watchdog of the loop does not see the begin of a stall, which counts as time of the call.
+func (q *question) stalled(at int) string {
+	longest := -1
+	for i, s := range q.t.spans {
+		if s.Kind == "stall" && q.t.parent[i] == at && s.Attributes[blockedBy] == nil && (longest < 0 || s.Milliseconds > q.t.spans[longest].Milliseconds) {
+			longest = i
+		}
+	}
+	if longest < 0 {
+		return ""
+	}
+	s := q.t.spans[longest]
+	return fmt.Sprintf(", and for %s or more it blocked the event loop of its replica: it stood in %s, without an await", ms(s.Milliseconds), s.Name)
 }
 
 // through names the calls that have led to a call, the last one first.

@@ -136,3 +136,15 @@ func TestPresent(t *testing.T) {
 		}
 	}
 }
+
+// TestStallOfTheCall: a call of which a part has blocked its event loop says so, although its own time is longer: the begin of a stall is not seen.
+func TestStallOfTheCall(t *testing.T) {
+	t.Parallel()
+	stall := piece("stall", "s", "a", "D", 965, 611)
+	stall.Name = "D.run, app.py line 10"
+	r := request(1575, 200, piece("call", "a", "r", "D", 0, 1575), stall)
+	got, _ := Request(r, helvetype.Status{}, kept{})
+	if want := "and for 611 ms or more it blocked the event loop of its replica: it stood in D.run, app.py line 10, without an await"; !strings.HasSuffix(got, want) {
+		t.Error(got)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -150,11 +151,14 @@ func (o *operator) get(path string, header ...string) (body, id string) {
 }
 
 // beside makes a request beside the test. The function waits for its end.
-func (o *operator) beside(path string) (wait func()) {
+func (o *operator) beside(path string, header ...string) (wait func()) {
 	o.t.Helper()
 	r, err := http.NewRequestWithContext(o.t.Context(), http.MethodGet, "http://"+o.http+path, nil)
 	if err != nil {
 		o.t.Fatal(err)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
 	}
 	done := make(chan error, 1)
 	go func() {
@@ -173,26 +177,67 @@ func (o *operator) beside(path string) (wait func()) {
 
 // replica is a replica as helve status shows it.
 type replica struct {
-	ID  string `json:"replica_id"`
-	PID int
+	ID       string `json:"replica_id"`
+	State    string
+	PID      int
+	Restarts int
+	Memory   uint64 `json:"memory_bytes"`
+	LastExit struct {
+		Replica string `json:"replica_id"`
+	} `json:"last_exit"`
+}
+
+// status is the part of the status of a node that the tests read.
+type status struct {
+	Applications map[string]struct {
+		Deployments map[string]struct{ Replicas []replica }
+	}
+}
+
+func (s status) of(app, deployment string) []replica {
+	return s.Applications[app].Deployments[deployment].Replicas
+}
+
+// status asks for the status.
+func (o *operator) status() (s status, err error) {
+	text, err := o.helve("status", "-o", "json")
+	if err != nil {
+		return s, err
+	}
+	return s, json.Unmarshal([]byte(text), &s)
+}
+
+// node is the process of the node.
+func (o *operator) node() (pid int) {
+	o.t.Helper()
+	text, err := o.helve("status")
+	if err != nil {
+		o.t.Fatalf("%v\n%s", err, text)
+	}
+	_, text, _ = strings.Cut(text, "pid ")
+	text, _, _ = strings.Cut(text, ",")
+	if pid, err = strconv.Atoi(text); err != nil {
+		o.t.Fatal(err)
+	}
+	return pid
+}
+
+// absent says that a file of the operator's directory is not there; "" if it is.
+func (o *operator) absent(name string) string {
+	if _, err := os.Stat(filepath.Join(o.dir, name)); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // replicas lists the replicas of a deployment.
 func (o *operator) replicas(app, deployment string) []replica {
 	o.t.Helper()
-	text, err := o.helve("status", "-o", "json")
+	s, err := o.status()
 	if err != nil {
-		o.t.Fatalf("%v\n%s", err, text)
-	}
-	var s struct {
-		Applications map[string]struct {
-			Deployments map[string]struct{ Replicas []replica }
-		}
-	}
-	if err := json.Unmarshal([]byte(text), &s); err != nil {
 		o.t.Fatal(err)
 	}
-	return s.Applications[app].Deployments[deployment].Replicas
+	return s.of(app, deployment)
 }
 
 // TestCommands has a situation in each row. An operator who sees an application only, by the commands, gets its cause in the first sentence of helve why.
@@ -485,12 +530,7 @@ class Model:
 app = Model.bind()
 `)
 		done := o.beside("/drains")
-		fixture.Eventually(o.t, func() string {
-			if _, err := os.Stat(filepath.Join(o.dir, "begun")); err != nil {
-				return err.Error()
-			}
-			return ""
-		})
+		o.exists("begun")
 		if text, err := o.helve("delete", "drains"); err != nil {
 			o.t.Errorf("%v\n%s", err, text)
 		}

@@ -52,7 +52,7 @@ type Application struct {
 	Ranks  map[string]int         `json:"ranks,omitempty"`  // by replica
 	// Started are the times of the begins of replicas, by replica.
 	Started map[string]time.Time `json:"started,omitempty"`
-	// Before are the replicas that had the places of replicas before them, by replica; without those that had none.
+	// Before has the histories of the places of replicas, by replica; a replica that is the first one in its place has none.
 	Before map[string]Before `json:"before,omitempty"`
 	// Previous is the application as the revision before has it, while it changes from that to this one; else nil.
 	Previous *Application `json:"previous,omitempty"`
@@ -60,12 +60,12 @@ type Application struct {
 
 // Replica is a replica as the node had it.
 type Replica struct {
-	Started time.Time // zero for one that is not known
-	Rank    *int      // nil for none
+	Started time.Time // zero if it is not known
+	Rank    *int      // nil without a rank
 	Before  Before
 }
 
-// Before is the history of a replica's place: how many replicas in a row have ended there before it, and how the last one did, without its lines.
+// Before is the history of a replica's place: how many replicas in a row have ended there before it, and the end of the last, without its lines.
 type Before struct {
 	Restarts int             `json:"restarts"`
 	Exit     *helvetype.Exit `json:"exit,omitempty"`

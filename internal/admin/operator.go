@@ -62,6 +62,8 @@ type Operator interface {
 	LastProfile(ctx context.Context, of helvetype.Object, d time.Duration) ([]byte, error)
 	Profiling(ctx context.Context) (profile.Continuous, error)
 	SetProfiling(ctx context.Context, on bool) (profile.Continuous, error)
+	// Tracing says which requests are sampled and slow, and where spans go, after a change of that if it is not nil.
+	Tracing(ctx context.Context, by helvetype.Author, change *helvetype.TracingChange) (helvetype.Tracing, error)
 	// Shutdown deletes all applications. The node goes on, empty.
 	Shutdown(ctx context.Context, by helvetype.Author) error
 	// Settings has the settings that files set, with secrets redacted.

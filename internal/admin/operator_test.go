@@ -185,6 +185,13 @@ func (o *fakeOperator) Profiling(context.Context) (profile.Continuous, error) {
 	return profile.Continuous{On: true, Profiles: 7}, o.note(nil, "profiling")
 }
 
+func (o *fakeOperator) Tracing(_ context.Context, _ helvetype.Author, c *helvetype.TracingChange) (helvetype.Tracing, error) {
+	if c == nil {
+		return helvetype.Tracing{Ratio: 0.01}, o.note(nil, "tracing")
+	}
+	return helvetype.Tracing{Ratio: *c.Ratio}, o.note(nil, "tracing %v %v", *c.Ratio, c.Reset)
+}
+
 func (o *fakeOperator) SetProfiling(_ context.Context, on bool) (profile.Continuous, error) {
 	return profile.Continuous{On: on}, o.note(nil, "profiling %v", on)
 }

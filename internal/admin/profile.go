@@ -8,16 +8,6 @@ import (
 	"github.com/helve-serve/helve/internal/profile"
 )
 
-// The forms of a profile.
-const (
-	FormatPprof  = "pprof"
-	FormatSVG    = "svg"
-	FormatFolded = "folded"
-	FormatText   = "text"
-)
-
-func profileFormats() []string { return []string{FormatPprof, FormatSVG, FormatFolded, FormatText} }
-
 func profileKinds() (kinds []string) {
 	for _, k := range profile.Kinds() {
 		kinds = append(kinds, string(k))
@@ -44,25 +34,13 @@ func (a *Server) profileReplica(c *ask) {
 	} else {
 		file, err = o.Profile(c.r.Context(), of, kind, time.Duration(c.number("seconds", profile.DefaultSeconds))*time.Second)
 	}
+	media := ""
+	if err == nil {
+		file, media, err = profile.In(format, file, of.String()+" "+string(kind))
+	}
 	if err != nil {
 		a.failed(c, err)
 		return
-	}
-	media := "application/octet-stream"
-	if format != "" && format != FormatPprof {
-		p, err := profile.Decode(file)
-		if err != nil {
-			a.failed(c, err)
-			return
-		}
-		switch media = "text/plain; charset=utf-8"; format {
-		case FormatSVG:
-			media, file = "image/svg+xml", p.SVG(of.String()+" "+string(kind))
-		case FormatFolded:
-			file = []byte(p.Folded())
-		case FormatText:
-			file = []byte(p.Text())
-		}
 	}
 	c.w.Header().Set("X-Content-Type-Options", "nosniff")
 	c.w.Header().Set("Content-Type", media)
@@ -85,4 +63,16 @@ func (a *Server) setProfiling(c *ask) {
 		detail = "continuous profiles on"
 	}
 	a.change(c, "node", detail, "", func(o Operator) (any, error) { return o.SetProfiling(c.r.Context(), body.Continuous) })
+}
+
+func (a *Server) tracing(c *ask) {
+	a.get(c, func(o Operator) (any, error) { return o.Tracing(c.r.Context(), c.by, nil) })
+}
+
+// setTracing changes which requests are sampled.
+func (a *Server) setTracing(c *ask) {
+	var change helvetype.TracingChange
+	if a.decode(c, &change) {
+		a.change(c, "node", "tracing", "", func(o Operator) (any, error) { return o.Tracing(c.r.Context(), c.by, &change) })
+	}
 }

@@ -89,6 +89,14 @@ func (c *Client) SetProfiling(ctx context.Context, on bool) (p profile.Continuou
 	return p, c.Do(ctx, http.MethodPut, "/api/v1/profiles", nil, map[string]bool{"continuous": on}, &p)
 }
 
+// Tracing is [Operator.Tracing].
+func (c *Client) Tracing(ctx context.Context, change *helvetype.TracingChange) (t helvetype.Tracing, err error) {
+	if change == nil {
+		return t, c.Get(ctx, "/api/v1/tracing", nil, &t)
+	}
+	return t, c.Do(ctx, http.MethodPatch, "/api/v1/tracing", nil, change, &t)
+}
+
 // Rollback is [Operator.Rollback].
 func (c *Client) Rollback(ctx context.Context, app string, revision int, message string) (o helvetype.Outcome, err error) {
 	body := map[string]any{}

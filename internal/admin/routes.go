@@ -170,11 +170,13 @@ func routes() []route {
 				{name: "kind", kind: "string", words: profileKinds(), about: "CPU time, the default, memory, stacks, or waits"},
 				{name: "seconds", kind: "integer", min: 1, max: profile.MaxSeconds, about: "the time of the profile, 10 by default"},
 				{name: "last", kind: "integer", min: 1, max: profile.LastMaxSeconds, about: "the continuous profiles of CPU time in these last seconds, in place of a new profile"},
-				{name: "format", kind: "string", words: profileFormats(), about: "a file for go tool pprof, the default; a flame graph; a line for each stack; a text for people"},
+				{name: "format", kind: "string", words: profile.Forms(), about: "a file for go tool pprof, the default; a flame graph; a line for each stack; a text for people"},
 			},
 			about: "A profile of the process of a replica, in Go or Python. A process takes one at a time; the profile ends when the client goes away",
 		},
 
+		{method: get, path: "/api/v1/tracing", operation: "tracing", role: read, answer: helvetype.Tracing{}, serve: (*Server).tracing, about: "Which requests are sampled and which are slow, and where spans go"},
+		{method: patch, path: "/api/v1/tracing", operation: "set_tracing", role: operate, changes: true, body: helvetype.TracingChange{}, answer: helvetype.Tracing{}, serve: (*Server).setTracing, about: "Change which requests are sampled and which are slow, while the node runs"},
 		{method: get, path: "/api/v1/profiles", operation: "continuous_profiles", role: read, private: true, answer: profile.Continuous{}, serve: (*Server).profiling, about: "Whether the node takes continuous profiles of all replicas"},
 		{method: put, path: "/api/v1/profiles", operation: "set_continuous_profiles", role: operate, changes: true, body: profilingBody{}, answer: profile.Continuous{}, serve: (*Server).setProfiling, about: "Turn continuous profiles of all replicas on or off. Those that were taken are dropped when they are turned off"},
 

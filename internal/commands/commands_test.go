@@ -170,6 +170,20 @@ func (o *fakeOperator) Profiling(context.Context) (profile.Continuous, error) {
 	return profile.Continuous{}, nil
 }
 
+func (o *fakeOperator) Tracing(_ context.Context, _ helvetype.Author, c *helvetype.TracingChange) (helvetype.Tracing, error) {
+	if c == nil {
+		return helvetype.Tracing{SlowFrom: 1}, o.did("tracing")
+	}
+	t := helvetype.Tracing{Endpoint: "http://c:4318/v1/traces", Sent: 12, Dropped: 3}
+	if c.Ratio != nil {
+		t.Ratio = *c.Ratio
+	}
+	if c.SlowFrom != nil {
+		t.SlowFrom = *c.SlowFrom
+	}
+	return t, o.did("tracing %v %v %v", t.Ratio, t.SlowFrom, c.Reset)
+}
+
 func (o *fakeOperator) SetProfiling(context.Context, bool) (profile.Continuous, error) {
 	return profile.Continuous{}, nil
 }
@@ -273,19 +287,23 @@ func TestOperations(t *testing.T) { //nolint:paralleltest // the standard output
 		asked string // the operation
 		says  []string
 	}{
-		"deploy " + file:              {"apply", []string{"warning: grpc_options has no effect", "shop   changed   revision 4", "helve status -w"}},
-		"deploy --wait " + file:       {"apply", []string{"shop   changed   revision 4   runs"}},
-		"deploy --dry-run " + file:    {"plan", []string{"~ application shop: changed"}},
-		"plan " + file:                {"plan", []string{"- application old: deleted", "~ route_prefix   \"/\" (code) -> \"/shop\" (file)\n", "~ Ranker: new replicas (the code has changed)", "3 run, 4 wanted", "fit: it wants 8 GPUs", "scaled by anna, and stays so: the file has 2", "    it repeats revision 2\n", "scaled to 2 by ben: that ends, because the file has another num_replicas", "~ max_ongoing_requests   5 (default) -> 10 (file): in place", "The plan is for generation 8."}},
-		"plan app:app n=3":            {"plan", nil},
-		"rollback shop 2 -m back":     {"rollback shop 2 back", []string{"revision 4"}},
-		"rollback shop --wait":        {"history shop", []string{"revision 4   runs"}},
-		"rollback shop --dry-run":     {"plan rollback shop 0", []string{"Ranker"}},
-		"history shop":                {"history shop", []string{"REVISION   AT", "4          ", "running   ci", "repeats revision 2", "failed: 140 of 200 calls"}},
-		"config shop":                 {"submitted shop", []string{"import_path: app:app", "text: |-\n    a\n    b"}},
-		"config":                      {"submitted shop", []string{"name: shop"}},
-		"config --effective shop":     {"config shop", []string{"max_ongoing_requests", "override   10", `file       "***"`}},
-		"scale shop/Ranker 5 -m sale": {"scale shop Ranker 5 sale", []string{"shop/Ranker wants 5 replicas"}},
+		"deploy " + file:                      {"apply", []string{"warning: grpc_options has no effect", "shop   changed   revision 4", "helve status -w"}},
+		"deploy --wait " + file:               {"apply", []string{"shop   changed   revision 4   runs"}},
+		"deploy --dry-run " + file:            {"plan", []string{"~ application shop: changed"}},
+		"plan " + file:                        {"plan", []string{"- application old: deleted", "~ route_prefix   \"/\" (code) -> \"/shop\" (file)\n", "~ Ranker: new replicas (the code has changed)", "3 run, 4 wanted", "fit: it wants 8 GPUs", "scaled by anna, and stays so: the file has 2", "    it repeats revision 2\n", "scaled to 2 by ben: that ends, because the file has another num_replicas", "~ max_ongoing_requests   5 (default) -> 10 (file): in place", "The plan is for generation 8."}},
+		"plan app:app n=3":                    {"plan", nil},
+		"rollback shop 2 -m back":             {"rollback shop 2 back", []string{"revision 4"}},
+		"rollback shop --wait":                {"history shop", []string{"revision 4   runs"}},
+		"rollback shop --dry-run":             {"plan rollback shop 0", []string{"Ranker"}},
+		"history shop":                        {"history shop", []string{"REVISION   AT", "4          ", "running   ci", "repeats revision 2", "failed: 140 of 200 calls"}},
+		"config shop":                         {"submitted shop", []string{"import_path: app:app", "text: |-\n    a\n    b"}},
+		"config":                              {"submitted shop", []string{"name: shop"}},
+		"config --effective shop":             {"config shop", []string{"max_ongoing_requests", "override   10", `file       "***"`}},
+		"tracing":                             {"tracing", []string{"sampled    only requests whose client says so", "slow       requests of 1s or more", "receiver   none"}},
+		"tracing --ratio 0.25 --slow 250ms":   {"tracing 0.25 0.25 false", []string{"sampled    25 % of the requests", "slow       requests of 250ms or more", "receiver   http://c:4318/v1/traces", "spans      12 sent, 3 dropped"}},
+		"tracing --ratio 0 --slow 0s -o json": {"tracing 0 0 false", []string{`"sampling_ratio": 0`, `"spans_dropped": 3`}},
+		"tracing --reset":                     {"tracing 0 0 true", []string{"slow       none"}},
+		"scale shop/Ranker 5 -m sale":         {"scale shop Ranker 5 sale", []string{"shop/Ranker wants 5 replicas"}},
 		"set shop/Ranker max_ongoing_requests=10 ray_actor_options.num_cpus= version=v2": {`patch shop {"deployments":{"Ranker":{"max_ongoing_requests":10,"ray_actor_options":{"num_cpus":null},"version":"v2"}}}`, []string{"revision 5"}},
 		"set shop route_prefix=/x":       {`patch shop {"route_prefix":"/x"}`, []string{"revision 5"}},
 		"restart shop":                   {"restart shop  ", []string{"shop restarts"}},
@@ -618,6 +636,11 @@ func TestProfileMistakes(t *testing.T) { //nolint:paralleltest // the standard o
 		text   string
 	}{
 		"profile":                         {exitUsage, "profile takes one argument"},
+		"tracing 0.5":                     {exitUsage, "tracing takes no arguments: it is of the whole node; --ratio 0.5 sets"},
+		"tracing --ratio 2":               {exitUsage, "--ratio 2: must be from 0 to 1"},
+		"tracing --ratio NaN":             {exitUsage, "--ratio NaN: must be from 0 to 1"},
+		"tracing --slow -1s":              {exitUsage, "--slow -1s: must be at least 0"},
+		"tracing --reset --ratio 0.1":     {exitUsage, "--reset: must be alone"},
 		"profile Ranker#002":              {exitNotFound, `no replica "Ranker#002" runs; there is shop/Ranker/Ranker#001`},
 		"profile Ranker#001 --cpu --heap": {exitUsage, "give one of them"},
 		"profile Ranker#001 --seconds 0":  {exitUsage, "must be from 1 to 300"},

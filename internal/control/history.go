@@ -20,6 +20,7 @@ import (
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/secret"
+	"github.com/helve-serve/helve/internal/settings"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/store"
 )
@@ -79,7 +80,7 @@ func (o *Operator) PlanRollback(ctx context.Context, app string, revision int) (
 	if err != nil {
 		return p, err
 	}
-	one, _, err := o.plan(ctx, def, func(now NodeSettings) NodeSettings { return now })
+	one, _, err := o.plan(ctx, def, func(now settings.Node) settings.Node { return now })
 	if err != nil {
 		return p, refusal(err)
 	}
@@ -88,7 +89,7 @@ func (o *Operator) PlanRollback(ctx context.Context, app string, revision int) (
 }
 
 // plan is the plan of a deploy of an application. settle gives the settings of the node after it.
-func (o *Operator) plan(ctx context.Context, def deploy.App, settle func(NodeSettings) NodeSettings) (p helvetype.ApplicationPlan, next deploy.App, err error) {
+func (o *Operator) plan(ctx context.Context, def deploy.App, settle func(settings.Node) settings.Node) (p helvetype.ApplicationPlan, next deploy.App, err error) {
 	of, err := o.set.Node.Compare(ctx, def)
 	if err != nil {
 		return p, def, err
@@ -134,7 +135,7 @@ func (o *Operator) planDelete(ctx context.Context, app string) (p helvetype.Appl
 }
 
 // capacity gives the number of replicas that run of a number that is wanted.
-func capacity(s NodeSettings) func(int) int {
+func capacity(s settings.Node) func(int) int {
 	return func(replicas int) int { return planner.Capacity(replicas, s.TargetCapacity) }
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/restore"
 	"github.com/helve-serve/helve/internal/secret"
+	"github.com/helve-serve/helve/internal/settings"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/trace"
 	"github.com/helve-serve/helve/internal/why"
@@ -47,10 +48,12 @@ type Operated interface {
 	// Readiness has the applications of the node, and says of each whether it answers requests.
 	Readiness() map[string]bool
 	// UseSettings makes settings those of the node; starts says that it has no listener yet. The warnings are about options that it does not take now.
-	UseSettings(s NodeSettings, starts bool) (warnings []string, err error)
+	UseSettings(s settings.Node, starts bool) (warnings []string, err error)
 	// CheckSettings says what UseSettings would, and changes nothing. Of the paths in later, such as "http_options.port", the values hold from a start of the node on
 	// that its operator makes with other flags.
-	CheckSettings(s NodeSettings) (later, warnings []string, err error)
+	// Receiver is the receiver of spans, and the numbers of spans; the other fields are zero.
+	Receiver() helvetype.Tracing
+	CheckSettings(s settings.Node) (later, warnings []string, err error)
 	// NoteFailedDeploy keeps a deploy that has left its application as it was, for the status, until the application is deployed or deleted.
 	// prefix is its route prefix in the file.
 	NoteFailedDeploy(app, prefix string, failed helvetype.FailedDeploy)

@@ -10,55 +10,13 @@ import (
 	"slices"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/config"
 	"github.com/helve-serve/helve/internal/secret"
-	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/settings"
 	"github.com/helve-serve/helve/internal/store"
 )
 
-// NodeSettings are the settings of a node that files set, beside its applications.
-type NodeSettings struct {
-	ProxyLocation string `json:"proxy_location,omitempty"`
-	// HTTP has the fields of http_options that files have set; nil for none.
-	HTTP *config.HTTP `json:"http_options,omitempty"`
-	// Logging is the logging_config of the last file; the applications of the file have it.
-	Logging json.RawMessage `json:"logging_config,omitempty"`
-	// Tracing is the tracing_config of the last file that has one; nil for none.
-	Tracing *spec.Tracing `json:"tracing_config,omitempty"`
-	// TargetCapacity is the percent of all numbers of replicas that run; nil for 100.
-	TargetCapacity *float64 `json:"target_capacity,omitempty"`
-}
-
-// over are the settings s with those of a file over them. A file without a field of http_options leaves the field as it is. A whole file of the source "default" says of the
-// target capacity, the logging and the tracing that there is none, if it does not have them; another file leaves them. For example, a team that applies its own file with
-// the source "search" does not end the target capacity that the file of the machine has set.
-func (s NodeSettings) over(file *config.File, whole bool) NodeSettings {
-	if file.ProxyLocation != "" {
-		s.ProxyLocation = file.ProxyLocation
-	}
-	if file.HTTP != nil {
-		next := &config.HTTP{} // a copy also of the values: json.Unmarshal writes through pointers
-		for _, layer := range []*config.HTTP{s.HTTP, file.HTTP} {
-			if b, err := json.Marshal(layer); err == nil && layer != nil {
-				json.Unmarshal(b, next) //nolint:errcheck // it was just made
-			}
-		}
-		s.HTTP = next
-	}
-	if file.Logging != nil || whole {
-		s.Logging = file.Logging
-	}
-	if file.Tracing != nil || whole {
-		s.Tracing = file.Tracing
-	}
-	if file.TargetCapacity != nil || whole {
-		s.TargetCapacity = file.TargetCapacity
-	}
-	return s
-}
-
 // readSettings reads the settings of the store.
-func (o *Operator) readSettings(ctx context.Context) (s NodeSettings, kv store.KV, err error) {
+func (o *Operator) readSettings(ctx context.Context) (s settings.Node, kv store.KV, err error) {
 	stored, err := store.Get(ctx, o.set.Target.Store, store.SettingsKey())
 	if err != nil {
 		return s, stored.KV, fmt.Errorf("the settings of the node: %w", err)
@@ -102,21 +60,10 @@ func (o *Operator) Settings(ctx context.Context) (s helvetype.NodeSettings, err 
 	return s, nil
 }
 
-// SettingError is a mistake in one setting.
-type SettingError struct {
-	Field string // for example "http_options.ssl_certfile"
-	Err   error
-}
-
-func (e *SettingError) Error() string { return e.Field + ": " + e.Err.Error() }
-
-// Unwrap returns the error of the field.
-func (e *SettingError) Unwrap() error { return e.Err }
-
 // placeSetting gives a mistake in the settings its place in the file.
 func (ap *apply) placeSetting(err error) error {
 	field := "http_options"
-	if e, ok := errors.AsType[*SettingError](err); ok {
+	if e, ok := errors.AsType[*settings.Error](err); ok {
 		field = e.Field
 	} else {
 		err = fmt.Errorf("http_options: %w", err)
@@ -125,8 +72,8 @@ func (ap *apply) placeSetting(err error) error {
 }
 
 // nextSettings are the settings with those of the file.
-func (ap *apply) nextSettings(before NodeSettings) NodeSettings {
-	return before.over(ap.file, ap.source() == defaultSource && ap.r.Only == "" && !ap.r.Keep)
+func (ap *apply) nextSettings(before settings.Node) settings.Node {
+	return before.Over(ap.file, ap.source() == defaultSource && ap.r.Only == "" && !ap.r.Keep)
 }
 
 // warnSettings passes on the warnings about http_options, for a file that has them, and warns about a place of proxies that has no effect.
@@ -186,7 +133,7 @@ func (ap *apply) settings(ctx context.Context) (undo func(), err error) {
 }
 
 // writeSettings writes settings in the place of others. It gives the revision of the record.
-func (o *Operator) writeSettings(ctx context.Context, kv store.KV, before, next NodeSettings, by string) (written int64, changed bool, err error) {
+func (o *Operator) writeSettings(ctx context.Context, kv store.KV, before, next settings.Node, by string) (written int64, changed bool, err error) {
 	was, err := json.Marshal(before)
 	if err != nil {
 		return 0, false, err
@@ -218,11 +165,11 @@ func (ap *apply) planSettings(ctx context.Context) (changes []helvetype.ValueCha
 		return nil, ap.placeSetting(err)
 	}
 	ap.warnSettings(warnings)
-	was, err := before.fields()
+	was, err := before.Fields()
 	if err != nil {
 		return nil, err
 	}
-	will, err := next.fields()
+	will, err := next.Fields()
 	if err != nil {
 		return nil, err
 	}
@@ -238,29 +185,6 @@ func (ap *apply) planSettings(ctx context.Context) (changes []helvetype.ValueCha
 		}
 	}
 	return changes, nil
-}
-
-// fields are the values of the settings by their paths, for example "http_options.port"; a field without a value is not there.
-func (s NodeSettings) fields() (map[string]json.RawMessage, error) {
-	b, err := json.Marshal(s)
-	if err != nil {
-		return nil, err
-	}
-	all := map[string]json.RawMessage{}
-	if err := json.Unmarshal(b, &all); err != nil {
-		return nil, err
-	}
-	for _, group := range []string{"http_options", "logging_config", "tracing_config"} {
-		var inner map[string]json.RawMessage
-		if len(all[group]) == 0 || json.Unmarshal(all[group], &inner) != nil {
-			continue
-		}
-		delete(all, group)
-		for name, v := range inner {
-			all[group+"."+name] = v
-		}
-	}
-	return all, nil
 }
 
 // RestoreSettings gives the node the settings that files have set before it started.

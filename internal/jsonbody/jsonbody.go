@@ -170,6 +170,16 @@ func fits(v any, t reflect.Type, path string) error {
 		if _, ok := v.(bool); !ok {
 			return wrong("true or false")
 		}
+	case reflect.Pointer: // a field that may be left out
+		return fits(v, t.Elem(), path)
+	case reflect.Float64:
+		n, ok := v.(json.Number)
+		if !ok {
+			return wrong("a number")
+		}
+		if _, err := n.Float64(); err != nil {
+			return wrong("a number")
+		}
 	case reflect.Int, reflect.Uint64:
 		n, ok := v.(json.Number)
 		if !ok {

@@ -16,6 +16,7 @@ type body struct {
 	Force    bool             `json:"force,omitempty"`
 	Of       inner            `json:"of,omitzero"`
 	Extra    map[string]inner `json:"extra,omitempty"`
+	Part     *float64         `json:"part,omitempty"`
 }
 
 // TestDecode: a body has the fields of its type, each once, with values of their types; an error names the place.
@@ -23,6 +24,9 @@ func TestDecode(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		`{"revision": 3}`:                   "",
+		`{"revision": 3, "part": 0.5}`:      "",
+		`{"revision": 3, "part": "0.5"}`:    "part must be a number, is \"0.5\"",
+		`{"revision": 3, "part": null}`:     "part must be a number, is null",
 		`{"revision": 3, "force": true}`:    "",
 		`{"revision": 3, "of": {"name":1}}`: "of.name must be a string, is 1",
 		`{"revision": 3, "revision": 4}`:    "revision is there twice",
@@ -30,7 +34,7 @@ func TestDecode(t *testing.T) {
 		`{"revision": null}`:                "revision must be an integer, is null",
 		`{"revision": -1}`:                  "revision must be at least 1, is -1",
 		`{"revision": 1.5}`:                 "revision must be an integer below 9223372036854775807, is 1.5",
-		`{"revision": 3, "also": 1}`:        "there is no field also; there is revision, force, of, extra",
+		`{"revision": 3, "also": 1}`:        "there is no field also; there is revision, force, of, extra, part",
 		`{"revision": 3} {}`:                "there is something behind the JSON value",
 		`{"revision": 3`:                    "it ends within the JSON value",
 		"{\n  \"revision\": x}":             "line 2, column 15: invalid character 'x' looking for beginning of value",

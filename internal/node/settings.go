@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/config"
-	"github.com/helve-serve/helve/internal/control"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/proxy"
+	"github.com/helve-serve/helve/internal/settings"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -26,7 +26,7 @@ type httpSettings struct {
 }
 
 // CheckSettings says what UseSettings would, and changes nothing.
-func (n *Node) CheckSettings(s control.NodeSettings) (later, warnings []string, err error) {
+func (n *Node) CheckSettings(s settings.Node) (later, warnings []string, err error) {
 	if _, _, err := n.tracing(s.Tracing); err != nil {
 		return nil, nil, err
 	}
@@ -55,8 +55,8 @@ func (n *Node) laterSettings(h config.HTTP) (paths []string) {
 
 // UseSettings makes settings those of the node. Fields that they do not have are as the node was started: settings that were put back leave nothing. A node that
 // starts has no listener yet, and takes also the idle time of connections of HTTP/2. The warnings are about options that the node does not take now, each with the way to change it.
-// An error is a *[control.SettingError] where one field is wrong, and nothing is changed.
-func (n *Node) UseSettings(s control.NodeSettings, starts bool) (warnings []string, err error) {
+// An error is a *[settings.Error] where one field is wrong, and nothing is changed.
+func (n *Node) UseSettings(s settings.Node, starts bool) (warnings []string, err error) {
 	ratio, receiver, err := n.tracing(s.Tracing)
 	if err != nil && starts { // for example, a variable of a header is not set any more
 		n.log.Error("the receiver of spans of a file of applications is not used", "error", err)
@@ -150,7 +150,7 @@ func (n *Node) certificateFiles(h *config.HTTP, to *listen.Files) error {
 		}
 		text, err := n.secrets.Text(*f.from)
 		if err != nil {
-			return &control.SettingError{Field: "http_options." + f.name, Err: err}
+			return &settings.Error{Field: "http_options." + f.name, Err: err}
 		}
 		*f.to = text
 	}
@@ -164,7 +164,7 @@ func fileMistake(err error) error {
 		return err
 	}
 	field := map[string]string{"Certificate": "ssl_certfile", "Key": "ssl_keyfile", "KeyPassword": "ssl_keyfile_password", "ClientCA": "ssl_ca_certs"}[m.Field]
-	return &control.SettingError{Field: "http_options." + cmp.Or(field, m.Field), Err: m.Err}
+	return &settings.Error{Field: "http_options." + cmp.Or(field, m.Field), Err: m.Err}
 }
 
 // levelOf is the level of a logging_config; nil without one.

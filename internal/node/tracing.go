@@ -3,8 +3,9 @@ package node
 import (
 	"os"
 
-	"github.com/helve-serve/helve/internal/control"
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/otlp"
+	"github.com/helve-serve/helve/internal/settings"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/trace"
 )
@@ -55,7 +56,7 @@ func (n *Node) tracing(t *spec.Tracing) (ratio float64, receiver *otlp.Target, e
 		}
 		for name, text := range t.Headers {
 			if s.Headers[name], err = n.secrets.Text(text); err != nil {
-				return s.SampledRatio(), nil, &control.SettingError{Field: "tracing_config.otlp_headers", Err: err}
+				return s.SampledRatio(), nil, &settings.Error{Field: "tracing_config.otlp_headers", Err: err}
 			}
 		}
 	}
@@ -77,4 +78,11 @@ func (n *Node) useTracing(t *spec.Tracing, ratio float64, receiver *otlp.Target)
 	} else {
 		n.trace.Export(n.spans.Add)
 	}
+}
+
+// Receiver is the receiver of spans, and the numbers of spans; the other fields are zero.
+func (n *Node) Receiver() (t helvetype.Tracing) {
+	t.Endpoint = n.spans.URL()
+	t.Sent, t.Dropped = n.spans.Counts()
+	return t
 }

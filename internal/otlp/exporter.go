@@ -88,6 +88,16 @@ func (e *Exporter) Use(t *Target) {
 	signal(e.changed)
 }
 
+// URL is the address of the target; "" without one.
+func (e *Exporter) URL() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.target == nil {
+		return ""
+	}
+	return e.target.URL
+}
+
 // Counts are the numbers of spans that receivers have taken, and of spans that were dropped: too many waited, or no receiver took them.
 func (e *Exporter) Counts() (sent, dropped uint64) { return e.sent.Load(), e.dropped.Load() }
 

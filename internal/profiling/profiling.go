@@ -86,12 +86,12 @@ func Command(s Settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			format := admin.FormatPprof
+			format := profile.FormPprof
 			switch {
 			case svg:
-				format = admin.FormatSVG
+				format = profile.FormSVG
 			case kind == profile.Stacks && file == "":
-				format, file = admin.FormatText, "-"
+				format, file = profile.FormText, "-"
 			}
 			if last > 0 {
 				text, err := node.LastProfile(ctx, of.App, of.Deployment, of.Replica, last, format)
@@ -148,20 +148,20 @@ func setContinuous(ctx context.Context, s Settings, args []string, on bool) erro
 // save writes a profile, and says how to look at it.
 func save(s Settings, of object, kind profile.Kind, file, format string, text []byte) error {
 	if file == "-" {
-		if s.Terminal(os.Stdout) && format == admin.FormatPprof {
+		if s.Terminal(os.Stdout) && format == profile.FormPprof {
 			return usage("--output -: a file of pprof is no text: redirect it, or give the name of a file")
 		}
 		_, err := os.Stdout.Write(text)
 		return err
 	}
 	if file == "" {
-		file = strings.NewReplacer("#", "-", "/", "-").Replace(of.Replica) + "." + string(kind) + map[bool]string{true: ".svg", false: ".pb.gz"}[format == admin.FormatSVG]
+		file = strings.NewReplacer("#", "-", "/", "-").Replace(of.Replica) + "." + string(kind) + map[bool]string{true: ".svg", false: ".pb.gz"}[format == profile.FormSVG]
 	}
 	if err := os.WriteFile(file, text, 0o644); err != nil { //nolint:gosec // the names of functions are not secret
 		return err
 	}
 	next := "go tool pprof -http : " + file
-	if format == admin.FormatSVG {
+	if format == profile.FormSVG {
 		next = "open it in a browser"
 	}
 	fmt.Printf("%s: %s of %s\nnext: %s\n", shown.Safe(file), kind, shown.Safe(of.String()), shown.Safe(next))

@@ -113,6 +113,28 @@ func TestApplyTracing(t *testing.T) {
 	if n := sampled(); n != many {
 		t.Errorf("%d requests are sampled without a sampler, beside %d from before", n-many, many)
 	}
+	change := func(c helvetype.TracingChange, ratio, slow float64, settings string) { // as a command does
+		t.Helper()
+		if got, err := p.Tracing(t.Context(), helvetype.Author{Name: "ann"}, &c); err != nil || got.Ratio != ratio || got.SlowFrom != slow {
+			t.Errorf("the tracing is %+v, %v", got, err)
+		}
+		if s, err := p.Settings(t.Context()); err != nil || string(s.TracingConfig) != settings {
+			t.Errorf("the settings are %s, %v; want %s", s.TracingConfig, err, settings)
+		}
+	}
+	change(helvetype.TracingChange{Ratio: new(1.0)}, 1, 1, `{"enabled":true,"sampling_ratio":1}`)
+	ask()
+	fixture.Eventually(t, func() string {
+		if n := sampled(); n != 2*many {
+			return fmt.Sprintf("%d requests are kept, want %d", n, 2*many)
+		}
+		return ""
+	})
+	change(helvetype.TracingChange{SlowFrom: new(0.25)}, 1, 0.25, `{"enabled":true,"sampling_ratio":1,"slow_request_s":0.25}`)
+	change(helvetype.TracingChange{Reset: true}, 0, 1, "{}")
+	if _, err := p.Tracing(t.Context(), helvetype.Author{Name: "ann"}, &helvetype.TracingChange{Ratio: new(2.0)}); err == nil || !strings.Contains(err.Error(), "sampling_ratio: must be from 0 to 1, is 2") {
+		t.Errorf("a wrong ratio: %v", err)
+	}
 	apply("", "{}")
 }
 

@@ -13,24 +13,74 @@ import (
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
-// TestDetails: bounds of replicas are left out before those of deployments, and no sooner than the lines need it.
+// TestDetails: bounds of replicas are left out before those of deployments, and no sooner than the size of the page needs it.
 func TestDetails(t *testing.T) {
 	t.Parallel()
+	const all, half = 19 * 100, 10 * 100
 	for _, c := range []struct {
 		name             string
-		replicas, others int
+		replicas, others int // histograms whose lines have 100 bytes
+		rest, small      int
 		want             details
 	}{
-		{"a small node", 100, 100, details{0, 0}},
-		{"just all", 200, 115, details{0, 0}},
-		{"one too many", 201, 115, details{1, 0}},
-		{"many replicas", 1000, 50, details{2, 0}},
-		{"many of both", 1000, 500, details{3, 2}},
-		{"no replica", 0, 500, details{3, 1}},
-		{"more than fit", 100000, 100000, details{3, 3}},
+		{"a small node", 100, 100, 0, 0, details{0, 0}},
+		{"just all", 200, 100, pageBytes - 300*all - 10, 10, details{0, 0}},
+		{"a byte too many", 200, 100, pageBytes - 300*all - 9, 10, details{1, 0}},
+		{"just half of the replicas", 200, 100, pageBytes - 200*half - 100*all, 1000, details{1, 0}},
+		{"many replicas", 1000, 50, 1e6, 0, details{2, 0}},
+		{"many of both", 1000, 500, 1.3e6, 0, details{3, 2}},
+		{"no replica", 0, 500, 1e6, 0, details{3, 1}},
+		{"more than fit", 100000, 100000, 0, 0, details{3, 3}},
 	} {
-		if got := fit(map[int]int{19: c.replicas}, map[int]int{19: c.others}); got != c.want {
+		s := sizes{rest: c.rest, small: c.small, replicas: map[int]int{19: 100 * c.replicas}, others: map[int]int{19: 100 * c.others}}
+		if got := s.fit(); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// TestSizes: the size that is reckoned is that of the page, and a page is below 2 MB if that can be, for names of any length.
+func TestSizes(t *testing.T) {
+	t.Parallel()
+	for range 40 {
+		s := telemetry.Snapshot(thousand())
+		a := &s.Applications[0]
+		all := a.Deployments
+		a.Deployments = nil
+		a.Name, a.Route = strings.Repeat("a", 1+rand.IntN(20)), "/"+strings.Repeat("r", rand.IntN(10))
+		for each, name := 1+rand.IntN(100), strings.Repeat("D", 1+rand.IntN(12)); len(all) > 0; all = all[1:] {
+			for of := range slices.Chunk(all[0].Replicas, each) {
+				d := all[0]
+				d.Name, d.Replicas, d.Calls = fmt.Sprint(name, len(a.Deployments)), nil, telemetry.Counts{}
+				lifecycle := telemetry.NewLifecycle()
+				lifecycle.Startup.Observe(time.Second)
+				lifecycle.Initialization.Observe(time.Second)
+				d.Lifecycle = lifecycle.Counts()
+				for i, r := range of {
+					r.ID, r.Memory = fmt.Sprintf("%s#%03d", d.Name, i), 1<<30
+					d.Calls.Add(r.Calls)
+					d.Replicas = append(d.Replicas, r)
+				}
+				a.Deployments = append(a.Deployments, d)
+			}
+			if rand.IntN(4) == 0 {
+				break
+			}
+		}
+		replicas := 0
+		for i := range a.Deployments {
+			replicas += len(a.Deployments[i].Replicas)
+		}
+		name := fmt.Sprintf("%d replicas of %d deployments, the application has %d letters, a deployment %d", replicas, len(a.Deployments), len(a.Name), len(a.Deployments[0].Name))
+		v := views(&s)
+		size := sizesOf(&s, v)
+		d := size.fit()
+		text := scrape(t, source(s))
+		if got, want := len(text), size.of(d); got < want*94/100-20_000 || got > want*106/100+20_000 {
+			t.Errorf("%s: the page has %d bytes, %d were reckoned (%v)", name, got, want, d)
+		}
+		if len(text) > 2e6 && d != (details{detailMax, detailMax}) {
+			t.Errorf("%s: the page has %d bytes, and could have fewer (%v)", name, len(text), d)
 		}
 	}
 }

@@ -192,7 +192,7 @@ func writeApplications(p *page, s *telemetry.Snapshot, all []view, d details) {
 	writeDeployments(p, all, d.others)
 	writeFailures(p, s, all)
 	writeRouters(p, all, d)
-	writeLifecycles(p, all, d.others)
+	writeLifecycles(p, all, d.lifecycles())
 	writeReplicas(p, all, d.replicas)
 }
 

@@ -311,6 +311,8 @@ type Wait struct {
 	For string `json:"for"`
 	// Since is the time at which the step began.
 	Since time.Time `json:"since"`
+	// Reason says, for a replica that does not fit on the node, what is missing and which replicas hold it; "" for other steps.
+	Reason string `json:"reason,omitempty"`
 }
 
 // Exit describes the end of a replica, or a start that failed. Code, Signal and Lines are of the replica's process: a replica

@@ -94,7 +94,7 @@ func (o *Operator) plan(ctx context.Context, def deploy.App, settle func(setting
 	if err != nil {
 		return p, def, err
 	}
-	in := plan.Input{App: def.Graph.App, After: version(&of.Next), Same: of.Same, SameFiles: of.SameFiles, Rollback: def.RollbackOf != 0, GPUs: float64(of.Devices)}
+	in := plan.Input{App: def.Graph.App, After: version(&of.Next), Same: of.Same, SameFiles: of.SameFiles, Rollback: def.RollbackOf != 0, On: of.On, Elsewhere: of.Elsewhere}
 	if of.Running {
 		in.Before = version(&of.Now)
 	}
@@ -147,14 +147,13 @@ func version(a *deploy.App) *plan.Version {
 	return v
 }
 
-// observe completes the input of a plan with the numbers of replicas, and with the GPUs that other applications ask for.
+// observe completes the input of a plan with the numbers of replicas.
 func (o *Operator) observe(ctx context.Context, in *plan.Input) error {
 	scales, _, err := store.List(ctx, o.set.Target.Store, store.Scales(""))
 	if err != nil && scales == nil {
 		return err
 	}
 	in.Scales, in.Running = map[string]plan.Scale{}, map[string]int{}
-	elsewhere := map[string]map[string]int{}
 	for _, s := range scales {
 		key, err := store.ParseKey(s.Key)
 		if err != nil {
@@ -162,20 +161,6 @@ func (o *Operator) observe(ctx context.Context, in *plan.Input) error {
 		}
 		if key.App == in.App {
 			in.Scales[key.Deployment] = plan.Scale{Replicas: s.Record.Replicas, By: s.Record.By, Reason: s.Record.Reason}
-			continue
-		}
-		if elsewhere[key.App] == nil {
-			elsewhere[key.App] = map[string]int{}
-		}
-		elsewhere[key.App][key.Deployment] = s.Record.Replicas
-	}
-	for app, of := range elsewhere {
-		now, _, ok := o.set.Node.Deployed(app, 0)
-		if !ok {
-			continue
-		}
-		for _, d := range now.Graph.Deployments {
-			in.GPUsElsewhere += d.Options.Resources.GPUs * float64(of[d.Name])
 		}
 	}
 	for name, d := range o.set.Node.Status().Applications[in.App].Deployments {

@@ -37,7 +37,7 @@ func (c *Controller) Deploy(ctx context.Context, def deploy.App) error {
 	if err := def.Check(c.set.Program); err != nil {
 		return err
 	}
-	if err := def.CheckDevices(c.workers.Devices()); err != nil {
+	if err := def.CheckRoom(c.workers.Ledger().Node()); err != nil {
 		return err
 	}
 	record, err := def.Keep(ctx, c.set.Program, c.records.Code(), c.workers.Dir)

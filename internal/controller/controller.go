@@ -34,6 +34,7 @@ import (
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/records"
+	"github.com/helve-serve/helve/internal/room"
 	"github.com/helve-serve/helve/internal/snapshot"
 	"github.com/helve-serve/helve/internal/store"
 	"github.com/helve-serve/helve/internal/telemetry"
@@ -87,6 +88,7 @@ type Controller struct {
 
 	drains  instance.Drains // of the replicas in this process
 	health  *health.Node
+	room    *room.Keeper    // of the node, for replicas that start
 	records *records.Target // its lock is taken before Mu
 	file    *snapshot.File  // the state of this node, for a next one; its mutex is taken before Mu
 
@@ -108,6 +110,7 @@ func New(s Settings) *Controller {
 	}
 	c.Fleet = fleet.New(s.Logger, s.Node, c.set.Store, s.Events, s.Workers, s.Durable, c.Wake)
 	c.health = health.NewNode(ctx, c.wg.Go, c.Log)
+	c.room = room.New(c.Fleet, s.Workers.Ledger(), c.stopLocked, c.wg.Go)
 	c.file = snapshot.NewFile(c.Log, c.snapshot)
 	c.records = records.NewTarget(c.set.Store, c.set.Blobs, c.Log)
 	c.records.Durable = s.Durable

@@ -11,28 +11,26 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/deploy"
-	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/inprocess"
+	"github.com/helve-serve/helve/internal/ledger"
+	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
 // gpuHost has replicas in this process that hold GPUs, as Python workers do.
 type gpuHost struct {
 	host.Host
-	deployment *host.Deployment
-	gpus       *devices.Set
+	gpus *ledger.Ledger
 }
 
 func (h gpuHost) Start(ctx context.Context, l host.Launch) (host.Replica, error) {
-	err := l.AwaitDevices(ctx, func() error {
-		_, err := h.gpus.Take(l.ID, h.deployment.Name, h.deployment.Options.Resources.GPUs)
-		return err
-	})
-	if err != nil {
+	if _, err := l.Reserve(ctx); err != nil {
 		return nil, err
 	}
 	r, err := h.Host.Start(ctx, l)
@@ -54,11 +52,11 @@ func (r *gpuReplica) Stop(ctx context.Context) error {
 }
 
 // newGPUNode is a node with GPUs.
-func newGPUNode(t *testing.T, names ...string) (*testNode, *devices.Set) {
+func newGPUNode(t *testing.T, names ...string) (*testNode, *ledger.Ledger) {
 	t.Helper()
-	gpus := devices.New(names)
-	n := startTestNode(Settings{}, host.Settings{Devices: gpus}, func(d *host.Deployment, cd *codec.Codec) host.Host {
-		return gpuHost{mortalHost{&inprocess.Host{Deployment: d, Node: "local", Codec: cd}}, d, gpus}
+	gpus := ledger.New(placement.Unstated("", names...))
+	n := startTestNode(Settings{}, host.Settings{Ledger: gpus}, func(d *host.Deployment, cd *codec.Codec) host.Host {
+		return gpuHost{mortalHost{&inprocess.Host{Deployment: d, Node: "local", Codec: cd}}, gpus}
 	})
 	n.closeAfter(t)
 	return n, gpus
@@ -119,7 +117,7 @@ func TestRoomIsGivenBack(t *testing.T) {
 	})
 }
 
-// TestRoomThatWouldNotDo: an update for which the GPUs of the old replicas are too few fails, and no old replica makes room for it.
+// TestRoomThatWouldNotDo: no old replica makes room for an update for which the GPUs of the old replicas are too few. The update waits, and goes back when it has made no progress for long.
 func TestRoomThatWouldNotDo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -131,7 +129,7 @@ func TestRoomThatWouldNotDo(t *testing.T) {
 		before := n.running("app", "A")
 		larger := gpuApp(map[string]int{"A": 1}, "2", nil)
 		larger.Graph.Deployments[0].Options.Resources.GPUs = 2
-		if err := n.Deploy(t.Context(), larger); err == nil || !strings.Contains(err.Error(), "wants 2 GPUs, and 0 of 2 are free; held by A (1), C (1)") {
+		if err := n.Deploy(t.Context(), larger); err == nil || !strings.Contains(err.Error(), "needs 2 GPUs, and 0 of 2 are free: app/A#002 holds 1, other/C#001 holds 1") {
 			t.Error(err)
 		}
 		if now := n.running("app", "A"); !slices.Equal(now, before) {
@@ -169,7 +167,16 @@ func TestRoomOfALeavingDeployment(t *testing.T) {
 	})
 }
 
-// TestNoRoom: replicas of another application make no room, and the error names their deployment.
+// waitOf is the wait of the only replica of a deployment.
+func (n *testNode) waitOf(app, deployment string) (w helvetype.Wait, state helvetype.DeploymentState, message string) {
+	d := n.Status().Applications[app].Deployments[deployment]
+	if len(d.Replicas) == 1 && d.Replicas[0].Wait != nil {
+		w = *d.Replicas[0].Wait
+	}
+	return w, d.Status, d.Message
+}
+
+// TestNoRoom: replicas of another application make no room. The replica that does not fit waits, and the status says which replica holds what it needs; it starts when that has ended.
 func TestNoRoom(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -177,14 +184,74 @@ func TestNoRoom(t *testing.T) {
 		n.deploy(t, gpuApp(map[string]int{"A": 1}, "1", nil))
 		other := gpuApp(map[string]int{"C": 1}, "1", nil)
 		other.Graph.App = "other"
-		if err := n.Deploy(t.Context(), other); err == nil || !strings.Contains(err.Error(), "wants 1 GPU, and 0 of 1 are free; held by A (1)") {
-			t.Error(err)
-		}
-		other.Graph.Deployments[0].Options.Resources.GPUs = 2
-		if err := n.Deploy(t.Context(), other); err == nil || !strings.Contains(err.Error(), `deployment "C": ray_actor_options.num_gpus: wants 2 GPUs, and this node has 1`) {
-			t.Error(err)
+		deployed := make(chan error, 1)
+		go func() { deployed <- n.Deploy(t.Context(), other) }()
+		time.Sleep(time.Hour)
+		const missing = "needs 1 GPU, and 0 of 1 are free: app/A#001 holds 1"
+		if w, state, message := n.waitOf("other", "C"); w.For != "room on the node" || w.Reason != missing || state != helvetype.DeploymentUpdating ||
+			message != "replica C#002 waits for room on the node: "+missing {
+			t.Errorf("%+v, %s, %q", w, state, message)
 		}
 		n.wantRunning(t, "the first", 1)
+		if err := n.Delete(t.Context(), "app"); err != nil {
+			t.Error(err)
+		}
+		if err := <-deployed; err != nil {
+			t.Error(err)
+		}
+		other.Graph.App = "third"
+		other.Graph.Deployments[0].Options.Resources.GPUs = 2
+		if err := n.Deploy(t.Context(), other); err == nil || !strings.Contains(err.Error(), `deployment "C": ray_actor_options: replica 1 of 1 needs 2 GPUs, and this node has 1`) {
+			t.Error(err)
+		}
+	})
+}
+
+// TestTurnOfAnUpdate: a GPU that an old replica gives back for its successor goes to that, and not to a replica of another application that has waited for longer.
+func TestTurnOfAnUpdate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n, _ := newGPUNode(t, "0")
+		n.deploy(t, gpuApp(map[string]int{"A": 1}, "1", nil))
+		other := gpuApp(map[string]int{"C": 1}, "1", nil)
+		other.Graph.App = "other"
+		go n.Deploy(t.Context(), other) //nolint:errcheck // it waits until the end of the test
+		synctest.Wait()
+		n.deploy(t, gpuApp(map[string]int{"A": 1}, "2", nil))
+		n.wantRunning(t, "after the update", 1)
+		if w, _, _ := n.waitOf("other", "C"); w.Reason != "needs 1 GPU, and 0 of 1 are free: app/A#003 holds 1" {
+			t.Error(w)
+		}
+	})
+}
+
+// TestNotWantedAnyMore: a replica that waits for room ends when fewer are wanted, and starts nothing when room comes back.
+func TestNotWantedAnyMore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n, gpus := newGPUNode(t, "0", "1")
+		n.deploy(t, gpuApp(map[string]int{"A": 1}, "1", nil))
+		scale := func(replicas, records int) {
+			t.Helper()
+			if err := n.Scale(t.Context(), "app", "A", replicas, "", ""); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Minute)
+			d := n.Status().Applications["app"].Deployments["A"]
+			if len(d.Replicas) != records || len(gpus.Held()) != min(replicas, 2) {
+				t.Errorf("%d wanted: %d replicas, %v", replicas, len(d.Replicas), gpus.Held())
+			}
+			if d.Failures != 0 {
+				t.Errorf("%d failures", d.Failures)
+			}
+		}
+		scale(4, 4)
+		if d := n.Status().Applications["app"].Deployments["A"]; !strings.Contains(d.Message, "needs 1 GPU, and 0 of 2 are free: app/A#001, A#002 hold 2, and 1 more wait too") {
+			t.Error(d.Message)
+		}
+		scale(2, 2)
+		scale(1, 1)
+		scale(2, 2)
 	})
 }
 

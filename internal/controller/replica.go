@@ -16,7 +16,9 @@ import (
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/rollout"
+	"github.com/helve-serve/helve/internal/room"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/states"
@@ -44,23 +46,35 @@ func (c *Controller) beginLocked(r *fleet.Replica) {
 
 // launchLocked starts the replica on a goroutine of its own. w has it already, or is nil.
 func (c *Controller) launchLocked(r *fleet.Replica, w *host.Worker) {
-	h := r.Of.Host
+	h, of := r.Of.Host, r.Of.Definition
 	r.Applied, r.Worker = r.Of, w
 	version := cmp.Or(r.Of.Definition.Options.Version, r.Of.Version)
+	reserve := func(ctx context.Context) (placement.Holding, error) {
+		return c.room.Reserve(ctx, r, of, func(reason string) (done func()) { return c.waitsMeasured(r, reason) })
+	}
 	c.wg.Go(func() {
+		if of.Spec.Language != "python" { // it has no process of its own that would hold it
+			if err := c.room.Take(r.Ctx, r, of, w != nil, reserve); err != nil {
+				c.finishStart(r, nil, err)
+				return
+			}
+		}
 		running, err := h.Start(r.Ctx, host.Launch{
 			ID: r.ID, Life: c.ctx, Worker: w, Version: version,
-			In:           func(w *host.Worker) { c.startsIn(r, w) },
-			Config:       func() json.RawMessage { return c.ConfigFor(r) },
-			Rank:         func() host.Rank { return c.rankFor(r) },
-			Configured:   func(digest string) { c.ResumedWith(r, digest) },
-			Models:       func(of host.Replica, ids []string) { c.setModels(r, of, ids) },
-			Waits:        func(reason string) (done func()) { return c.waitsMeasured(r, reason) },
-			AwaitUses:    func(ctx context.Context) error { return c.awaitUses(ctx, r) },
-			AwaitDevices: func(ctx context.Context, take func() error) error { return c.awaitDevices(ctx, r, take) },
-			Note:         func(reason, message string) { c.noteStep(r, reason, message) },
+			In:         func(w *host.Worker) { c.startsIn(r, w) },
+			Config:     func() json.RawMessage { return c.ConfigFor(r) },
+			Rank:       func() host.Rank { return c.rankFor(r) },
+			Configured: func(digest string) { c.ResumedWith(r, digest) },
+			Models:     func(of host.Replica, ids []string) { c.setModels(r, of, ids) },
+			Waits:      func(reason string) (done func()) { return c.waitsMeasured(r, reason) },
+			AwaitUses:  func(ctx context.Context) error { return c.awaitUses(ctx, r) },
+			Reserve:    reserve,
+			Note:       func(reason, message string) { c.noteStep(r, reason, message) },
 		})
 		c.finishStart(r, running, err)
+		if err != nil { // also of a replica that was forgotten meanwhile
+			c.room.Gone(r, of)
+		}
 	})
 }
 
@@ -104,7 +118,7 @@ func (c *Controller) finishStart(r *fleet.Replica, running host.Replica, err err
 		c.lost(r, lost)
 		return
 	}
-	if errors.Is(err, host.ErrNotResumed) {
+	if errors.Is(err, host.ErrNotResumed) || errors.Is(err, room.ErrWithdrawn) {
 		c.abandoned(r)
 		return
 	}
@@ -331,6 +345,7 @@ func (c *Controller) forgetLocked(r *fleet.Replica, event states.Event, facts st
 		r.Dep.Departed.Add(r.Running)
 	}
 	delete(r.Dep.Replicas, r.ID)
+	c.room.Gone(r, r.Of.Definition)
 	if r.Routed != nil {
 		r.Dep.Serving.Router.Forget(r.Routed)
 	}
@@ -344,6 +359,7 @@ func (c *Controller) stopLocked(r *fleet.Replica) { c.endLocked(r, states.Stop, 
 // endLocked is stopLocked for a reason.
 func (c *Controller) endLocked(r *fleet.Replica, event states.Event, facts states.Facts) {
 	if r.State != helvetype.ReplicaRunning { // a starting one is stopped when it is ready and still too many
+		c.room.WithdrawLocked(r)
 		return
 	}
 	r.FireLocked(event, facts, nil)
@@ -392,6 +408,14 @@ func (c *Controller) draining(d *fleet.Deployment) context.Context {
 		return a.Left
 	}
 	return c.ctx
+}
+
+// noteStep records a step of the start of a replica. The state of the replica stays.
+func (c *Controller) noteStep(r *fleet.Replica, reason, message string) {
+	c.Mu.Lock()
+	c.Journal.Note(r.Object(), string(r.State), reason, message, r.LastEvent)
+	c.Mu.Unlock()
+	c.Log.Info(message, "app", r.Dep.App.Name, "deployment", r.Dep.Name, "replica", r.ID)
 }
 
 // waiting notes the reason why the start of a replica waits, until done is called. A start that takes long is in the log and in the status.

@@ -96,7 +96,7 @@ func (c *Controller) adoptLocked(a *fleet.Application, r *fleet.Revision) {
 		d.Become(e)
 		d.ScalesLocked(before)
 		d.ForgetFailuresLocked()
-		c.noteResourcesLocked(d)
+		c.room.NoteLocked(d)
 		d.NoteSurgeLocked()
 		d.RolledBack, d.First = "", nil
 		if r.Def.Bound != nil {

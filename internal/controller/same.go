@@ -17,13 +17,13 @@ func (c *Controller) Compare(_ context.Context, def deploy.App) (of deploy.Compa
 	if err := def.Check(c.set.Program); err != nil {
 		return of, err
 	}
-	if err := def.CheckDevices(c.workers.Devices()); err != nil {
+	if err := def.CheckRoom(c.workers.Ledger().Node()); err != nil {
 		return of, err
 	}
 	if err := def.KeepBuild(deploy.Kept(c.workers.Dir, c.records.Code())); err != nil {
 		return of, err
 	}
-	of.Next, of.Devices = def, c.workers.Devices().Len()
+	of.Next, of.On, of.Elsewhere = def, c.workers.Ledger().Node(), c.workers.Ledger().Elsewhere(def.Graph.App)
 	c.Mu.Lock()
 	defer c.Mu.Unlock()
 	if a := c.Apps[def.Graph.App]; a != nil && !a.EndingLocked() && a.Failure == nil { // of an application that has failed to start nothing runs

@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -126,7 +126,7 @@ func TestGPUsOfReplicasThatWait(t *testing.T) {
 			o := spec.Options{NumReplicas: c.replicas, MaxReplicasPerNode: c.most}
 			o.Resources.GPUs = 1
 			a := App{Graph: spec.Graph{App: "app", Deployments: []spec.Deployment{{Name: "D", Language: "python", Options: o}}}}
-			if err := a.CheckDevices(devices.New(make([]string, c.gpus))); (err == nil) != c.fits {
+			if err := a.CheckRoom(placement.Unstated("", []string{"0", "1", "2", "3"}[:c.gpus]...)); (err == nil) != c.fits {
 				t.Error(err)
 			}
 		})

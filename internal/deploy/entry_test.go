@@ -5,6 +5,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -36,7 +37,7 @@ func TestExcess(t *testing.T) {
 	for cpus, want := range map[float64]int{0: 0, 1: 0, 2: 1} {
 		var o spec.Effective
 		o.Resources.CPUs = cpus
-		if got := Excess(devices.Machine{CPUs: 4}, o, 8); len(got) != want {
+		if got := Excess(devices.Machine{CPUs: 4}, placement.Unstated(""), o, 8); len(got) != want {
 			t.Errorf("%v CPUs: %q", cpus, got)
 		}
 	}

@@ -9,23 +9,36 @@ import (
 
 	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/pyenv"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
-// CheckDevices says which deployments want more GPUs than the node has, free or not. The number of replicas is that of the options: a deployment
-// that is scaled to more later has replicas that do not start. Replicas over max_replicas_per_node wait without GPUs and are not counted: for
+// CheckRoom says which deployments of the application want more than the node would have if nothing else ran there. The number of replicas is that of the options: a deployment
+// that is scaled to more later has replicas that wait. Replicas over max_replicas_per_node wait without a place and are not counted: for
 // example, 4 replicas of one GPU with a max_replicas_per_node of 1 fit on a node with one GPU.
-func (a *App) CheckDevices(have *devices.Set) error {
+func (a *App) CheckRoom(on placement.Node) error {
 	var errs []error
+	space, held := placement.NewSpace(&on), []placement.Holding{}
 	for _, d := range a.Graph.Deployments {
 		o := d.Options.Effective()
-		replicas := o.StartReplicas()
-		if most := o.MaxReplicasPerNode; most > 0 {
-			replicas = min(replicas, most)
+		wrong := func(err error) { errs = append(errs, fmt.Errorf("deployment %q: ray_actor_options: %w", d.Name, err)) }
+		if err := placement.CheckGPUs(o.Resources.GPUs); err != nil {
+			wrong(fmt.Errorf("num_gpus: %w", err))
+			continue
 		}
-		if err := have.Check(o.Resources.GPUs, replicas); err != nil {
-			errs = append(errs, fmt.Errorf("deployment %q: ray_actor_options.num_gpus: %w", d.Name, err))
+		demand, name := placement.DemandOf(d.Language, o), a.Graph.App+"/"+d.Name
+		replicas := placement.Placeable(o.StartReplicas(), o.MaxReplicasPerNode)
+		for i := range replicas {
+			if e := space.Short(name, &demand, held); e != nil {
+				wrong(fmt.Errorf("replica %d of %d %w", i+1, replicas, e))
+				break
+			}
+			devices, _ := space.Fit(name, &demand)
+			h := placement.HoldingOf(fmt.Sprintf("%s#%d", d.Name, i+1), name, demand, devices)
+			if space.Add(h); !demand.Zero() {
+				held = append(held, h)
+			}
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -34,11 +47,17 @@ func (a *App) CheckDevices(have *devices.Set) error {
 	return nil
 }
 
-// Excess says what the replicas of a deployment ask for that the machine does not have, a sentence for each. A deployment with one CPU asks for
+// Excess says what the replicas of a deployment ask for that the machine does not have, a sentence for each. Amounts that `helve start` has stated are left out, because replicas wait for these. A deployment with one CPU asks for
 // none: that is the number of programs that say nothing.
-func Excess(m devices.Machine, o spec.Effective, replicas int) (sentences []string) {
-	asked := devices.Asked{Memory: o.Resources.Memory, Custom: o.Resources.Custom}
-	if o.Resources.CPUs != 1 {
+func Excess(m devices.Machine, on placement.Node, o spec.Effective, replicas int) (sentences []string) {
+	var asked devices.Asked
+	if on.Memory < 0 {
+		asked.Memory = o.Resources.Memory
+	}
+	if on.AnyCustom {
+		asked.Custom = o.Resources.Custom
+	}
+	if on.CPUs == placement.All && o.Resources.CPUs != 1 {
 		asked.CPUs = o.Resources.CPUs
 	}
 	return m.Exceeds(asked, replicas)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/store"
 )
@@ -311,6 +312,8 @@ type Comparison struct {
 	// SameFiles says which deployments have the same files in their working_dir, as [SameFiles] does.
 	SameFiles map[string]bool
 	// Reason says why a deploy makes a revision; "" for a deploy that makes none.
-	Reason  string
-	Devices int // GPUs of the machine
+	Reason string
+	// On are the resources of the node, and Elsewhere the holdings of the replicas of other applications.
+	On        placement.Node
+	Elsewhere []placement.Holding
 }

@@ -1,3 +1,4 @@
+// Package devices finds what the machine of a node has: its GPUs, its CPUs and its memory. Package placement gives them to replicas.
 package devices
 
 import (

@@ -118,6 +118,12 @@ func (r *Replica) PlannedLocked() planner.State {
 	return planner.Starting
 }
 
+// ServesLocked says that the replica runs, and gets calls.
+func (r *Replica) ServesLocked() bool { return r.PlannedLocked() == planner.Running }
+
+// EndsLocked says that the replica drains.
+func (r *Replica) EndsLocked() bool { return r.State == helvetype.ReplicaStopping }
+
 // ReplicasLocked are all replicas, for range.
 func (f *Fleet) ReplicasLocked(yield func(*Replica) bool) {
 	for _, a := range f.Apps {

@@ -74,8 +74,8 @@ type Deployment struct {
 	Hopeless       bool     // a failure of the kind that no other attempt heals: see [deploy.Permanent]
 	Continued      bool     // the revision before has the deployment too
 	RolledBack     string   // the error of its form in the revision that was given up last; "" since the next deploy
-	Yielded        int      // replicas that made room for others on GPUs; see Deployment.yieldedLocked
-	MadeRoom       bool     // a replica of former made room for a new one on a GPU: see Controller.makeRoomLocked of package controller
+	Yielded        int      // replicas that made room for others; see Deployment.yieldedLocked
+	MadeRoom       bool     // a replica of former made room for a new one: see package room
 	Dropped        bool     // its application does not have it any more
 	dynamic        []string // deployments whose handles its replicas asked for
 	Over           bool     // its time was over before that of its application, which ends

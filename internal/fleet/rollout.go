@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/rollout"
 	"github.com/helve-serve/helve/internal/store"
@@ -63,7 +65,7 @@ func (a *Application) ChangingLocked(now time.Time) (all []rollout.Deployment) {
 			continue
 		}
 		n := d.placeableLocked()
-		of := rollout.Deployment{Name: name, Settings: rollout.Of(d.Now.Definition.Options, n), Replicas: n, New: !d.Continued, Error: d.Message}
+		of := rollout.Deployment{Name: name, Settings: rollout.Of(d.Now.Definition.Options, n), Replicas: n, New: !d.Continued, Error: cmp.Or(d.Message, d.roomLocked())}
 		if f := d.Former; f != nil && f.Version == d.Now.Version && f.Config.Current.Number == d.Now.Config.Current.Number {
 			of.Steps = nil // the deployment does not change
 		}
@@ -142,7 +144,7 @@ func (d *Deployment) targetLocked() planner.Target {
 		}
 		bounds.Had = t.Replicas
 		if a.Current.Wrote.Set(d.Name, a.fleet.Scales.Of(a.Name, d.Name)) { // else the number was scaled since
-			bounds.Before = max(planner.Placeable(d.FormerAsked.At(a.fleet.Capacity), e.Definition.Options.MaxReplicasPerNode)-d.yieldedLocked(), 0)
+			bounds.Before = max(placement.Placeable(d.FormerAsked.At(a.fleet.Capacity), e.Definition.Options.MaxReplicasPerNode)-d.yieldedLocked(), 0)
 			bounds.Had = bounds.Before
 		}
 		if f.Ran || f.Revision.Def.Restored {
@@ -194,7 +196,7 @@ func (d *Deployment) boundsLocked() planner.Change {
 
 // placeableLocked is the number of replicas that this node is to have.
 func (d *Deployment) placeableLocked() int {
-	return planner.Placeable(d.Wanted, d.Now.Definition.Options.MaxReplicasPerNode)
+	return placement.Placeable(d.Wanted, d.Now.Definition.Options.MaxReplicasPerNode)
 }
 
 // NoteSurgeLocked says once for each deploy that its replicas cannot start beside the former ones.

@@ -10,7 +10,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/inventory"
-	"github.com/helve-serve/helve/internal/planner"
+	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/states"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
@@ -190,6 +190,9 @@ func (d *Deployment) slowLocked() string {
 	if d.App.Failure != nil {
 		return "the application failed to start: no replica starts until it is deployed again"
 	}
+	if text := d.roomLocked(); text != "" {
+		return text
+	}
 	var oldest *Replica
 	for _, r := range d.Replicas {
 		if r.State == helvetype.ReplicaStarting && r.Wait != nil && (oldest == nil || r.Wait.Since.Before(oldest.Wait.Since)) {
@@ -197,13 +200,35 @@ func (d *Deployment) slowLocked() string {
 		}
 	}
 	if oldest == nil {
-		return planner.Unplaced(d.Wanted, d.Now.Definition.Options.MaxReplicasPerNode)
+		return placement.Unplaced(d.Wanted, d.Now.Definition.Options.MaxReplicasPerNode)
 	}
 	took := time.Since(oldest.Wait.Since)
 	if took < SlowTime {
 		return ""
 	}
 	return fmt.Sprintf("replica %s has waited for %s for %s", oldest.ID, oldest.Wait.For, took.Truncate(time.Second))
+}
+
+// roomLocked says which replica of the deployment waits for room on the node, and what is missing; "" if none waits. Of several replicas the text has the oldest.
+func (d *Deployment) roomLocked() string {
+	var oldest *Replica
+	others := -1
+	for _, r := range d.Replicas {
+		if r.State != helvetype.ReplicaStarting || r.Wait == nil || r.Wait.Reason == "" {
+			continue
+		}
+		if others++; oldest == nil || r.Wait.Since.Before(oldest.Wait.Since) || r.Wait.Since.Equal(oldest.Wait.Since) && r.ID < oldest.ID {
+			oldest = r
+		}
+	}
+	if oldest == nil {
+		return ""
+	}
+	text := fmt.Sprintf("replica %s waits for room on the node: %s", oldest.ID, oldest.Wait.Reason)
+	if others > 0 {
+		text += fmt.Sprintf(", and %d more wait too", others)
+	}
+	return text
 }
 
 // EndingLocked says that the application goes: nothing of it that ends is missed.

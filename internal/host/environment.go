@@ -2,12 +2,13 @@ package host
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/helve-serve/helve/internal/devices"
+	"github.com/helve-serve/helve/internal/ledger"
+	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/pyenv"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
@@ -82,33 +83,16 @@ func (ws *Workers) pyenvs() (*pyenv.Cache, error) {
 // visible is the variable by which a worker knows its GPUs; nil leaves the node's as it is. On a node with GPUs a replica that asks for none
 // sees none, as in Ray: it would else use the memory of a GPU that another replica holds. A CUDA_VISIBLE_DEVICES in its env_vars is the
 // user's word, and counts.
-func (h *PythonWorker) visible(of devices.Holding) []string {
+func (h *PythonWorker) visible(of placement.Holding) []string {
 	_, stated := h.Deployment.Options.Env[devices.Visible]
-	if h.App.workers.Devices().Len() == 0 || len(of.Devices) == 0 && stated {
+	if len(h.App.workers.Ledger().Node().Devices) == 0 || len(of.Devices) == 0 && stated {
 		return nil
 	}
 	return []string{devices.Visible + "=" + strings.Join(of.Devices, ",")}
 }
 
-// take takes the GPUs of the replica from the node. It waits while other replicas give theirs back.
-func (h *PythonWorker) take(ctx context.Context, l Launch) (of devices.Holding, err error) {
-	amount := h.Deployment.Options.Resources.GPUs
-	take := func() (err error) {
-		of, err = h.App.workers.Devices().Take(l.ID, h.App.name+"/"+h.Deployment.Name, amount)
-		return err
-	}
-	if err := take(); err == nil {
-		return of, nil
-	} else if _, short := errors.AsType[*devices.ShortError](err); !short || l.AwaitDevices == nil {
-		return of, err
-	}
-	done := l.Waits("a GPU that another replica gives back")
-	defer done()
-	return of, l.AwaitDevices(ctx, take)
-}
+// Ledger has the resources of the node, and the replicas that hold them.
+func (ws *Workers) Ledger() *ledger.Ledger { return ws.set.Ledger }
 
-// Devices are the GPUs of the node.
-func (ws *Workers) Devices() *devices.Set { return ws.set.Devices }
-
-// release takes back the GPUs of a worker whose process is gone.
-func (w *Worker) release() { w.workers.set.Devices.Free(w.devices.Holder) }
+// release takes back the holding of the replica of a worker whose process is gone.
+func (w *Worker) release() { w.workers.set.Ledger.Free(w.holding.Holder) }

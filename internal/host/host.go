@@ -23,6 +23,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
@@ -163,9 +164,8 @@ type Launch struct {
 	Waits func(reason string) (done func())
 	// AwaitUses waits until the deployments that this one uses are ready.
 	AwaitUses func(ctx context.Context) error
-	// AwaitDevices calls take, which takes GPUs, again and again while it fails and other replicas give theirs back. It gives the last
-	// error when none does. nil is one that never waits.
-	AwaitDevices func(ctx context.Context, take func() error) error
+	// Reserve takes the part of the node that the replica asks for, and waits while the node has no room. It is called at most once, before the process starts. May be nil.
+	Reserve func(ctx context.Context) (placement.Holding, error)
 	// Note is told a step of the start, for the events of the node. May be nil.
 	Note func(reason, message string)
 	// In is told the process in which the replica starts, as soon as there is one. It is not called in this process.

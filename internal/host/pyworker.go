@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/helve-serve/helve/internal/codec"
-	"github.com/helve-serve/helve/internal/devices"
+	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/policy"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/pyenv"
@@ -99,16 +99,18 @@ func (h *PythonWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 	if err != nil {
 		return nil, fmt.Errorf("deployment %s: %w", d.Name, ws.set.Secrets.Hide(err))
 	}
-	gpus, err := h.take(ctx, l)
-	if err != nil {
-		return nil, fmt.Errorf("deployment %s: a replica %w", d.Name, err)
+	var holding placement.Holding
+	if l.Reserve != nil {
+		if holding, err = l.Reserve(ctx); err != nil {
+			return nil, err
+		}
 	}
-	of := h.launchSpec(l.ID, env, gpus, place)
+	of := h.launchSpec(l.ID, env, holding, place)
 	done := l.Waits(WaitsForProcess)
 	w, err := ws.spawn(ctx, h.App, of)
 	done()
 	if err != nil {
-		ws.Devices().Free(l.ID)
+		ws.Ledger().Free(l.ID)
 		return nil, fmt.Errorf("deployment %s: %w", d.Name, err)
 	}
 	l.In(w)
@@ -194,12 +196,12 @@ func (h *PythonWorker) start(ctx context.Context, w *Worker, l Launch, code *pro
 }
 
 // launchSpec describes the start of the worker of a replica.
-func (h *PythonWorker) launchSpec(replica string, env pyenv.Place, gpus devices.Holding, place func(path string) string) launchSpec {
+func (h *PythonWorker) launchSpec(replica string, env pyenv.Place, holding placement.Holding, place func(path string) string) launchSpec {
 	d := h.Deployment
 	p := Program{Path: env.Interpreter, Args: pystart.Args("_worker"), Dir: env.Dir, Env: h.env()}
 	return launchSpec{
-		name: replica, deployment: d.Name, replica: replica, program: p, devices: gpus,
-		extra:  append([]string{h.path(env, place).Variable(), "HELVE_LOGGING=" + string(d.Options.LoggingConfig)}, h.visible(gpus)...),
+		name: replica, deployment: d.Name, replica: replica, program: p, holding: holding,
+		extra:  append([]string{h.path(env, place).Variable(), "HELVE_LOGGING=" + string(d.Options.LoggingConfig)}, h.visible(holding)...),
 		limits: d.Options.Limits, after: d.Options.UnresponsiveAfter, construct: d.Options.ConstructTimeout,
 	}
 }

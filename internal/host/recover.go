@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/devices"
+	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/wire"
 	"github.com/helve-serve/helve/internal/worker"
@@ -44,8 +44,8 @@ type WorkerRecord struct {
 	Token    string          `json:"token"`         // hex
 	Process  worker.Identity `json:"process"`
 	Replicas []ReplicaRecord `json:"replicas"`
-	// Devices are the GPUs of a Python worker, which it has until its process is gone; nil for none.
-	Devices *devices.Holding `json:"devices,omitempty"`
+	// Devices is the holding of the replica of a Python worker until its process is gone; nil for none.
+	Devices *placement.Holding `json:"devices,omitempty"`
 }
 
 // ReplicaRecord describes a replica of a worker in the node's state.
@@ -93,7 +93,7 @@ func (ws *Workers) UseDir(dir string, grace time.Duration, read func(dir string)
 	for _, w := range before {
 		f.expected[w.ID] = &expected{w, make(chan struct{})}
 		if w.Devices != nil {
-			ws.set.Devices.Keep(*w.Devices)
+			ws.set.Ledger.Keep(*w.Devices)
 		}
 	}
 	f.missing = len(before)
@@ -135,8 +135,8 @@ func (ws *Workers) Snapshot() (lastID uint64, all []WorkerRecord) {
 			continue
 		}
 		r := WorkerRecord{ID: w.id, App: w.app.name, Key: w.key, Token: hex.EncodeToString(w.token[:]), Process: w.proc.Identity(), Replicas: []ReplicaRecord{}}
-		if len(w.devices.Devices) > 0 {
-			r.Devices = &w.devices
+		if w.holding.Holder != "" {
+			r.Devices = &w.holding
 		}
 		for _, u := range w.replicasLocked() {
 			if !u.stopping.Load() {
@@ -197,7 +197,7 @@ func (ws *Workers) dismissLocked(x *expected, why string) {
 			ws.log.Error("a worker of the node before was not found", "app", x.App, "worker", x.ID, "error", err)
 		}
 		if x.Devices != nil {
-			ws.set.Devices.Free(x.Devices.Holder)
+			ws.set.Ledger.Free(x.Devices.Holder)
 		}
 		if !beside {
 			ws.seen()
@@ -336,7 +336,7 @@ func (ws *Workers) TakeOver(t Takeover) *Worker {
 	w.token, w.taken, w.awaited, w.before = parseToken(x.Token), make(chan struct{}), t.Replicas, &x.WorkerRecord
 	w.graph, w.after, w.key = of.graph, of.after, of.key
 	if x.Devices != nil {
-		w.devices = *x.Devices
+		w.holding = *x.Devices
 	}
 	delete(ws.former.expected, t.ID)
 	close(x.decided)

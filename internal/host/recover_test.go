@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/codec"
-	"github.com/helve-serve/helve/internal/devices"
+	"github.com/helve-serve/helve/internal/ledger"
+	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -47,25 +48,24 @@ func TestDevicesOfFormerWorkers(t *testing.T) {
 	if err := gone.Run(); err != nil {
 		t.Fatal(err)
 	}
-	gpus, changed := devices.New([]string{"0"}), make(chan struct{}, 9)
+	gpus, changed := ledger.New(placement.Unstated("", "0")), make(chan struct{}, 9)
 	ws := NewWorkers(Settings{
-		Logger: slog.New(slog.DiscardHandler), Codec: codec.New(), Node: "local", Devices: gpus, Changed: func() { changed <- struct{}{} },
+		Logger: slog.New(slog.DiscardHandler), Codec: codec.New(), Node: "local", Ledger: gpus, Changed: func() { changed <- struct{}{} },
 	})
 	defer ws.Close(errors.New("the test is over"))
 	record := WorkerRecord{
 		ID: "app-1", App: "app", Token: strings.Repeat("0", 64), Process: worker.Identity{PID: gone.Process.Pid, Started: 1},
-		Devices: &devices.Holding{Holder: "D#001", Deployment: "D", Amount: 1, Devices: []string{"0"}},
+		Devices: &placement.Holding{Holder: "D#001", Deployment: "D", Amount: 1, Devices: []string{"0"}},
 	}
 	err := ws.UseDir(t.TempDir(), time.Minute, func(string) (uint64, []WorkerRecord) { return 1, []WorkerRecord{record} })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := gpus.Take("D#002", "D", 1); err == nil {
+	wait := gpus.Ask("D#002", "D", placement.Demand{GPUs: placement.One})
+	if wait.Holding().Holder != "" {
 		t.Error("it was given to another")
 	}
 	ws.Dismiss("app-1", "the test wants it")
 	<-changed
-	if _, err := gpus.Take("D#002", "D", 1); err != nil {
-		t.Error(err)
-	}
+	<-wait.Done()
 }

@@ -193,7 +193,7 @@ func (r *workerReplica) Process() Process { return r.worker.Process() }
 func (w *Worker) Process() Process {
 	w.workers.mu.Lock()
 	defer w.workers.mu.Unlock()
-	p := Process{GPUs: w.devices.Devices}
+	p := Process{GPUs: w.holding.Devices}
 	if w.proc != nil {
 		p.PID = w.proc.PID()
 	}

@@ -16,9 +16,9 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/output"
+	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/shm"
 	"github.com/helve-serve/helve/internal/spec"
@@ -42,7 +42,7 @@ type Worker struct {
 
 	resume *wire.Resume // the replicas that it had when it was taken over; set before opened is closed
 
-	devices devices.Holding // the GPUs of a Python worker; without a holder for none
+	holding placement.Holding // of the replica of a Python worker; without a holder for none
 
 	admitted bool // a connection has proved the token, and is or becomes peer's. Guarded by Workers.mu
 
@@ -83,7 +83,7 @@ type launchSpec struct {
 	program             Program
 	runner              Runner   // of a Go worker on a goroutine of this process; nil starts the program
 	extra               []string // environment that nothing overrides
-	devices             devices.Holding
+	holding             placement.Holding
 	limits              spec.Limits
 	after               time.Duration // without an answer it is unresponsive
 	construct           time.Duration // the longest time that one of its replicas may take to start
@@ -115,7 +115,7 @@ func (ws *Workers) spawn(ctx context.Context, app *App, of launchSpec) (*Worker,
 	}
 	ws.lastID++
 	w := ws.newWorkerLocked(logs.Name(app.name)+"-"+strconv.FormatUint(ws.lastID, 10), app)
-	w.token, w.graph, w.after, w.key, w.devices = wire.NewToken(), of.graph, of.after, of.key, of.devices
+	w.token, w.graph, w.after, w.key, w.holding = wire.NewToken(), of.graph, of.after, of.key, of.holding
 	ws.mu.Unlock()
 	if of.graph != nil {
 		w.page = ws.newPage(run != nil)

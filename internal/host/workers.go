@@ -14,11 +14,12 @@ import (
 
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/codefile"
-	"github.com/helve-serve/helve/internal/devices"
+	"github.com/helve-serve/helve/internal/ledger"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/output"
 	"github.com/helve-serve/helve/internal/pack"
+	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/pyenv"
 	"github.com/helve-serve/helve/internal/secret"
@@ -86,8 +87,8 @@ type Settings struct {
 	// NewSession makes the session of a worker's connection. A worker has one connection for calls, and for a moment another when
 	// its code asks something on the goroutine that reads the first; that one is secondary.
 	NewSession func(w *Worker, referenceOver int, secondary bool) Session
-	// Devices are the GPUs of the node; nil for none.
-	Devices *devices.Set
+	// Ledger has the resources of the node; nil for a node without GPUs, of which no amount was stated.
+	Ledger *ledger.Ledger
 	// Trace takes records of calls. May be nil.
 	Trace *trace.Recorder
 	// Changed is called when a thing has changed that the owner decides by: see [Workers.Hold] and [Workers.Snapshot].
@@ -133,8 +134,8 @@ type Workers struct {
 // NewWorkers makes a node's set of child processes, which is empty.
 func NewWorkers(s Settings) *Workers {
 	ctx, stop := context.WithCancelCause(context.Background())
-	if s.Devices == nil {
-		s.Devices = devices.New(nil)
+	if s.Ledger == nil {
+		s.Ledger = ledger.New(placement.Unstated(s.Node))
 	}
 	return &Workers{set: s, log: s.Logger, ctx: ctx, stop: stop, all: map[string]*Worker{}, output: output.NewSink(s.Logger, s.Output, s.Logs, s.Lines)}
 }

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -26,9 +25,9 @@ import (
 	"github.com/helve-serve/helve/internal/control"
 	"github.com/helve-serve/helve/internal/controller"
 	"github.com/helve-serve/helve/internal/deploy"
-	"github.com/helve-serve/helve/internal/devices"
 	"github.com/helve-serve/helve/internal/history"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/ledger"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/otlp"
@@ -167,7 +166,7 @@ func New(s Settings) *Node {
 	n.started.Store(&s.HTTPOptions)
 	n.workers = host.NewWorkers(host.Settings{
 		Secrets: n.secrets, Logger: s.Logger, Codec: cd, Version: s.Version, Node: name, Program: s.Program, Output: s.Output, Logs: s.Logs, Lines: n.lines,
-		ArenaSize: s.ArenaSize, MaxBody: s.MaxBody, Pair: s.Pair, Devices: findDevices(s),
+		ArenaSize: s.ArenaSize, MaxBody: s.MaxBody, Pair: s.Pair, Ledger: ledger.New(resources(s)),
 		NewSession: func(w *host.Worker, referenceOver int, secondary bool) host.Session {
 			return session.New(session.Settings{
 				Node: n, Results: n.results, Origin: "worker " + w.ID(), Worker: w, Secondary: secondary, ReferenceOver: referenceOver, Metrics: n.user.Source(), Trace: n.trace,
@@ -201,19 +200,6 @@ func New(s Settings) *Node {
 	n.useCertificate(s.Certificate)
 	n.wg.Go(n.measure)
 	return n
-}
-
-// findDevices has the GPUs of the machine that are the node's.
-func findDevices(s Settings) *devices.Set {
-	env := s.Program.Env
-	if env == nil {
-		env = os.Environ()
-	}
-	names, err := devices.Find(os.DirFS("/"), env)
-	if err != nil {
-		s.Logger.Error("the node goes on without GPUs", "error", err)
-	}
-	return devices.New(names)
 }
 
 // Status is a copy of the present state.

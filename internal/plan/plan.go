@@ -11,10 +11,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/spec"
 )
@@ -58,8 +58,9 @@ type Input struct {
 	Rollback bool
 	// Capacity is the number of replicas that run of a number that is wanted, by the target capacity now and after the change; nil for all.
 	Capacity Capacity
-	// GPUs is the number that the machine has, and GPUsElsewhere the number that other applications ask for.
-	GPUs, GPUsElsewhere float64
+	// On are the resources of the node, and Elsewhere the holdings of the replicas of other applications.
+	On        placement.Node
+	Elsewhere []placement.Holding
 }
 
 // Capacity are the numbers of replicas at a target capacity. For example, Then gives 2 for 4 where the file of the plan has target_capacity: 50.
@@ -97,10 +98,7 @@ func Of(in Input) helvetype.ApplicationPlan {
 			}
 		}
 	}
-	needed := in.GPUsElsewhere
-	for _, d := range after {
-		needed += d.Options.Resources.GPUs * float64(in.next(d, before))
-	}
+	seats := in.seat(after, before)
 	moves := len(p.Fields) > 0
 	names := slices.AppendSeq(slices.Collect(maps.Keys(before)), maps.Keys(after))
 	slices.Sort(names)
@@ -122,8 +120,8 @@ func Of(in Input) helvetype.ApplicationPlan {
 			d.Change, d.Reason = Deleted, "the application does not have it any more"
 		} else {
 			d.Submitted, d.Next = is.Options.Effective().StartReplicas(), in.next(is, before)
-			in.compare(&d, was, is, there, rebuilt)
-			in.fit(&d, is.Options.Effective(), needed)
+			in.compare(&d, was, is, there, rebuilt, seats)
+			in.fit(&d, is.Options.Effective(), seats)
 			if below, ok := in.After.Below[name]; ok {
 				d.Overrides = values(spec.Changes(below.Effective(), is.Options.Effective()))
 			}
@@ -149,7 +147,7 @@ func (in Input) next(d spec.Deployment, before map[string]spec.Deployment) int {
 }
 
 // compare says what happens to the replicas of a deployment.
-func (in Input) compare(d *helvetype.DeploymentPlan, was, is spec.Deployment, there bool, rebuilt string) {
+func (in Input) compare(d *helvetype.DeploymentPlan, was, is spec.Deployment, there bool, rebuilt string, seats *seats) {
 	if !there {
 		d.Change, d.Update, d.Reason = Created, spec.NewReplicas.String(), "it is new"
 		return
@@ -178,43 +176,8 @@ func (in Input) compare(d *helvetype.DeploymentPlan, was, is spec.Deployment, th
 		d.Change = Changed
 	}
 	if most >= spec.NewReplicas {
-		d.Surge, d.Unavailable = in.budget(after, d.Next)
+		d.Surge, d.Unavailable = seats.budget(is, d.Next)
 	}
-}
-
-// budget is the surge and the number of missing replicas of an update. A surge that does not fit the machine becomes smaller, and replicas are missing
-// then: for example, one replica has the only GPU.
-func (in Input) budget(o spec.Effective, n int) (surge, unavailable int) {
-	surge, unavailable = o.Surge(n), o.Unavailable(n)
-	if o.MaxReplicasPerNode > 0 {
-		surge = max(0, min(surge, o.MaxReplicasPerNode-n))
-	}
-	if g := o.Resources.GPUs; g > 0 {
-		free := in.GPUs - in.GPUsElsewhere - g*float64(n)
-		surge = max(0, min(surge, int(math.Floor(free/g+1e-6))))
-	}
-	if surge == 0 && unavailable == 0 && n > 0 {
-		unavailable = 1
-	}
-	return surge, unavailable
-}
-
-// fit says whether the replicas of a deployment find a place. needed is the number of GPUs that all replicas ask for after the change.
-func (in Input) fit(d *helvetype.DeploymentPlan, o spec.Effective, needed float64) {
-	switch g := o.Resources.GPUs; {
-	case o.MaxReplicasPerNode > 0 && d.Next > o.MaxReplicasPerNode:
-		d.Fit = fmt.Sprintf("%d of %d replicas would wait: max_replicas_per_node is %d", d.Next-o.MaxReplicasPerNode, d.Next, o.MaxReplicasPerNode)
-	case g > 0 && d.Next > 0 && needed > in.GPUs+1e-6:
-		d.Fit = fmt.Sprintf("replicas would wait: all applications together ask for %s GPUs, and the machine has %s", number(needed), number(in.GPUs))
-	}
-}
-
-func number(f float64) string {
-	b, err := json.Marshal(math.Round(f*1000) / 1000)
-	if err != nil {
-		return fmt.Sprint(f)
-	}
-	return string(b)
 }
 
 // values are changes for people: secrets are hidden.

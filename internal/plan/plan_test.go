@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/plan"
 	"github.com/helve-serve/helve/internal/spec"
 )
@@ -71,12 +73,12 @@ func TestPlans(t *testing.T) {
 		"scaled, the file changes":  {before: `{"num_replicas": 2}`, after: `{"num_replicas": 3}`, scale: &plan.Scale{Replicas: 5, By: "ann"}, want: "changed, nothing: 5 of 5 -> 3"},
 		"rolled back":               {before: `{"num_replicas": 2}`, after: `{"num_replicas": 3}`, scale: &plan.Scale{Replicas: 5, By: "ann"}, rollback: true, want: "changed, nothing: 5 of 5 -> 5"},
 		"too many for one node":     {before: `{}`, after: `{"num_replicas": 3, "max_replicas_per_node": 2}`, want: "changed, nothing: 1 of 1 -> 3; 1 of 3 replicas would wait: max_replicas_per_node is 2"},
-		"too many GPUs":             {before: `{}`, after: `{"num_replicas": 3, "ray_actor_options": {"num_gpus": 0.5}}`, gpus: 1, want: "changed, new replicas (ray_actor_options.num_gpus has changed): 1 of 1 -> 3 +0 -1; replicas would wait: all applications together ask for 1.5 GPUs, and the machine has 1"},
+		"too many GPUs":             {before: `{}`, after: `{"num_replicas": 3, "ray_actor_options": {"num_gpus": 0.5}}`, gpus: 1, want: "changed, new replicas (ray_actor_options.num_gpus has changed): 1 of 1 -> 3 +0 -1; 1 of 3 replicas would wait: each needs 0.5 of a GPU, and none of 1 has that much free: shop/A#1, A#2 hold 1"},
 		"no GPU left for the surge": {before: `{"ray_actor_options": {"num_gpus": 1}}`, after: `{"ray_actor_options": {"num_gpus": 1}}`, code: true, gpus: 1, want: "changed, new replicas (the code has changed): 1 of 1 -> 1 +0 -1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			in := plan.Input{App: "shop", Same: map[string]bool{"A": !x.code}, Rollback: x.rollback, GPUs: x.gpus, Running: map[string]int{}, Scales: map[string]plan.Scale{}}
+			in := plan.Input{App: "shop", Same: map[string]bool{"A": !x.code}, Rollback: x.rollback, On: nodeOf(int(x.gpus)), Running: map[string]int{}, Scales: map[string]plan.Scale{}}
 			options := func(one string) map[string]string {
 				if one == "" {
 					return nil
@@ -176,7 +178,7 @@ func TestPlanProperties(t *testing.T) {
 		if p := plan.Of(plan.Input{App: "shop", Before: a, After: a, Same: map[string]bool{"A": true, "B": true}}); p.Change != plan.Unchanged {
 			t.Fatalf("seed %d: a version differs from itself: %+v", seed, p)
 		}
-		forth := plan.Of(plan.Input{App: "shop", Before: a, After: b, Same: same, GPUs: float64(r.IntN(3))})
+		forth := plan.Of(plan.Input{App: "shop", Before: a, After: b, Same: same, On: nodeOf(r.IntN(3))})
 		back := plan.Of(plan.Input{App: "shop", Before: b, After: a, Same: same})
 		for i, d := range forth.Deployments {
 			most := 0
@@ -235,4 +237,13 @@ func TestPlanOfAnotherWorkingDir(t *testing.T) {
 	if d := plan.Of(in).Deployments[0]; d.Update != "nothing" || d.Change != plan.Changed {
 		t.Errorf("with the same files: %s", line(d))
 	}
+}
+
+// nodeOf is a node with a number of GPUs.
+func nodeOf(gpus int) placement.Node {
+	var names []string
+	for i := range gpus {
+		names = append(names, strconv.Itoa(i))
+	}
+	return placement.Unstated("", names...)
 }

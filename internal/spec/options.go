@@ -166,6 +166,8 @@ type Resources struct {
 	ObjectStoreMemory int64 // bytes, without effect
 	AcceleratorType   string
 	Custom            map[string]float64
+	LabelSelector     Selector
+	FallbackStrategy  []Alternative
 }
 
 // Pip are Python packages that the environment of a worker has beside the interpreter's own.
@@ -304,22 +306,28 @@ var optionTable = rows( //nolint:gochecknoglobals // a constant
 	group("ray_actor_options", "", func(o *Options) *Resources { return &o.Resources },
 		row("num_cpus", "", NewReplicas, number(0, 1<<20), 1,
 			func(r *Resources) *float64 { return &r.CPUs },
-			"Cores that a replica asks for. They are recorded."),
+			"Cores that a replica asks for. A replica waits for them on a node that was started with `--num-cpus`; else they are recorded."),
 		row("num_gpus", "GPUs", NewReplicas, number(0, 1<<20), 0,
 			func(r *Resources) *float64 { return &r.GPUs },
-			"GPUs that a Python replica asks for: a whole number, or a part of one that it shares. Its process sees them alone, see [environments](environments.md)."),
+			"GPUs that a Python replica asks for: a whole number, or a part of one that it shares. Its process sees them alone, see [resources](resources.md#gpus)."),
 		row("memory", "", NewReplicas, integer[int64](0, math.MaxInt64).in("bytes"), 0,
 			func(r *Resources) *int64 { return &r.Memory },
-			"Bytes of memory that a replica asks for. They are recorded; `limits.memory` bounds the process."),
+			"Bytes of memory that a replica asks for, given out on a node with `--memory`; else they are recorded. `limits.memory` bounds the process."),
 		row("object_store_memory", "", NewReplicas, integer[int64](0, math.MaxInt64).in("bytes"), 0,
 			func(r *Resources) *int64 { return &r.ObjectStoreMemory },
 			"Bytes of shared memory that a replica asks for. They are recorded."),
 		row("accelerator_type", "", NewReplicas, text(), "",
 			func(r *Resources) *string { return &r.AcceleratorType },
-			"Kind of GPU that a replica asks for. It is recorded."),
+			"Kind of GPU that a replica asks for, such as `A100`. A replica waits if the node has another kind."),
 		row("resources", "", NewReplicas, quantities(), nil,
 			func(r *Resources) *map[string]float64 { return &r.Custom },
-			"Numbers of other things that a replica asks for, by their names. They are recorded."),
+			"Numbers of other things that a replica asks for, by their names: see `--resources` of `helve start` in [resources](resources.md)."),
+		row[Resources, Selector]("label_selector", "", NewReplicas, labelSelector(), nil,
+			func(r *Resources) *Selector { return &r.LabelSelector },
+			"Labels that the node must have: `value`, `!value`, `in(a,b)` or `!in(a,b)` for each. See `--labels` of `helve start` in [resources](resources.md)."),
+		row[Resources, []Alternative]("fallback_strategy", "", NewReplicas, alternativeList(), nil,
+			func(r *Resources) *[]Alternative { return &r.FallbackStrategy },
+			"Other label selectors, in their order, for a replica of which no node with the first ones has room."),
 	),
 	group("request_router", "Routing", func(o *Options) *RequestRouter { return &o.RequestRouter },
 		row("policy", "", Lightweight, choice(PowerOfTwo, RoundRobin, ConsistentHash).hidden(Custom), PowerOfTwo,

@@ -338,6 +338,10 @@ func replica(of helvetype.Object, r helvetype.ReplicaStatus, own []helvetype.Eve
 	switch {
 	case r.Wait != nil:
 		sentence += fmt.Sprintf(" and waits for %s since %s", r.Wait.For, stamp(r.Wait.Since))
+		if r.Wait.Reason != "" {
+			sentence += ": " + r.Wait.Reason
+			next = "the replica starts when the node has what it needs; helve status --wide shows the replicas that hold it"
+		}
 	case r.NotReady != nil && r.NotReady.Kept != "":
 		sentence += fmt.Sprintf(" and is kept, %s: it gets calls although it is not ready since %s: %s", r.NotReady.Kept, stamp(r.NotReady.Since), brief(r.NotReady.Reason))
 		next, detail = step(r.NotReady.Next, r.NotReady.NextAt), r.NotReady.Traceback

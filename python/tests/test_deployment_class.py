@@ -123,7 +123,7 @@ RIGHT = [
     ({"ray_actor_options": None}, {}), ({"ray_actor_options": {"num_gpus": 0.5}}, {"ray_actor_options": {"num_gpus": 0.5, "num_cpus": 1}}),
     ({"ray_actor_options": {"memory": 1e9, "resources": {"a": 1}, "accelerator_type": "T4", "num_cpus": None}},
      {"ray_actor_options": {"memory": 10**9, "resources": {"a": 1}, "accelerator_type": "T4", "num_cpus": 1}}),
-    ({"ray_actor_options": {"label_selector": {"a": "b"}, "num_cpus": 0}}, {"ray_actor_options": {"num_cpus": 0}}),
+    ({"ray_actor_options": {"label_selector": {"a": "b"}, "num_cpus": 0}}, {"ray_actor_options": {"label_selector": {"a": "b"}, "num_cpus": 0}}),
     ({"ray_actor_options": {"runtime_env": {"env_vars": {"A": "1", "B": "1"}}}, "runtime_env": {"env_vars": {"B": "2"}}},
      {"ray_actor_options": {"num_cpus": 1}, "runtime_env": {"env_vars": {"A": "1", "B": "2"}}}),
     ({"placement_group_bundles": [{"CPU": 1, "GPU": 1}, {"CPU": 2, "x": 1}, {"x": 0.5}], "placement_group_strategy": "SPREAD"},

@@ -9,8 +9,9 @@ import textwrap
 def run(tmp_path, text, gpus, **env):
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent("""
-        import json, os, signal, subprocess, sys
+        import json, os, re, signal, subprocess, sys, time
         from helve import serve
+        from helve.serve.api import _run
         serve.start(http_options={"port": None})
 
         class Model:
@@ -36,6 +37,14 @@ def run(tmp_path, text, gpus, **env):
         def visible(*args, **options):
             return start(*args, **options).remote().result()
 
+        def waits(name, gpus):
+            d = serve.deployment(Model).options(name=name, ray_actor_options={"num_gpus": gpus})
+            _run(d.bind(), name=name, route_prefix=None, _blocking=False)
+            while not (message := serve.status().applications[name].deployments[name].message):
+                time.sleep(0.05)
+            serve.delete(name)
+            return re.sub("#[0-9a-z]{3}", "#ID", message)
+
         def failure(name, *args, **options):
             try:
                 return visible(name, *args, **options)
@@ -51,11 +60,11 @@ def run(tmp_path, text, gpus, **env):
 
 
 def test_whole_and_parts(tmp_path):
-    """Parts share a device, whole devices are a replica's own, and a replica without GPUs sees none. None free is an error with counts; the
+    """Parts share a device, whole devices are a replica's own, and a replica without GPUs sees none. A replica waits where none is free; the
     devices of applications that are deleted, of failed starts and of killed processes come back."""
     lines, _ = run(tmp_path, """
         print(visible("half", 0.5), visible("other", 0.5), visible("whole", 1), repr(visible("none", None)), repr(visible("zero", 0)))
-        print(failure("more", 1))
+        print(waits("more", 1))
         print(failure("most", 3))
         print(failure("many", 1, num_replicas=3))
         print([r["gpus"] for r in serve_details("half")["replicas"]], serve_details("half")["required_resources"])
@@ -77,9 +86,9 @@ def test_whole_and_parts(tmp_path):
         """, gpus=2)
     assert lines == [
         "0 0 1 '' ''",
-        "deployment more: a replica wants 1 GPU, and 0 of 2 are free; held by half/half (0.5), other/other (0.5), whole/whole (1)",
-        'application "most": deployment "most": ray_actor_options.num_gpus: wants 3 GPUs, and this node has 2',
-        'application "many": deployment "many": ray_actor_options.num_gpus: 3 replicas want 1 GPU each, and this node has 2, enough for 2 of them',
+        "replica more#ID waits for room on the node: needs 1 GPU, and 0 of 2 are free: whole/whole#ID holds 1, half/half#ID holds 0.5, other/other#ID holds 0.5",
+        'application "most": deployment "most": ray_actor_options: replica 1 of 1 needs 3 GPUs, and this node has 2',
+        'application "many": deployment "many": ray_actor_options: replica 3 of 3 needs 1 GPU, and 0 of 2 are free: many/many#1, many#2 hold 2',
         "[['0']] {'CPU': 1, 'GPU': 0.5}",
         "7",
         lines[6],
@@ -111,7 +120,7 @@ def test_visible_devices_of_the_node(tmp_path):
     assert run(tmp_path, 'print(visible("a", 1), visible("b", 1))', 2, CUDA_VISIBLE_DEVICES="5,3")[0] == ["5 3"]
     assert run(tmp_path, 'print(visible("a", None))', 0, CUDA_VISIBLE_DEVICES="5,3")[0] == ["5,3"]
     lines, _ = run(tmp_path, 'print(failure("a", 0.5))', 0)
-    assert "wants 0.5 of a GPU, and this node has none (HELVE_GPUS=N states a number)" in lines[0]
+    assert "needs 0.5 of a GPU, and this node has none (HELVE_GPUS=N states a number)" in lines[0]
 
 
 def test_other_resources_are_recorded(tmp_path):

@@ -499,7 +499,7 @@ app = Model.bind()
 `); err == nil {
 			o.t.Errorf("the deploy has ended well: %s", text)
 		}
-		o.why("large", "large is DEPLOY_FAILED", "wants 8 GPUs, and this node has 1")
+		o.why("large", "large is DEPLOY_FAILED", "needs 8 GPUs, and this node has 1")
 	},
 	"a replica is ejected": func(o *operator) {
 		o.runs("hangs", `

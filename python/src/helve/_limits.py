@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, Optional
 
 MAX_META = MAX_SLOTS = 65535
@@ -179,6 +180,36 @@ def quantities(what: str, value: Any) -> dict:
     if not isinstance(value, dict):
         raise TypeError(f"{what}: must be a dict, is {shown(value)}")
     return {text(what, key): number(f"{what}.{key}", v, 0, 1 << 60) for key, v in dict.items(value)}
+
+
+_CONDITION = re.compile(r"!?(in\([^!(),]+(,[^!(),]+)*\)|[^!(),]+)")
+
+
+def selector(what: str, value: Any) -> dict:
+    """An option that is a dict of conditions by label."""
+    if not isinstance(value, dict):
+        raise TypeError(f"{what}: must be a dict, is {shown(value)}")
+    out = {}
+    for label, v in dict.items(value):
+        condition = text(f"{what}.{label}", v)
+        if not text(what, label):
+            raise ValueError(f"{what}: has a label without a name")
+        if not _CONDITION.fullmatch(condition):
+            raise ValueError(f'{what}: {label}: must be "value", "!value", "in(value,value)" or "!in(value,value)", is {shown(condition)}')
+        out[label] = condition
+    return out
+
+
+def alternatives(what: str, value: Any) -> list:
+    """An option that is a list of dicts with a label_selector."""
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"{what}: must be a list of dicts, is {shown(value)}")
+    out = []
+    for v in value:
+        if not isinstance(v, dict) or set(v) != {"label_selector"}:
+            raise ValueError(f"{what}: must be a list of dicts with label_selector alone, has {shown(v)}")
+        out.append({"label_selector": selector(f"{what}.label_selector", v["label_selector"])})
+    return out
 
 
 def one_of(what: str, value: Any, of: list) -> int:

@@ -187,9 +187,6 @@ def for_node(name: str, options: dict) -> dict:
     environment = _environment.merge(own.get("runtime_env"), options.get("runtime_env"))
     if environment:
         out["runtime_env"] = environment
-    for option in _resources.WITHOUT_EFFECT:
-        if own.get(option):
-            say(f"ray_actor_options.{option} has no effect: there is one node")
     return out
 
 

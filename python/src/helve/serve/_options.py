@@ -61,6 +61,8 @@ OPTIONS = {
         "object_store_memory": partial(_limits.integer, least=0, most=9223372036854775807, unit=" bytes"),
         "accelerator_type": _limits.text,
         "resources": _limits.quantities,
+        "label_selector": _limits.selector,
+        "fallback_strategy": _limits.alternatives,
     }),
     "request_router": partial(_limits.group, of={
         "policy": partial(_limits.choice, of=["power_of_two_choices", "round_robin", "consistent_hash"]),

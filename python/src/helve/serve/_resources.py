@@ -12,7 +12,6 @@ from helve.serve import _environment
 ACTOR_OPTIONS = (
     "num_cpus", "num_gpus", "memory", "object_store_memory", "resources", "accelerator_type", "runtime_env", "label_selector", "fallback_strategy",
 )
-WITHOUT_EFFECT = ("label_selector", "fallback_strategy")
 STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 BUNDLE_NAMES = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory", "object_store_memory": "object_store_memory"}
 _TYPES: dict = {
@@ -51,7 +50,8 @@ def actor_options(at: str, value: Any) -> dict:
         elif key == "runtime_env":
             out[key] = _environment.environment(f"{at}ray_actor_options.runtime_env", v)
         else:
-            out[key] = _limits.as_json(f"{at}ray_actor_options.{key}", v)
+            check = {"label_selector": _limits.selector, "fallback_strategy": _limits.alternatives}.get(key, _limits.as_json)
+            out[key] = check(f"{at}ray_actor_options.{key}", v)
     out.setdefault("num_cpus", 1)
     return out
 
@@ -143,7 +143,7 @@ def for_node(options: dict) -> dict:
     own = options.get("ray_actor_options") or {}
     have = options.get("placement_group_bundles")
     if not have:
-        return {k: v for k, v in own.items() if k not in ("runtime_env", *WITHOUT_EFFECT)}
+        return {k: v for k, v in own.items() if k != "runtime_env"}
     out: dict = {"num_cpus": 0}
     for bundle in have:
         for name, v in bundle.items():
@@ -156,9 +156,7 @@ def for_node(options: dict) -> dict:
     for name in ("memory", "object_store_memory"):
         if name in out:
             out[name] = int(out[name])
-    if "accelerator_type" in own:
-        out["accelerator_type"] = own["accelerator_type"]
-    return out
+    return {**out, **{k: own[k] for k in ("accelerator_type", "label_selector", "fallback_strategy") if k in own}}
 
 
 __all__ = ["ACTOR_OPTIONS", "actor_options", "bundles", "check_groups", "for_node", "near"]

@@ -198,8 +198,8 @@ class RayActorOptionsSchema(BaseModel):
         memory: Bytes of memory that it asks for.
         resources: Numbers of other things that it asks for, by their names.
         accelerator_type: Kind of GPU that it asks for.
-        label_selector: Without effect.
-        fallback_strategy: Without effect.
+        label_selector: Labels that the node must have.
+        fallback_strategy: Other selectors, for when no node with these labels has room.
     """
 
     runtime_env: dict = Field(default={})

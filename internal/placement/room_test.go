@@ -1,4 +1,4 @@
-package planner
+package placement
 
 import (
 	"testing"
@@ -40,21 +40,5 @@ func TestPlaceable(t *testing.T) {
 		if got, says := Placeable(x.wanted, x.most), Unplaced(x.wanted, x.most); got != x.placed || says != x.says {
 			t.Errorf("%s: %d and %q, want %d and %q", name, got, says, x.placed, x.says)
 		}
-	}
-}
-
-func TestCapacity(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		replicas int
-		percent  float64
-		want     int
-	}{{3, 50, 2}, {3, 1, 1}, {3, 0, 0}, {0, 50, 0}, {10, 100, 10}, {10, 25, 3}} {
-		if got := Capacity(tt.replicas, &tt.percent); got != tt.want {
-			t.Errorf("%+v: %d", tt, got)
-		}
-	}
-	if got := Capacity(3, nil); got != 3 {
-		t.Error(got)
 	}
 }

@@ -1,17 +1,16 @@
-package planner
+package placement
 
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 )
 
-// Holder is a replica that holds devices and can make room for a replica that starts.
+// Holder is a replica that holds a part of the node and can make room for a replica that starts.
 type Holder struct {
 	ID        string
-	Own       bool // it is of the deployment that needs room
+	Own       bool // of the deployment that needs room
 	StartedAt time.Time
 }
 
@@ -29,25 +28,13 @@ func FirstToYield(holders []Holder) string {
 	}).ID
 }
 
-// Placeable is the number of replicas that the node is to have, of those that are wanted. most is its limit for the deployment, 0 for none. For
+// Placeable is the number of replicas that the node is to have, of the wanted ones. most is its limit for the deployment, 0 for none. For
 // example, with 3 wanted replicas and a max_replicas_per_node of 1 it is 1, and 2 wait.
 func Placeable(wanted, most int) int {
 	if most > 0 {
 		return min(wanted, most)
 	}
 	return wanted
-}
-
-// Capacity is the number of replicas at a target capacity in percent, nil for 100: rounded, and at least one if both are more than 0. For example, 3 replicas
-// at 50 percent are 2, and at 1 percent 1.
-func Capacity(replicas int, percent *float64) int {
-	switch {
-	case percent == nil:
-		return replicas
-	case replicas <= 0 || *percent <= 0:
-		return 0
-	}
-	return max(int(math.Floor(float64(replicas)**percent/100+0.5)), 1)
 }
 
 // Unplaced says that replicas wait because the node has as many as it may; "" if none waits.
@@ -59,10 +46,11 @@ func Unplaced(wanted, most int) string {
 	return fmt.Sprintf("max_replicas_per_node is %d: %d of %d replicas wait for another node", most, left, wanted)
 }
 
-// Seat is a replica as another one sees it that starts and finds no GPU free.
+// Seat is a replica as another one sees it that starts and finds no room.
 type Seat struct {
 	Holder
-	State State
+	Serves bool // running, and not ending yet
+	Ends   bool // draining
 	// Former says that the replica goes: it is of another version of its deployment, or its application does not have the deployment any more.
 	Former bool
 }
@@ -83,9 +71,9 @@ func Room(seats []Seat, holds func(id string) bool, fits func(held []string) boo
 	for _, s := range seats {
 		switch {
 		case !holds(s.ID):
-		case s.State == Draining || s.State != Running && s.Own:
+		case s.Ends || !s.Serves && s.Own:
 			return true, ""
-		case s.State == Running && s.Former:
+		case s.Serves && s.Former:
 			holders, held = append(holders, s.Holder), append(held, s.ID)
 		}
 	}

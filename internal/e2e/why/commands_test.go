@@ -483,11 +483,18 @@ class Model:
 app = Model.bind()
 `
 		o.runs("first", module)
-		if text, err := o.deploy("second", module, "--wait"); err == nil {
-			o.t.Errorf("the deploy has ended well: %s", text)
+		if text, err := o.deploy("second", module); err != nil {
+			o.t.Fatalf("%v\n%s", err, text)
 		}
-		o.why("second", "second is DEPLOY_FAILED", "a replica wants 1 GPU, and 0 of 1 are free; held by first/Model (1)")
-		o.why("second/Model", "0 of 1 replica get calls", "held by first/Model (1)")
+		const missing = "needs 1 GPU, and 0 of 1 are free: first/Model#"
+		o.why("second", "second is DEPLOYING", missing)
+		o.why("second/Model", "0 of 1 replica get calls", missing)
+		o.why("second/Model/"+o.replicas("second", "Model")[0].ID, "is STARTING", "waits for room on the node", missing)
+		if text, err := o.helve("delete", "first"); err != nil {
+			o.t.Errorf("%v\n%s", err, text)
+		}
+		o.why("second", "second is RUNNING")
+		o.t.Cleanup(func() { o.helve("delete", "second") }) //nolint:errcheck // the node ends anyhow
 	},
 	"the machine has too few GPUs": func(o *operator) {
 		if text, err := o.deploy("large", `

@@ -2,10 +2,13 @@ package helve
 
 import (
 	"context"
+	"strings"
 
+	"github.com/helve-serve/helve/internal/graph"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/models"
 	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/trace"
 )
 
 // ModelsOptions are the options of [Models].
@@ -36,7 +39,7 @@ type Models[M any] struct{ c *models.Cache[M] }
 // models the replica has, and the end of the replica unloads them. With another context, as in a unit test, the router does not
 // learn of the models, and [Models.Close] unloads them. The context of load ends when no call waits for the model any more. Mistakes in the options are returned together.
 func NewModels[M any](ctx context.Context, load func(ctx context.Context, id string) (M, error), o ModelsOptions[M]) (*Models[M], error) {
-	hooks := models.Hooks[M]{Size: o.Size, Close: o.Close, Report: o.CloseFailed}
+	hooks := models.Hooks[M]{Size: o.Size, Close: o.Close, Report: o.CloseFailed, Waits: waitsForModel}
 	scope := instance.ScopeFrom(ctx)
 	if scope != nil {
 		hooks.Changed = scope.SetModels
@@ -50,6 +53,21 @@ func NewModels[M any](ctx context.Context, load func(ctx context.Context, id str
 		scope.OnClose(c.Close)
 	}
 	return &Models[M]{c}, nil
+}
+
+// waitsForModel begins the span of a call that waits for the load of a model, as Python's multiplexed functions have it: the answers to why know it by its name and its attributes.
+func waitsForModel(ctx context.Context, id string) (ended func(unloaded []string, err error)) {
+	_, a := trace.Begin(ctx, graph.Traces(ctx), "load of model "+id)
+	a.Set("model", id)
+	return func(unloaded []string, err error) {
+		if len(unloaded) > 0 {
+			a.Set("unloaded", strings.Join(unloaded, ", "))
+		}
+		if err != nil {
+			a.Fail(err)
+		}
+		a.End()
+	}
 }
 
 // Get gives the model of the call that ctx belongs to ([ModelIDFrom]), loaded if it was not. It stays loaded until release

@@ -4,6 +4,7 @@ package answer
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -120,7 +121,7 @@ func work(r helvetype.RequestTrace, s why.Step) string {
 	return text
 }
 
-// Overview is the answer about a whole node: a sentence, the troubles, and the newest requests that are kept.
+// Overview is the answer about a whole node: a sentence, the troubles, and the newest requests that have failed or were slow.
 func Overview(o helvetype.Overview, list helvetype.RequestList, width int) string {
 	var b strings.Builder
 	layout.Paragraph(&b, "", "  ", o.Sentence, width)
@@ -129,10 +130,13 @@ func Overview(o helvetype.Overview, list helvetype.RequestList, width int) strin
 		layout.Paragraph(&b, "- ", "  ", t.Sentence, width)
 		layout.Paragraph(&b, "  next: ", "    ", t.Next, width)
 	}
-	if len(list.Requests) == 0 {
+	list.Requests = slices.DeleteFunc(slices.Clone(list.Requests), func(r helvetype.Request) bool { // quick all the same, or sampled
+		return r.Kept == helvetype.KeptSlow && r.Milliseconds < list.SlowFrom || r.Kept == helvetype.KeptSampled
+	})
+	all := len(list.Requests)
+	if all == 0 {
 		return b.String()
 	}
-	all := len(list.Requests)
 	list.Requests = list.Requests[:min(all, overviewRequests)]
 	b.WriteString("\n")
 	b.WriteString(Requests(list, width))

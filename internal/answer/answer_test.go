@@ -83,6 +83,8 @@ func TestOverview(t *testing.T) {
 	for range overviewRequests + 2 {
 		list.Requests = append(list.Requests, helvetype.Request{ID: "5f0c4f0e-8f6a-4d1e-9f0b-2f6f8a1f7c55", Kept: helvetype.KeptFailed, App: "shop"})
 	}
+	list.SlowFrom = 1000
+	list.Requests = append(list.Requests, helvetype.Request{ID: "quick", Kept: helvetype.KeptSlow, Milliseconds: 20}, helvetype.Request{ID: "sampled", Kept: helvetype.KeptSampled})
 	got := Overview(o, list, 80)
 	narrow(t, got)
 	for text, want := range map[string]int{"\n- application shop is UNHEALTHY: a long": 1, "\n  next: helve why shop\n": 1, "5f0c4f0e-8f6a": overviewRequests, "2 more requests: helve why --failed": 1} {

@@ -60,6 +60,9 @@ type Hooks[M any] struct {
 	// order and never concurrently. It must not call the cache.
 	Changed func(ids []string)
 	Report  func(id string, err error) // gets the error of a Close that failed
+	// Waits is told of a call that begins to wait for the load of a model, and the function that it gives of the end of the wait: with the ids of the models that were unloaded for this one, and the error of a load
+	// that failed. It must not call the cache. nil: nothing is told.
+	Waits func(ctx context.Context, id string) (ended func(unloaded []string, err error))
 	// Measures counts models. It must not call the cache. nil: nothing is counted.
 	Measures Measures
 }
@@ -101,8 +104,9 @@ type Cache[M any] struct {
 	recent    list.List   // loaded models (*entry[M]), the most recently used in front
 	queue     []*entry[M] // models that wait for their load, in order
 	loading   int
-	closing   int  // number of models that are being closed to make room
-	trialRuns bool // a model on trial loads
+	roomFor   *entry[M] // for which unload makes room now; nil for none
+	closing   int       // number of models that are being closed to make room
+	trialRuns bool      // a model on trial loads
 	bytes     int64
 	closed    bool
 
@@ -133,6 +137,7 @@ type entry[M any] struct {
 	unknownSize bool
 	trial       bool // the model loads although Max is reached: see the package comment
 	users       int
+	unloaded    []string // ids of the models that made room for it
 }
 
 // New makes an empty cache. The function load runs on a goroutine of its own; its ctx ends when all callers have
@@ -197,6 +202,15 @@ func (c *Cache[M]) Get(ctx context.Context, id string) (m M, release func(), err
 	c.mu.Unlock()
 	if fresh {
 		c.notify()
+	}
+	if c.hooks.Waits != nil {
+		ended := c.hooks.Waits(ctx, id)
+		defer func() {
+			c.mu.Lock()
+			unloaded := slices.Clone(e.unloaded)
+			c.mu.Unlock()
+			ended(unloaded, err)
+		}()
 	}
 	select {
 	case <-e.ready:
@@ -308,9 +322,11 @@ func (c *Cache[M]) schedule() {
 		if c.options.Max >= 0 && count >= c.options.Max || c.options.MaxBytes > 0 && count > 0 && c.bytes+c.reserved+c.closingBytes+size > c.options.MaxBytes {
 			if _, good := c.known[e.id]; good || c.closing > 0 || !c.canUnload() {
 				// Room is made before a load begins: the memory of the old model may be needed for the new one.
+				c.roomFor = e
 				if c.closing == 0 && c.unload() && i > 0 { // the room is for e
 					c.queue = slices.Insert(slices.Delete(c.queue, i, i+1), 0, e)
 				}
+				c.roomFor = nil
 				return
 			}
 			if c.trialRuns { // models behind e may have been loaded before
@@ -437,6 +453,10 @@ func (c *Cache[M]) runLoad(e *entry[M]) {
 			c.bytes += size
 			c.hooks.Measures.Loaded(e.id, took, c.recent.Len())
 			close(e.ready)
+			c.roomFor = e // after a trial
+			for c.overLimit() && c.unload() {
+			}
+			c.roomFor = nil
 		}
 		c.schedule()
 		c.mu.Unlock()
@@ -479,6 +499,9 @@ func (c *Cache[M]) unload() bool {
 
 // remove takes a loaded model out and closes it. mu is held.
 func (c *Cache[M]) remove(e *entry[M]) {
+	if c.roomFor != nil {
+		c.roomFor.unloaded = append(c.roomFor.unloaded, e.id)
+	}
 	c.recent.Remove(e.place)
 	if c.entries[e.id] == e {
 		delete(c.entries, e.id)

@@ -558,3 +558,39 @@ func TestWhoComesLateIsNotCancelled(t *testing.T) {
 		}
 	})
 }
+
+// TestWaits: a call that waits for a load says so, with the models that made room: before the load, and after that of a model on trial. A call that finds its model does not wait.
+func TestWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var told tally
+		c, err := New(func(_ context.Context, id string) (string, error) {
+			time.Sleep(time.Second)
+			if id == "bad" {
+				return "", errors.New("bad")
+			}
+			return id, nil
+		}, Options{Max: 1}, Hooks[string]{
+			Close: func(context.Context, string) error { return nil },
+			Waits: func(_ context.Context, id string) func([]string, error) {
+				return func(unloaded []string, err error) { told.note("%s waited, for it %v left: %v", id, unloaded, err) }
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range []string{"a", "a", "b", "a", "bad"} {
+			if _, release, err := c.Get(t.Context(), id); err == nil {
+				release()
+			}
+			synctest.Wait()
+		}
+		want := []string{"a waited, for it [] left: <nil>", "b waited, for it [a] left: <nil>", "a waited, for it [b] left: <nil>", "bad waited, for it [] left: bad"}
+		if !slices.Equal(told.log, want) {
+			t.Errorf("%q, want %q", told.log, want)
+		}
+		if err := c.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}

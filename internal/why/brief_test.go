@@ -107,3 +107,16 @@ func TestTrouble(t *testing.T) {
 		t.Errorf("an end of a quarter of an hour ago is named: %s", e.Sentence)
 	}
 }
+
+// TestLackOfMemory: the next command after the end of a replica that lacked memory looks at the memory of one that runs.
+func TestLackOfMemory(t *testing.T) {
+	t.Parallel()
+	d := helvetype.DeploymentStatus{
+		Status: helvetype.DeploymentHealthy, Wanted: 1, Ready: 1, Replicas: []helvetype.ReplicaStatus{{ID: "R#1", State: helvetype.ReplicaRunning, Ready: true}},
+		LastExit: &helvetype.Exit{Replica: "R#0", At: at, Reason: "killed by SIGKILL, probably by the kernel for lack of memory"},
+	}
+	s := helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"shop": {Status: helvetype.ApplicationRunning, Deployments: map[string]helvetype.DeploymentStatus{"Ranker": d}}}}
+	if e, _ := Explain(shop(), s, kept{}, at.Add(time.Minute)); !strings.Contains(e.Next, "helve profile shop/Ranker/R#1 --heap") {
+		t.Error(e.Next)
+	}
+}

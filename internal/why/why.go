@@ -150,17 +150,31 @@ func troubled(e *helvetype.Explanation, app, name string, d helvetype.Deployment
 		e.Sentence += fmt.Sprintf("; %s%s of the last %.0f s found a full queue (max_queued_requests) and %s rejected", prefix, count(int(m.Rejected), "call"), m.Seconds, map[bool]string{true: "was", false: "were"}[m.Rejected == 1])
 		next(fmt.Sprintf("helve scale %s/%s N adds replicas; max_queued_requests of %[1]s/%[2]s is how many calls of one caller may wait: a larger one takes longer bursts", app, name))
 	}
-	if x := d.LastExit; x != nil && now.Sub(x.At) < recently && !strings.Contains(e.Sentence, brief(x.Reason)) {
+	if x := d.LastExit; x != nil && now.Sub(x.At) < recently && strings.Contains(e.Sentence, brief(x.Reason)) {
+		next(afterExit(app, name, x, d.Replicas))
+	} else if x != nil && now.Sub(x.At) < recently {
 		e.Sentence += fmt.Sprintf("; %sreplica %s ended at %s: %s", prefix, x.Replica, stamp(x.At), brief(x.Reason))
 		if d.Ready >= d.Wanted {
 			e.Sentence += ", and another one has taken its place"
 		}
 		e.Detail = cmp.Or(e.Detail, strings.Join(x.Lines, "\n"))
-		next(fmt.Sprintf("helve why %s/%s/%s; helve logs %[1]s/%[2]s --replica %[3]s has its last lines", app, name, x.Replica))
+		next(afterExit(app, name, x, d.Replicas))
 	}
 	if d.Calls.Errors > 0 && e.Next == "" {
 		next("helve why --failed " + app + " lists requests that have failed")
 	}
+}
+
+// afterExit is the command that comes next after the end of a replica: one that has ended for lack of memory leaves nothing to read, and its siblings have the same code.
+func afterExit(app, name string, x *helvetype.Exit, replicas []helvetype.ReplicaStatus) string {
+	if x.OutOfMemory || strings.Contains(x.Reason, "memory") {
+		for _, r := range replicas {
+			if r.State == helvetype.ReplicaRunning {
+				return fmt.Sprintf("MEMORY in helve status shows whether it grows; helve profile %s/%s/%s --heap shows the lines of code that keep it", app, name, r.ID)
+			}
+		}
+	}
+	return fmt.Sprintf("helve why %s/%s/%s; helve logs %[1]s/%[2]s --replica %[3]s has its last lines", app, name, x.Replica)
 }
 
 // passes says that a deployment had failed calls in the last minute, and a deployment that it uses too: it has let their errors through. For example, Front calls Ranker, whose code raises: both have failed calls, and

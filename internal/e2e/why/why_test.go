@@ -100,6 +100,28 @@ func TestWhy(t *testing.T) {
 			done()
 			n.request("failed", "the queue of labs/B was full", "max_queued_requests")
 		},
+		"a model was put out": func(t *testing.T) {
+			models, err := helve.NewModels(t.Context(), func(_ context.Context, id string) (string, error) {
+				time.Sleep(time.Second + 100*time.Millisecond) // so that the request is slow
+				return id, nil
+			}, helve.ModelsOptions[string]{Max: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := begin(t, ab(helve.Options{}), func(string) *fixture.Lab {
+				return &fixture.Lab{OnDo: func(ctx context.Context, i int) (int, error) {
+					_, release, err := models.GetID(ctx, []string{"cats", "dogs"}[i%2])
+					release()
+					return i, err
+				}}
+			})
+			for i := range 3 {
+				if _, err := n.labs["B"].Do.Call(t.Context(), i); err != nil {
+					t.Fatal(err)
+				}
+			}
+			n.request("slow", "for the load of model cats at replica", "of labs/B", "took the place of model dogs")
+		},
 		"all replicas are full": func(t *testing.T) {
 			hold := make(chan struct{})
 			n := begin(t, ab(helve.Options{MaxOngoingRequests: new(1)}), func(string) *fixture.Lab { return fixture.Constant(1, hold) })

@@ -63,8 +63,8 @@ type Decision struct {
 	Desired  int // before the bounds
 	Rule     Rule
 	Inputs   Inputs
-	// Blocked says why the number is not the desired one: max_replicas, min_replicas, upscale_delay_s, downscale_delay_s, downscale_to_zero_delay_s, or the reason of
-	// the hold. It is empty if the number is the desired one, or will soon be.
+	// Blocked says why the number is not what the load asks for: the name of the field of the configuration that limits it, such as max_replicas, upscale_delay_s or
+	// max_upscale_factor, or the reason of the hold. It is empty if nothing limits it.
 	Blocked string
 	// Next is when to ask again although no sample has come; zero when only a sample or another fact can change the answer.
 	Next time.Time
@@ -144,7 +144,10 @@ func (s *State) grow(now time.Time, c Config, f Facts, d *Decision, need float64
 		return
 	}
 	need = float64(f.Target) + c.UpFactor*(need-float64(f.Target))
-	d.Desired, d.Rule = max(f.Target, ceil(min(need, math.Ceil(max(float64(f.Ready), 1)*c.MaxUpFactor)))), rule
+	if most := math.Ceil(max(float64(f.Ready), 1) * c.MaxUpFactor); need > most {
+		need, d.Blocked = most, "max_upscale_factor"
+	}
+	d.Desired, d.Rule = max(f.Target, ceil(need)), rule
 }
 
 // shrink is a step down of an adaptive direction, to the highest need of the stable window, or to none after a time without any call.
@@ -168,7 +171,10 @@ func (s *State) shrink(now time.Time, c Config, f Facts, d *Decision) {
 			return
 		}
 		highest = min(target-1, math.Ceil(target+c.DownFactor*(highest-target)))
-		d.Desired, d.Rule = int(max(highest, math.Ceil(target/c.MaxDownFactor), 1)), RuleQuiet
+		if least := math.Ceil(target / c.MaxDownFactor); highest < least {
+			highest, d.Blocked = least, "max_downscale_factor"
+		}
+		d.Desired, d.Rule = int(max(highest, 1)), RuleQuiet
 		if f.Raw != nil {
 			d.Rule = RulePolicy
 		}

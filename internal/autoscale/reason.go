@@ -37,6 +37,8 @@ func (d Decision) Reason() string {
 		text += fmt.Sprintf("; at most %d by max_replicas", in.Most)
 	case d.Blocked == "min_replicas":
 		text += fmt.Sprintf("; at least %d by min_replicas", in.Least)
+	case d.Blocked == "max_upscale_factor" || d.Blocked == "max_downscale_factor":
+		text += "; no more in one step by " + d.Blocked
 	case d.Rule == RuleHeld:
 		text += "; held: " + d.Blocked
 	default:

@@ -160,7 +160,7 @@ def test_commands_of_pages():
         words = shlex.split(line.split("|")[0].split(">")[0].split("<")[0].rstrip("& "), comments=True)[1:]
         flags = [re.split("=", w)[0] for w in words[: words.index("--") if "--" in words else None] if re.match("--?[a-z]", w)]
         command = words[0] if words and re.fullmatch(r"[a-z][a-z-]*", words[0]) and words[0] != "hello" else ""
-        if command in ("state", "token"):  # they have commands of their own
+        if command in ("state", "token", "autoscale"):  # they have commands of their own
             command = " ".join(words[:2])
         if command not in helps:
             helps[command] = help_of(command.split())

@@ -110,9 +110,9 @@ class AutoscalingConfig(Fields):
         panic_threshold: Load of the last second, over what the ready replicas should have, from which that second decides. Default: 2.
         tolerance: Share of load above target_ongoing_requests that asks for no other replica. Default: 0.1.
         max_upscale_factor: Largest factor of one adaptive step up. Default: 10.
-        max_downscale_factor: Largest divisor of one adaptive step down. Default: 2.
+        max_downscale_factor: Largest divisor of one adaptive step down. Default: 4.
         upscale_steps_per_minute: Most adaptive steps up in a minute. Default: 30.
-        downscale_steps_per_minute: Most adaptive steps down in a minute. Default: 4.
+        downscale_steps_per_minute: Most adaptive steps down in a minute. Default: 2.
         prometheus_metrics: Names of metrics for policies. Accepted, and without effect: a policy gets the numbers of `record_autoscaling_stats`.
 
     Raises:

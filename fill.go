@@ -10,6 +10,8 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/graph"
+	"github.com/helve-serve/helve/internal/trace"
 )
 
 // Filler puts the result of another call into one field of an input; [Fill] makes it. It is sealed.
@@ -124,6 +126,7 @@ func (m Method[In, Out]) RemoteWith(ctx context.Context, in In, fills ...Filler[
 		return &r.Response
 	}
 	r.Watch()
+	since, traces := call.Now(), graph.Traces(ctx)
 	left := new(atomic.Int64)
 	left.Store(int64(len(fills)))
 	for _, f := range fills {
@@ -135,8 +138,10 @@ func (m Method[In, Out]) RemoteWith(ctx context.Context, in In, fills ...Filler[
 			switch {
 			case left.Add(-1) > 0 || !r.Wanted():
 			case slices.ContainsFunc(fills, Filler[In].encoded): // whichever of them ended last
+				trace.Filled(traces, &r.Info, since)
 				go r.beginFilled(fills, at)
 			default:
+				trace.Filled(traces, &r.Info, since)
 				r.beginFilled(fills, at)
 			}
 		})

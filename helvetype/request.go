@@ -89,13 +89,13 @@ type RequestTrace struct {
 
 // Span is one piece of work in a request.
 type Span struct {
-	// ID is in hex. A wait has the id of its call.
+	// ID is in hex. A wait has the id of its call, and so has the wait for its arguments in Go.
 	ID string `json:"id"`
 	// Parent is the span in which this one lies, in hex. It is empty for none, and may be of a span that is not in the list.
 	Parent string `json:"parent,omitempty"`
 	// Caller is the call whose method has made this one, in hex, if Parent is another span in that, such as one of user code. It is empty for none.
 	Caller string `json:"caller,omitempty"`
-	// Kind is http, call, stream, broadcast, wait (for a slot), batch, or span (of user code).
+	// Kind is http, call, stream, broadcast, wait (for a slot), arguments (the wait for results of other calls that are its arguments), batch, or span (of user code).
 	Kind string `json:"kind"`
 	// Name is the name of a span of user code, or of the function of a batch.
 	Name string `json:"name,omitempty"`

@@ -8,8 +8,9 @@ type Tracing struct {
 	SlowFrom float64 `json:"slow_request_s"`
 	// Endpoint is the receiver of spans; empty for none.
 	Endpoint string `json:"otlp_endpoint"`
-	// Sent and Dropped are the numbers of spans that receivers have taken, and of those that none has taken.
-	Sent    uint64 `json:"spans_sent"`
+	// Sent is the number of spans that receivers have taken.
+	Sent uint64 `json:"spans_sent"`
+	// Dropped is the number of spans that no receiver has taken.
 	Dropped uint64 `json:"spans_dropped"`
 }
 

@@ -90,6 +90,8 @@ func work(r helvetype.RequestTrace, s why.Step) string {
 		if r.Status != 0 {
 			text += ": " + strconv.Itoa(r.Status)
 		}
+	case "arguments":
+		text = "wait for the arguments of " + place(s.App, s.Deployment, s.Method)
 	case "wait":
 		text = "wait for a slot of " + place(s.App, s.Deployment, "")
 		if s.WithoutReplica > 0 && s.WithoutReplica*2 >= s.Milliseconds {

@@ -142,6 +142,9 @@ func spanOf(r *trace.Record) span {
 	return s
 }
 
+// arguments is the number of the span of a call's arguments among those of the call: attempts have those from 2 to 257.
+const arguments = 1 << 10
+
 // spanID is the id of a record's span. A call has one id for its waits and its attempts: the last attempt has the id itself, which is the parent of the calls and spans
 // below it, and the others have ids that are made of it. For example, a call that waited 30 ms and then ran has two spans with the same parent.
 func spanID(r *trace.Record) uint64 {
@@ -149,6 +152,8 @@ func spanID(r *trace.Record) uint64 {
 	switch {
 	case r.Kind == trace.Wait:
 		of = 1
+	case r.Kind == trace.Arguments:
+		of = arguments
 	case r.Again:
 		of = 2 + uint64(r.Attempt)
 	}
@@ -188,6 +193,8 @@ func nameOf(r *trace.Record) string {
 		return "HTTP " + p.Prefix
 	case trace.Wait:
 		return "wait for " + name
+	case trace.Arguments:
+		return "arguments of " + name
 	case trace.Broadcast:
 		return "broadcast " + name
 	}

@@ -23,7 +23,8 @@ import (
 type Kind uint8
 
 // The kinds. A Wait is the time between the submission of a call and its slot, with the id of the call. An HTTP is a request, with the id of the span that is the
-// parent of its first call. A Span is a part of a method that the method's code has named. A Batch is the run of a function over the inputs of several calls. A Stall is a time in which the event loop of a Python replica did not turn, with the place of the program that has blocked it (its name) below the call whose code that is.
+// parent of its first call. A Span is a part of a method that the method's code has named. A Batch is the run of a function over the inputs of several calls. A Stall is a time in which the event loop of a Python replica did not turn, with the place of the program that has blocked it (its name) below the call whose code that is. An
+// Arguments is the time between the submission of a call and the results of other calls that are its arguments, with the id of the call.
 const (
 	Call Kind = iota
 	Stream
@@ -33,9 +34,10 @@ const (
 	Span
 	Batch
 	Stall
+	Arguments
 )
 
-var kinds = [...]string{"call", "stream", "broadcast", "wait", "http", "span", "batch", "stall"} //nolint:gochecknoglobals // a constant
+var kinds = [...]string{"call", "stream", "broadcast", "wait", "http", "span", "batch", "stall", "arguments"} //nolint:gochecknoglobals // a constant
 
 // String is the name of the kind, as operators and exporters see it.
 func (k Kind) String() string {
@@ -183,6 +185,20 @@ func Ended(to Sink, i *call.Info, kind Kind, began, ended int64, e *call.Error) 
 	}
 	r := Of(i, kind, e)
 	r.Begin, r.End = call.Unix(began), call.Unix(ended)
+	to.Record(r)
+}
+
+// Filled notes that the arguments of a call have come, for which it has waited since then in this process. A short wait leaves nothing, as in [Waited].
+func Filled(to Sink, i *call.Info, since int64) {
+	if to == nil || i.Place == nil {
+		return
+	}
+	now := call.Now()
+	if !Wants(now-since, false, i) || now-since < int64(leastWait) {
+		return
+	}
+	r := Of(i, Arguments, nil)
+	r.Begin, r.End = call.Unix(since), call.Unix(now)
 	to.Record(r)
 }
 

@@ -72,6 +72,30 @@ func TestWaited(t *testing.T) {
 	})
 }
 
+// TestFilled: a call that has waited for its arguments leaves the time of that, below the span in which it is made, if it was a millisecond, or less in a sampled request.
+func TestFilled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var got records
+		i := &call.Info{Request: call.NewID(), Call: 7, Parent: 3, Span: [8]byte{7: 5}, Place: worker}
+		since := call.Now()
+		time.Sleep(999 * time.Microsecond)
+		Filled(&got, i, since)
+		Filled(nil, i, since)
+		i.Sampled = true
+		Filled(&got, i, since)
+		i.Sampled = false
+		time.Sleep(time.Microsecond)
+		Filled(&got, i, since)
+		if len(got) != 2 || got[0].Took() != 999*time.Microsecond || got[1].Took() != time.Millisecond {
+			t.Fatalf("%+v", got)
+		}
+		if v := span(&got[1]); v.Kind != "arguments" || v.ID != "0000000000000007" || v.Parent != "0000000000000005" || v.Caller != "0000000000000003" || v.Deployment != "Model" {
+			t.Errorf("%+v", v)
+		}
+	})
+}
+
 type records []Record
 
 func (r *records) Record(rec Record) { *r = append(*r, rec) }

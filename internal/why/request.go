@@ -278,7 +278,7 @@ func treeOf(r *helvetype.RequestTrace) tree {
 	t := tree{spans: r.Spans, parent: make([]int, len(r.Spans)), self: make([]float64, len(r.Spans)), root: -1}
 	byID := map[string][]int{}
 	for i, s := range r.Spans {
-		if s.Kind != "wait" {
+		if s.Kind != "wait" && s.Kind != "arguments" { // they have the id of their call
 			byID[s.ID] = append(byID[s.ID], i)
 		}
 		if t.root < 0 && s.Started.Equal(r.Started) && s.Milliseconds == r.Milliseconds && s.Kind == r.Kind {
@@ -303,7 +303,7 @@ func treeOf(r *helvetype.RequestTrace) tree {
 		}
 		if t.root >= 0 && t.parent[i] == t.root && r.Kind == "http" { // a request makes one call: others are of code that hands its context on
 			switch {
-			case first < 0 && s.Kind != "wait":
+			case first < 0 && s.Kind != "wait" && s.Kind != "arguments":
 				first = i
 			case first >= 0 && s.ID != r.Spans[first].ID:
 				t.parent[i] = first
@@ -319,6 +319,9 @@ func treeOf(r *helvetype.RequestTrace) tree {
 		}
 	}
 	for i, s := range r.Spans {
+		if s.Kind == "arguments" { // the calls whose results they are have this time
+			continue
+		}
 		t.self[i] = s.Milliseconds - covered(s, children[i], r.Spans)
 	}
 	return t
@@ -365,6 +368,9 @@ func covered(s helvetype.Span, children []int, all []helvetype.Span) (sum float6
 	type part struct{ from, to float64 }
 	var parts []part
 	for _, c := range children {
+		if all[c].Kind == "arguments" {
+			continue
+		}
 		from := float64(all[c].Started.Sub(s.Started)) / float64(time.Millisecond)
 		parts = append(parts, part{max(from, 0), min(from+all[c].Milliseconds, s.Milliseconds)})
 	}

@@ -112,6 +112,20 @@ def test_what_the_node_gets_of_a_request_that_is_not_sampled(conn, monkeypatch):
     assert "sampled" not in long and "reason" not in long
 
 
+def test_the_wait_for_arguments(conn, monkeypatch):
+    monkeypatch.setattr(_spans.time, "time_ns", lambda: 10_000_000)
+    target, other = ("shop", "Leaf", "get"), ("shop", "Leaf", "")
+    for sampled, began, spans in ((False, 9_000_001, 0), (False, 9_000_000, 1), (True, 9_900_001, 0), (True, 9_900_000, 1)):
+        _spans.waited_for_arguments(info(sampled=sampled), None, target, began)
+        assert len(conn.spans()) == spans, (sampled, began)
+    _spans.waited_for_arguments(info(trace=TRACE), None, target, 0)
+    _spans.waited_for_arguments(info(), (TRACE, b"\0" * 7 + b"\x0b", True), other, 0)
+    of_call, of_span = conn.spans()
+    assert (of_call["kind"], of_call["parent"], of_call["deployment"], of_call["method"], of_call["trace"]) == ("arguments", "000000000000000a", "Leaf", "get", TRACE.hex())
+    assert "caller" not in of_call and (of_call["begin"], of_call["end"]) == (0, 10_000_000)
+    assert (of_span["parent"], of_span["caller"], of_span["trace"]) == ("000000000000000b", "000000000000000a", TRACE.hex()) and "method" not in of_span
+
+
 def test_outside_of_requests_and_replicas(conn, monkeypatch):
     with serve.span("outside") as span:
         span.set(n=1)

@@ -79,7 +79,7 @@ func (r *receiver) tree(trace, parent string) string {
 	defer r.mu.Unlock()
 	below, known := map[string][]*span{}, map[string]bool{}
 	for i := range r.spans {
-		if s := &r.spans[i]; s.TraceID == trace && s.attribute("helve.kind") != "wait" { // how long a call waits is of the machine
+		if s := &r.spans[i]; s.TraceID == trace && s.attribute("helve.kind") != "wait" && s.attribute("helve.kind") != "arguments" { // how long a call waits is of the machine
 			below[s.ParentSpanID] = append(below[s.ParentSpanID], s)
 			known[s.SpanID] = true
 		}

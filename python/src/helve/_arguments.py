@@ -6,8 +6,10 @@ h.total.remote(batch); batch.clear()` in a driver.
 
 from __future__ import annotations
 
+import time
 from typing import Any, Optional
 
+from helve import _runtime, _spans
 from helve._call import Call
 from helve._encoding import CLOUDPICKLE, PICKLE, encode
 from helve._parts import Kept, Segment, Value, passable
@@ -61,6 +63,7 @@ class Arguments:
         self.conn, self.call, self.target, self.info, self.options = conn, call, target, info, options
         self.values, self.names = values, names
         self.missing: list = []  # (index, the call) of results that have not come yet
+        self.began = 0  # to wait, in nanoseconds since 1970; 0 outside of replicas
 
     def take(self) -> bool:
         """Takes the results that have come, in the thread that calls remote(). False if the call has failed."""
@@ -79,6 +82,8 @@ class Arguments:
 
     def wait(self) -> None:
         """Waits for the missing results. It runs on the loop."""
+        if self.missing and self.info is not None and _runtime.replica is not None:
+            self.began = time.time_ns()
         missing, self.missing = self.missing, len(self.missing) + 1
         for i, upstream in missing:
             upstream.add_listener(lambda upstream, i=i: self.came(i, upstream))
@@ -121,6 +126,8 @@ class Arguments:
         self.missing -= 1
         if self.missing:
             return
+        if self.began:
+            _spans.waited_for_arguments(self.info, self.call.span, self.target, self.began)
         n = len(self.values) - len(self.names)
         self.call.passes = True
         self.conn.start(

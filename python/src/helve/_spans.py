@@ -23,6 +23,7 @@ PERIOD = 0.1  # seconds that the first span waits for others
 MOST = 2048  # spans that wait
 MOST_ATTRIBUTES, MOST_LINKS = 64, 128
 LEAST = 1_000_000  # nanoseconds
+LEAST_SAMPLED = 100_000  # of a wait of a sampled request
 OTEL = "opentelemetry.trace"
 
 modules = sys.modules
@@ -255,6 +256,33 @@ class BatchSpan(Span):
         self.attributes, self.links = {}, link
         for info, parent in self.others:
             report(self.record(info, next(call_ids), parent, ended, error or self._error))
+
+
+# ---- waits
+
+
+def waited_for_arguments(info: RequestInfo, under: Optional[tuple], target: tuple, began: int) -> None:
+    """Reports that a call to target has waited for results of other calls, which are its arguments. under is the span in which it is made, as of `of_call`; None for the call of
+    the request itself.
+    """
+    ended = time.time_ns()
+    if ended - began < (LEAST_SAMPLED if info.sampled else LEAST):
+        return
+    app, deployment, method = target
+    record = {
+        "request": info.request_id, "id": f"{next(call_ids):016x}", "parent": f"{info.call:016x}", "app": app, "deployment": deployment, "kind": "arguments", "begin": began, "end": ended,
+    }
+    trace = info.trace
+    if under is not None and under[1] != info.call.to_bytes(8, "big"):
+        trace = under[0]
+        record["parent"], record["caller"] = under[1].hex(), record["parent"]
+    if method:
+        record["method"] = method
+    if any(trace):
+        record["trace"] = trace.hex()
+    if info.sampled:
+        record["sampled"] = True
+    report(record)
 
 
 # ---- reports

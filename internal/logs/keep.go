@@ -14,12 +14,16 @@ func (l *Level) Set(at *slog.Level) { l.at.Store(at) }
 
 // Keep gives a logger whose records go to l, and into the ring too. Records of the level INFO and above are kept, also if l drops them:
 // a node that prints warnings only can still say when a replica became ready. A record with the attributes app, deployment and replica is
-// one of that replica, and request_id and trace_id are its request. A level that is set holds for l in place of its own; nil for none.
+// one of that replica, and request_id and trace_id are its request. Of a record that comes again and again in a second, with the same writer, level and message, some are left out and
+// counted ([Repeats]). A level that is set holds for l in place of its own; nil for none.
 func Keep(l *slog.Logger, ring *Ring, level *Level) *slog.Logger {
 	if level == nil {
 		level = new(Level)
 	}
-	kept := slog.New(keeper{Handler: l.Handler(), ring: ring, level: level})
+	k := keeper{Handler: l.Handler(), ring: ring, level: level}
+	base := k
+	k.repeats = NewRepeats(func(rec *Record) { base.again(rec) })
+	kept := slog.New(k)
 	if owner, ok := l.Handler().(Owner); ok {
 		owner.Kept(kept)
 	}
@@ -43,6 +47,7 @@ type keeper struct {
 	ring         *Ring
 	level        *Level
 	bound        Bound
+	repeats      *Repeats // of the node's own records; nil for no limit
 }
 
 func (k keeper) Enabled(ctx context.Context, l slog.Level) bool {
@@ -58,8 +63,8 @@ func (k keeper) passes(ctx context.Context, l slog.Level) bool {
 }
 
 func (k keeper) Handle(ctx context.Context, r slog.Record) error {
-	if r.Level >= slog.LevelInfo {
-		k.keep(ctx, r)
+	if r.Level >= slog.LevelInfo && !k.keep(ctx, r) {
+		return nil
 	}
 	if !k.passes(ctx, r.Level) {
 		return nil
@@ -67,18 +72,38 @@ func (k keeper) Handle(ctx context.Context, r slog.Record) error {
 	return k.Handler.Handle(ctx, r)
 }
 
-// keep puts a record into the ring. A value of several lines, such as a traceback, stays readable below the message.
-func (k keeper) keep(ctx context.Context, r slog.Record) {
+// again writes a record that says how often another one was left out.
+func (k keeper) again(rec *Record) {
+	ctx := context.Background()
+	r := slog.NewRecord(rec.Time, rec.Level, rec.Text, 0)
+	for _, a := range []slog.Attr{slog.String("app", rec.From.App), slog.String("deployment", rec.From.Deployment), slog.String("replica", rec.From.Replica)} {
+		if a.Value.String() != "" {
+			r.AddAttrs(a)
+		}
+	}
+	rec.clean()
+	k.ring.Write(rec)
+	if k.passes(ctx, r.Level) {
+		k.Handler.Handle(ctx, r) //nolint:errcheck // there is no one to tell
+	}
+}
+
+// keep puts a record into the ring, and says whether it is written elsewhere too. A value of several lines, such as a traceback, stays readable below the message.
+func (k keeper) keep(ctx context.Context, r slog.Record) bool {
 	if of := RecordFrom(ctx); of != nil {
 		k.ring.Write(of.Cleaned())
-		return
+		return true
 	}
 	rec := k.bound.Record(r)
+	if k.repeats != nil && !k.repeats.Pass(rec) {
+		return false
+	}
 	if rec.From.App == "" { // a name of a deployment alone chooses nothing
 		rec.From = Writer{}
 	}
 	rec.clean()
 	k.ring.Write(rec)
+	return true
 }
 
 func (k keeper) WithAttrs(attrs []slog.Attr) slog.Handler {

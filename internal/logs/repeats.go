@@ -83,7 +83,7 @@ func (r *Repeats) end() {
 func (r *Repeats) key(rec *Record) uint64 {
 	var h maphash.Hash
 	h.SetSeed(r.seed)
-	for _, part := range []string{rec.From.Replica, rec.Request, rec.Logger, rec.Stream, rec.Text} {
+	for _, part := range []string{rec.From.App, rec.From.Deployment, rec.From.Replica, rec.Request, rec.Logger, rec.Stream, rec.Text} {
 		h.WriteString(part) //nolint:errcheck // a hash does not fail
 		h.WriteByte(0)      //nolint:errcheck // the same
 	}

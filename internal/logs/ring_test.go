@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -313,4 +314,36 @@ func TestKeep(t *testing.T) {
 	if Beside(plain) != plain {
 		t.Error("another logger has changed")
 	}
+}
+
+// TestKeepRepeats: of a record that the node writes again and again in a second 100 pass, in the ring and in the log, and a record has the number of the others. Records of other replicas and with
+// other messages pass.
+func TestKeepRepeats(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		ring := NewRing()
+		log := Keep(slog.New(slog.NewTextHandler(&out, nil)), ring, nil)
+		of := log.With("app", "shop", "deployment", "Ranker")
+		for i := range 5000 {
+			of.Warn("a probe failed", "replica", "Ranker#001", "number", i)
+		}
+		of.Warn("a probe failed", "replica", "Ranker#002")
+		log.Warn("another")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		var texts []string
+		err := ring.Read(t.Context(), helvetype.LogQuery{Level: "warn"}, func(l *helvetype.LogLine, _ uint64) error {
+			texts = append(texts, l.Replica+" "+l.Text)
+			return nil
+		})
+		const said = `the line \"a probe failed\" came 5000 times within 1s, and 4900 of them were left out`
+		if n := len(texts); err != nil || n != 103 || texts[99] != "Ranker#001 a probe failed" || texts[100] != "Ranker#002 a probe failed" || texts[101] != " another" || texts[102] != "Ranker#001 "+strings.ReplaceAll(said, `\"`, `"`) {
+			t.Errorf("%d records, the last ones %q, %v", n, texts[max(n-4, 0):], err)
+		}
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		if n := len(lines); n != 103 || !strings.Contains(lines[n-1], said) || !strings.Contains(lines[n-1], "app=shop deployment=Ranker replica=Ranker#001") {
+			t.Errorf("%d lines, the last one %s", n, lines[n-1])
+		}
+	})
 }

@@ -355,6 +355,8 @@ type LogQuery struct {
 	Tail int `json:"tail,omitempty"`
 	// Follow says that lines to come are wanted too, until the reader ends.
 	Follow bool `json:"follow,omitempty"`
+	// Access asks for lines of the access log of HTTP in place of those of replicas.
+	Access bool `json:"access,omitempty"`
 }
 
 // NodeSettings are the settings of a node that files set: the fields of a file beside its applications, with the names of Ray Serve.

@@ -94,7 +94,7 @@ var only = map[string][]string{
 	"internal/cors":         {"internal/spec"},
 	"internal/coding":       {},
 	"internal/forwarded":    {},
-	"internal/access":       {},
+	"internal/access":       {"internal/logs"},
 	"internal/journal":      {"internal/states", "internal/telemetry"},
 	"internal/output":       {"internal/logs"},
 	"internal/shm":          {"internal/arena", "internal/call", "internal/wire"},

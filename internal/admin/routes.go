@@ -188,7 +188,7 @@ func routes() []route {
 				{name: "level", kind: "string", about: "the lowest level: DEBUG, INFO, WARN or ERROR"}, {name: "text", kind: "string", about: "a part of the message or of the value of an attribute, in letters of any case"},
 				{name: "since", kind: "string", about: "a time, or how long ago it was, such as 10m"}, {name: "until", kind: "string", about: "as since"},
 				{name: "tail", kind: "integer", min: 0, max: logLimit, about: "at most so many of the newest lines"},
-				{name: "follow", kind: "boolean", about: "the answer does not end: the lines to come follow"},
+				{name: "follow", kind: "boolean", about: "the answer does not end: the lines to come follow"}, {name: "access", kind: "boolean", about: "lines of the access log of HTTP in place of those of replicas"},
 			},
 		},
 		{method: get, path: "/api/v1/requests", operation: "requests", role: read, private: true, query: requestParams, answer: helvetype.RequestList{}, serve: (*Server).requests, about: "Requests that the node keeps because they have failed, were slow or are sampled, the newest first"},

@@ -17,7 +17,7 @@ import (
 
 func logsCommand(s Settings) *cobra.Command {
 	r := newReader(s)
-	var follow bool
+	var follow, access bool
 	var tail int
 	filters := map[string]*string{"replica": new(""), "request": new(""), "level": new(""), "since": new(""), "until": new(""), "text": new("")}
 	c := &cobra.Command{
@@ -52,6 +52,9 @@ func logsCommand(s Settings) *cobra.Command {
 			if tail > 0 || c.Flags().Changed("tail") {
 				query.Set("tail", strconv.Itoa(tail))
 			}
+			if access {
+				query.Set("access", "true")
+			}
 			if follow {
 				query.Set("follow", "true")
 				return r.followLogs(ctx, node, query)
@@ -73,6 +76,7 @@ func logsCommand(s Settings) *cobra.Command {
 	}
 	r.flags(c)
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with the lines to come")
+	c.Flags().BoolVar(&access, "access", false, "the access log of HTTP, a line per request, in place of the lines of replicas")
 	c.Flags().IntVarP(&tail, "tail", "n", 0, "only so many of the newest lines (default all that are kept)")
 	for name, about := range map[string]string{
 		"replica": "only lines of this replica, for example Ranker#003", "request": "only lines of the request with this id",
@@ -81,7 +85,7 @@ func logsCommand(s Settings) *cobra.Command {
 	} {
 		c.Flags().StringVar(filters[name], name, "", about)
 	}
-	NoVariable(c, "follow", "tail", "replica", "request", "level", "text", "since", "until")
+	NoVariable(c, "access", "follow", "tail", "replica", "request", "level", "text", "since", "until")
 	c.RegisterFlagCompletionFunc("replica", func(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) { //nolint:errcheck // the flag is there
 		return r.replicas(c, args), cobra.ShellCompDirectiveNoFileComp
 	})

@@ -13,7 +13,13 @@ func (o *Operator) Logs(ctx context.Context, q helvetype.LogQuery, yield func(li
 	if err := o.unwritten(q); err != nil {
 		return err
 	}
-	return o.set.Lines.Read(ctx, q, yield)
+	switch {
+	case !q.Access:
+		return o.set.Lines.Read(ctx, q, yield)
+	case o.set.Access == nil:
+		return &helvetype.OperationError{Code: helvetype.CodeFailedPrecondition, Message: "this node writes no access log", Next: "helve start or helve run with --access-log text"}
+	}
+	return o.set.Access.Read(ctx, q, yield)
 }
 
 // unwritten is the error for a query for a writer that never was; nil if there are lines, or may come some.

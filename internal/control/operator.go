@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/access"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/claim"
 	"github.com/helve-serve/helve/internal/deploy"
@@ -80,6 +81,8 @@ type Settings struct {
 	Profiler *profiler.Profiler
 	// Lines has the newest lines of replicas, and of the node itself.
 	Lines *logs.Ring
+	// Access has the newest lines of the access log; nil without one.
+	Access *access.Kept
 	// Secrets puts values in the place of placeholders, and takes them out of lines and errors of builders. May be nil.
 	Secrets *secret.Resolver
 	// Program starts the Go workers of the executable of the node. Builders of applications have its environment.

@@ -14,12 +14,12 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 )
 
-// Query is a query of the parameters of a URL: app, deployment, replica, request, level, since, until, text, tail and follow. A time is one of RFC 3339, or how long
+// Query is a query of the parameters of a URL: app, deployment, replica, request, level, since, until, text, tail, follow and access. A time is one of RFC 3339, or how long
 // ago it was, such as 10m. Without tail it asks for the newest lines, so many as newest says; tail=0 is for the lines to come alone.
 func Query(p url.Values, now time.Time, newest int) (helvetype.LogQuery, error) {
 	q := helvetype.LogQuery{
 		App: p.Get("app"), Deployment: p.Get("deployment"), Replica: p.Get("replica"), Request: p.Get("request"), Level: p.Get("level"), Text: p.Get("text"),
-		Tail: newest, Follow: p.Has("follow") && p.Get("follow") != "0" && p.Get("follow") != "false",
+		Tail: newest, Follow: isSet(p, "follow"), Access: isSet(p, "access"),
 	}
 	if n, err := strconv.Atoi(p.Get("tail")); err == nil {
 		q.Tail = n
@@ -36,6 +36,11 @@ func Query(p url.Values, now time.Time, newest int) (helvetype.LogQuery, error) 
 	}
 	_, err := choose(q)
 	return q, err
+}
+
+// isSet says that a parameter is there, and not "0" or "false".
+func isSet(p url.Values, name string) bool {
+	return p.Has(name) && p.Get(name) != "0" && p.Get(name) != "false"
 }
 
 // Time reads a time of RFC 3339, or how long before now it was, such as 90s or 1h30m. "" is the zero time.

@@ -87,9 +87,15 @@ func (k kept) cost() int {
 	return n
 }
 
-// NewRing makes an empty ring.
-func NewRing() *Ring {
-	return &Ring{writers: map[Writer]*written{}, groups: map[Writer]*group{}, total: ringTotal, group: ringGroup, each: ringWriter}
+// Budgets are the bytes that the lines of a ring may take: of all writers, of those of one deployment, and of one replica. A zero stands for that of [NewRing].
+type Budgets struct{ Node, Deployment, Replica int }
+
+// NewRing makes an empty ring with the usual budgets.
+func NewRing() *Ring { return NewRingOf(Budgets{}) }
+
+// NewRingOf makes an empty ring.
+func NewRingOf(b Budgets) *Ring {
+	return &Ring{writers: map[Writer]*written{}, groups: map[Writer]*group{}, total: cmp.Or(b.Node, ringTotal), group: cmp.Or(b.Deployment, ringGroup), each: cmp.Or(b.Replica, ringWriter)}
 }
 
 // Write adds a record, whose texts are safe on a terminal ([Clean]).

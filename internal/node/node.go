@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/access"
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/audit"
 	"github.com/helve-serve/helve/internal/call"
@@ -104,6 +105,7 @@ type Node struct {
 	events    *telemetry.Events
 	user      *telemetry.UserMetrics
 	trace     *trace.Recorder
+	access    *access.Kept // nil without an access log
 	spans     *otlp.Exporter
 	state     string // the state directory; "" without
 	connected peers  // drivers
@@ -162,6 +164,10 @@ func New(s Settings) *Node {
 	n.events = telemetry.NewEvents(n.eventFile())
 	n.user = telemetry.NewUserMetrics(func(why string) { n.log.Warn("metrics of a program are not kept", "reason", why) })
 	cd := codec.New()
+	if s.AccessLog != nil {
+		n.access = new(access.Kept)
+		s.AccessLog = io.MultiWriter(s.AccessLog, n.access)
+	}
 	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger, AccessLog: s.AccessLog, Trace: n.trace, Limits: s.HTTP, Options: s.HTTPOptions, Apps: func() map[string]bool { return n.Readiness() }})
 	n.started.Store(&s.HTTPOptions)
 	n.workers = host.NewWorkers(host.Settings{

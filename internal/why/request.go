@@ -278,7 +278,7 @@ func treeOf(r *helvetype.RequestTrace) tree {
 	t := tree{spans: r.Spans, parent: make([]int, len(r.Spans)), self: make([]float64, len(r.Spans)), root: -1}
 	byID := map[string][]int{}
 	for i, s := range r.Spans {
-		if s.Kind != "wait" && s.Kind != "arguments" { // they have the id of their call
+		if s.Kind != "wait" && s.Kind != "arguments" { // a wait has the id of its call
 			byID[s.ID] = append(byID[s.ID], i)
 		}
 		if t.root < 0 && s.Started.Equal(r.Started) && s.Milliseconds == r.Milliseconds && s.Kind == r.Kind {
@@ -319,7 +319,7 @@ func treeOf(r *helvetype.RequestTrace) tree {
 		}
 	}
 	for i, s := range r.Spans {
-		if s.Kind == "arguments" { // the calls whose results they are have this time
+		if s.Kind == "arguments" { // other calls have taken this time
 			continue
 		}
 		t.self[i] = s.Milliseconds - covered(s, children[i], r.Spans)

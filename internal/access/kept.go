@@ -1,0 +1,141 @@
+package access
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/logs"
+)
+
+// KeptBytes is how much of an access log is kept in memory, beside the writer that has all of it: the newest 10,000 to 20,000 lines.
+const KeptBytes = 2 << 20
+
+// Kept keeps the newest lines of an access log, for operators who look for a request. It takes the batches of a [Log] as they are, and reads them when a query asks: a line costs its copy.
+// The zero Kept is ready. Its methods may be called from any goroutine.
+type Kept struct {
+	mu      sync.Mutex
+	batches [][]byte
+	bytes   int
+	gone    int           // batches that were dropped
+	changed chan struct{} // closed by the next batch; nil if no reader waits
+}
+
+// Write keeps a copy of whole lines. It never fails.
+func (k *Kept) Write(lines []byte) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.batches, k.bytes = append(k.batches, bytes.Clone(lines)), k.bytes+len(lines)
+	for k.bytes > KeptBytes && len(k.batches) > 1 {
+		k.bytes -= len(k.batches[0])
+		k.batches[0] = nil
+		k.batches, k.gone = k.batches[1:], k.gone+1
+	}
+	if k.changed != nil {
+		close(k.changed)
+		k.changed = nil
+	}
+	return len(lines), nil
+}
+
+// since are the batches from a number on, the number of the next one, and a channel that it closes. Batches that were dropped meanwhile are left out.
+func (k *Kept) since(from int) (batches [][]byte, next int, changed <-chan struct{}) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.changed == nil {
+		k.changed = make(chan struct{})
+	}
+	return append(batches, k.batches[min(max(from-k.gone, 0), len(k.batches)):]...), k.gone + len(k.batches), k.changed
+}
+
+// Read gives the lines that a query chooses to yield, as [logs.Ring.Read] does. A line is a record of the logger "access", with the level WARN for a status of 500 or more, else INFO.
+func (k *Kept) Read(ctx context.Context, q helvetype.LogQuery, yield func(line *helvetype.LogLine, missed uint64) error) error {
+	part := q
+	part.Follow = false
+	for from := 0; ; {
+		batches, next, changed := k.since(from)
+		ring := logs.NewRingOf(logs.Budgets{Node: 1 << 40, Deployment: 1 << 40, Replica: 1 << 40}) // what is kept is bounded here
+		for _, b := range batches {
+			for line := range bytes.Lines(b) {
+				ring.Write(record(bytes.TrimSuffix(line, []byte("\n"))))
+			}
+		}
+		if err := ring.Read(ctx, part, yield); err != nil || !q.Follow {
+			return err
+		}
+		if err := yield(nil, 0); err != nil {
+			return err
+		}
+		from, part.Tail = next, 0
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// statusFailed is the first status of HTTP that is a failure of the server.
+const statusFailed = 500
+
+// record is a line of JSON or text as a record.
+func record(line []byte) *logs.Record {
+	l := parsed(line)
+	rec := &logs.Record{Time: l.Begun, Level: slog.LevelInfo, From: logs.Writer{App: l.App, Replica: l.Replica}, Request: l.Request, Logger: "access", Text: string(line)}
+	if at := strings.LastIndexByte(l.Replica, '#'); at >= 0 {
+		rec.From.Deployment = l.Replica[:at]
+	}
+	if l.Status >= statusFailed {
+		rec.Level = slog.LevelWarn
+	}
+	if l.Status != 0 {
+		rec.Text = l.Method + " " + l.Route + " " + strconv.Itoa(l.Status) + " " + l.Took.String()
+		rec.Attrs = []logs.Attr{{Key: "bytes", Value: strconv.FormatInt(l.Bytes, 10)}, {Key: "client", Value: l.Client}}
+	}
+	return rec.Cleaned()
+}
+
+// parsed reads a line. The id of a request may have spaces in it; one of the fields before or behind it that has some, such as a route, leaves the status 0.
+func parsed(line []byte) (l Line) {
+	if bytes.HasPrefix(line, []byte("{")) {
+		var v struct {
+			Time     time.Time `json:"time"`
+			Client   string    `json:"client"`
+			Method   string    `json:"method"`
+			Route    string    `json:"route"`
+			Status   int       `json:"status"`
+			Duration float64   `json:"duration_ms"`
+			Request  string    `json:"request_id"`
+			Bytes    int64     `json:"bytes"`
+			App      string    `json:"app"`
+			Replica  string    `json:"replica"`
+		}
+		if json.Unmarshal(line, &v) != nil {
+			return l
+		}
+		took := time.Duration(v.Duration * float64(time.Millisecond)).Round(time.Microsecond)
+		return Line{v.Time, took, v.Client, v.Method, v.Route, v.Status, v.Request, v.Bytes, v.App, v.Replica}
+	}
+	const before, behind = 6, 3 // the fields before the id of the request, and those behind it
+	f := strings.Split(string(line), " ")
+	if len(f) <= before+behind {
+		return l
+	}
+	end := f[len(f)-behind:]
+	at, err1 := time.Parse(time.RFC3339, f[0])
+	status, err2 := strconv.Atoi(f[4])
+	took, err3 := time.ParseDuration(f[5])
+	size, err4 := strconv.ParseInt(end[0], 10, 64)
+	l.Begun = at
+	if err1 != nil || err2 != nil || err3 != nil || err4 != nil {
+		return l
+	}
+	text := func(s string) string { return strings.TrimPrefix(s, "-") }
+	return Line{at, took, f[1], f[2], f[3], status, text(strings.Join(f[before:len(f)-behind], " ")), size, text(end[1]), text(end[2])}
+}

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
@@ -124,4 +125,29 @@ func TestAccessLogInJSON(t *testing.T) {
 		}
 		log.Reset()
 	}
+}
+
+// TestAccessLogAtTheEnd: once Drain has returned, the lines of all requests are written, also those of requests that ended a moment before.
+func TestAccessLogAtTheEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		p := New(Settings{AccessLog: &log})
+		if err := p.SetRoutes([]Route{answers(1)}); err != nil {
+			t.Fatal(err)
+		}
+		const requests = 5
+		for range requests {
+			ask(t.Context(), p, "GET", "/method")
+		}
+		if n := strings.Count(log.String(), "\n"); n != 1 { // the first line of a log does not wait
+			t.Errorf("%d lines are written before the end", n)
+		}
+		if err := p.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(log.String(), " GET /method 200 "); n != requests {
+			t.Errorf("%d requests have a line, want %d:\n%s", n, requests, &log)
+		}
+	})
 }

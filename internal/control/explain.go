@@ -41,9 +41,28 @@ func (o *Operator) explain(of helvetype.Object, s helvetype.Status) (e helvetype
 	if e, ok = why.Explain(of, s, o.set.Events, time.Now()); ok {
 		if a, there := s.Applications[of.App]; there {
 			why.Measure(&e, o.load(of.App, a))
+			if waiting(a) {
+				calls := o.set.Node.Calls("", "", callsMax)
+				why.Link(&calls, calls)
+				calls.Calls = slices.DeleteFunc(calls.Calls, func(c helvetype.Call) bool { return c.App != of.App })
+				why.Abandoned(&e, a, calls.Calls, time.Now())
+			}
 		}
 	}
 	return e, ok
+}
+
+// callsMax is how many calls that wait for a slot of a deployment an answer looks at.
+const callsMax = 1000
+
+// waiting says that calls wait for a slot.
+func waiting(a helvetype.ApplicationStatus) bool {
+	for _, d := range a.Deployments {
+		if d.Calls.Queued > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // Overview says what is wrong in the node now.

@@ -31,6 +31,8 @@ type Operated interface {
 	Node
 	// Status is a copy of the present state.
 	Status() helvetype.Status
+	// Calls lists the calls that wait and run, of one application and deployment where these are not "".
+	Calls(app, deployment string, limit int) helvetype.CallList
 	// Deployed is the application as it is deployed now, and, if this process keeps its code, as a revision has it.
 	Deployed(app string, revision int) (now deploy.App, then *deploy.App, ok bool)
 	// Compare looks at an application as a deploy of it would, and deploys nothing.

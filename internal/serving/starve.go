@@ -54,7 +54,7 @@ func (d *Deployment) lookAtQueue() {
 	default:
 		if slots := d.slotsOfStreams(); slots > 0 && (d.starved == 0 || time.Duration(call.Now()-d.starved) >= starveAgain) {
 			d.starved = call.Now()
-			text := fmt.Sprintf("all %d slots (max_ongoing_requests) have been held by HTTP requests, streams or connections for more than %s, with %s waiting: raise max_ongoing_requests",
+			text := fmt.Sprintf("all %d slots (max_ongoing_requests) have been held by HTTP requests, streams or connections for more than %s, with %s waiting: raise max_ongoing_requests, or end streams that nothing reads any more (helve calls marks them)",
 				slots, starveTime, calls(queued))
 			d.log.Warn("deployment "+d.Name+": "+text, "app", d.App, "deployment", d.Name, "slots", slots, "waiting", queued)
 			if d.Starving != nil {

@@ -103,7 +103,7 @@ func numbers(s helvetype.Status, troubled int) string {
 	default:
 		fmt.Fprintf(&b, "%d of %s are not as they should be", troubled, count(len(s.Applications), "application"))
 	}
-	fmt.Fprintf(&b, "; %d of %s get calls; %s now, and %s", ready, count(wanted, "replica"), runs(running), strings.Replace(strings.Replace(waitFor(queued), " for", "", 1), "0 calls wait", "none waits", 1))
+	fmt.Fprintf(&b, "; %d of %s get calls; %s now, and %s", ready, count(wanted, "replica"), runs(running), waits(queued))
 	if calls+rejected > 0 {
 		some := "none"
 		if failed+rejected > 0 {
@@ -118,5 +118,12 @@ func numbers(s helvetype.Status, troubled int) string {
 }
 
 func verb(n int) string { return map[bool]string{true: "runs", false: "run"}[n == 1] }
+
+func waits(calls int) string {
+	if calls == 0 {
+		return "none waits"
+	}
+	return strings.TrimSuffix(waitFor(calls), " for")
+}
 
 func runs(calls int) string { return count(calls, "call") + " " + verb(calls) }

@@ -26,6 +26,7 @@ func TestOverview(t *testing.T) {
 	t.Parallel()
 	well := helvetype.DeploymentStatus{Status: helvetype.DeploymentHealthy, Wanted: 2, Ready: 2}
 	slow, full, down := well, well, well
+	full.Calls.Queued = 40
 	slow.LastExit = &helvetype.Exit{Replica: "D#0", At: at, Reason: "exit status 3"}
 	full.LastMinute = &helvetype.LastMinute{Seconds: 60, Calls: 90, Rejected: 10, Errors: 2}
 	down.Status, down.Ready, down.Failures, down.Message = helvetype.DeploymentUnhealthy, 0, 3, "no database"
@@ -46,7 +47,7 @@ func TestOverview(t *testing.T) {
 	if got, want := strings.Join(names, " "), "e-down b-full f-failed d-rollout a-ended"; got != want {
 		t.Errorf("the order is %s, want %s", got, want)
 	}
-	if want := "5 of 6 applications are not as they should be; 10 of 12 replicas get calls; 0 calls run now, and none waits; 12 of the 100 calls of the last minute failed, 10 because a queue was full"; o.Sentence != want {
+	if want := "5 of 6 applications are not as they should be; 10 of 12 replicas get calls; 0 calls run now, and 40 calls wait; 12 of the 100 calls of the last minute failed, 10 because a queue was full"; o.Sentence != want {
 		t.Errorf("got  %s\nwant %s", o.Sentence, want)
 	}
 }

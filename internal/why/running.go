@@ -3,6 +3,8 @@ package why
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -26,6 +28,39 @@ func Link(list *helvetype.CallList, all helvetype.CallList) {
 		c.CallerEnded = all.Unlisted == 0 && c.Parent != "" && !known[c.Parent]
 	}
 }
+
+// Abandoned adds to an answer that slots of a deployment, for which calls wait, are held by calls whose callers have ended. calls are the calls of the application, after [Link]. For example, a method begins a stream, returns,
+// and nothing reads the stream or ends it: it holds its slot until its replica ends, and more slots are held as soon.
+func Abandoned(e *helvetype.Explanation, a helvetype.ApplicationStatus, calls []helvetype.Call, now time.Time) {
+	for _, name := range slices.Sorted(maps.Keys(a.Deployments)) {
+		d := a.Deployments[name]
+		if d.Calls.Queued == 0 || e.Object.Deployment != "" && e.Object.Deployment != name || e.Object.Replica != "" {
+			continue
+		}
+		left, running, oldest := 0, 0, helvetype.Call{}
+		for _, c := range calls {
+			if c.Deployment != name || c.State != helvetype.CallRunning {
+				continue
+			}
+			running++
+			if c.CallerEnded && now.Sub(c.Since) >= abandonedAfter {
+				if left++; left == 1 || c.Since.Before(oldest.Since) {
+					oldest = c
+				}
+			}
+		}
+		if left == 0 || left*2 < running {
+			continue
+		}
+		on := place(e.Object.App, name, "")
+		e.Sentence += fmt.Sprintf("; %d of the %s that hold slots of %s were left by their callers, the oldest for %s: the method that has called %s has returned, and has neither read its stream to the end nor ended it",
+			left, count(running, "call"), name, ms(float64(now.Sub(oldest.Since))/float64(time.Millisecond)), place("", name, oldest.Method))
+		e.Next = fmt.Sprintf("helve calls %s lists them; helve why --request %s is the oldest; helve restart %s frees their slots. More slots would only last longer: the code that begins the streams has to end them", on, oldest.RequestID, on)
+	}
+}
+
+// abandonedAfter is the age from which on a call without a caller counts as abandoned: others may just be ending.
+const abandonedAfter = 5 * time.Second
 
 // Running adds the calls of a request that wait or run now. A request that the node does not know otherwise (the zero request) has them alone. For example, a request whose one call to Ranker waits for a slot
 // runs, and waits for that slot; a request that has been answered may still have a stream whose reader has gone. false: no call is of the request.

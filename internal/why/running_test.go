@@ -35,3 +35,34 @@ func TestRunning(t *testing.T) {
 		t.Error("a request runs by the call of another one")
 	}
 }
+
+// TestAbandoned: slots for which calls wait, and that are held by calls without a caller, lead to these calls, and not to more replicas.
+func TestAbandoned(t *testing.T) {
+	t.Parallel()
+	now := at.Add(time.Hour)
+	held := func(ended int, since time.Time) (all []helvetype.Call) {
+		for i := range 4 {
+			all = append(all, helvetype.Call{App: "shop", Deployment: "Writer", Method: "write", RequestID: "r", State: helvetype.CallRunning, Stream: true, CallerEnded: i < ended, Since: since})
+		}
+		return all
+	}
+	a := helvetype.ApplicationStatus{Deployments: map[string]helvetype.DeploymentStatus{"Writer": {Calls: helvetype.Calls{Queued: 40}}, "Chat": {}}}
+	for name, c := range map[string]struct {
+		of    helvetype.Object
+		calls []helvetype.Call
+		says  bool
+	}{
+		"most were left":       {shop(), held(3, at), true},
+		"of the deployment":    {shop("Writer"), held(4, at), true},
+		"of another":           {shop("Chat"), held(4, at), false},
+		"of a replica":         {shop("Writer", "W#1"), held(4, at), false},
+		"one of four was left": {shop(), held(1, at), false},
+		"they are ending":      {shop(), held(4, now.Add(-time.Second)), false},
+	} {
+		e := helvetype.Explanation{Object: c.of, Next: "helve scale shop/Writer N"}
+		Abandoned(&e, a, c.calls, now)
+		if got := strings.Contains(e.Sentence, "calls that hold slots of Writer were left by their callers, the oldest for 3600.0 s"); got != c.says || strings.Contains(e.Next, "helve restart shop/Writer frees") != c.says {
+			t.Errorf("%s: %s\nnext %s", name, e.Sentence, e.Next)
+		}
+	}
+}

@@ -102,6 +102,9 @@ func Measure(e *helvetype.Explanation, load Load) {
 		}
 	}
 	for _, s := range load.Stalls {
+		if s.Number == 1 && strings.Contains(s.Place, "<frozen importlib") { // the first call imports a module: that is over
+			continue
+		}
 		if (of.Deployment == "" || of.Deployment == s.Deployment) && (of.Replica == "" || of.Replica == s.Replica) {
 			say(fmt.Sprintf("the event loop of replica %s was blocked %s in the last %s, for up to %s, and its calls waited meanwhile: it stood in %s", s.Replica, times(s.Number), minutes(Window), ms(float64(s.Longest)/float64(time.Millisecond)), s.Place),
 				fmt.Sprintf("helve profile %s/%s/%s --cpu; helve why %s is the request of the longest", of.App, s.Deployment, s.Replica, s.Request))

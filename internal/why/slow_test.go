@@ -148,3 +148,15 @@ func TestStallOfTheCall(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestStallOfImports: an import at the first call is no trouble of now; imports again and again are one.
+func TestStallOfImports(t *testing.T) {
+	t.Parallel()
+	for n, says := range map[int]bool{1: false, 2: true} {
+		e := helvetype.Explanation{Object: shop()}
+		Measure(&e, Load{Stalls: []Stall{{Deployment: "D", Replica: "D#1", Number: n, Longest: time.Second, Place: "_path_stat, <frozen importlib._bootstrap_external> line 147"}}})
+		if got := strings.Contains(e.Sentence, "event loop"); got != says {
+			t.Errorf("%d: %q", n, e.Sentence)
+		}
+	}
+}

@@ -245,6 +245,7 @@ func (r *run) nodeFlags(c *cobra.Command) {
 	c.Flags().StringVar(&r.access, "access-log", "", "write a line to stdout per HTTP request: time, client, method, route, status, duration, request id, bytes and replica; as text, or as json")
 	c.Flags().Lookup("access-log").NoOptDefVal = "text"
 	r.tracing.flags(c)
+	resourceFlags(c)
 	c.Flags().StringVar(&r.format, "log-format", formatText, "form of the log and of the lines of workers on stderr: text, json (a line of JSON per record), or auto (text on a terminal, else json)")
 	c.Flags().BoolVarP(&r.verbose, "verbose", "v", false, "log more")
 }

@@ -21,6 +21,7 @@ var flagGroups = []struct { //nolint:gochecknoglobals // a constant
 	{"Python programs", []string{"name", "route-prefix", "app-dir", "reload", "reload-dir", "dry-run", "ray-compat"}},
 	{"Applications in Go", []string{"isolation"}},
 	{"State", []string{"state-dir", "recover", "node-watchdog", "worker-grace"}},
+	{"Resources of the node", []string{"num-cpus", "memory", "resources", "labels"}},
 	{"HTTP", []string{"http", "host", "port", "request-timeout", "http-root-path", "drain-delay", "trust-forwarded", "access-log"}},
 	{"TLS", []string{"tls-certificate", "tls-key", "tls-key-password-file", "tls-client-ca"}},
 	{"Operators", []string{"admin", "admin-cert", "admin-key", "log-format", "otlp-endpoint", "trace-ratio"}},

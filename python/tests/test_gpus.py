@@ -38,7 +38,7 @@ def run(tmp_path, text, gpus, **env):
             return start(*args, **options).remote().result()
 
         def waits(name, gpus):
-            d = serve.deployment(Model).options(name=name, ray_actor_options={"num_gpus": gpus})
+            d = serve.deployment(Model).options(name=name, ray_actor_options=gpus if isinstance(gpus, dict) else {"num_gpus": gpus})
             _run(d.bind(), name=name, route_prefix=None, _blocking=False)
             while not (message := serve.status().applications[name].deployments[name].message):
                 time.sleep(0.05)
@@ -133,3 +133,30 @@ def test_other_resources_are_recorded(tmp_path):
     assert lines == ["True"]
     for text in ("2 replicas ask for 10000 CPUs, and the machine has", "GiB of memory, and the machine has", 'replicas ask for 4 of \\"special\\"'):
         assert log.count(text) == 1, log
+
+
+def test_stated_resources(tmp_path):
+    """A node gives out the CPUs, the memory and the other resources that were stated of it, and compares labels; a replica that does not fit waits, and its status says which replicas
+    hold what is missing."""
+    lines, log = run(tmp_path, """
+        print(start("first", None, ray_actor_options={"num_cpus": 2, "memory": 3 << 30, "resources": {"licence": 1}}).remote("HOME").result() is not None)
+        print(waits("cpus", {"num_cpus": 1.5}))
+        print(waits("memory", {"num_cpus": 0, "memory": 2 << 30}))
+        print(waits("licence", {"num_cpus": 0, "resources": {"licence": 1.5}}))
+        print(failure("most", None, ray_actor_options={"num_cpus": 4}))
+        print(failure("unknown", None, ray_actor_options={"resources": {"other": 1}}))
+        print(failure("labels", None, ray_actor_options={"label_selector": {"region": "eu", "disk": "!hdd"}}))
+        there = {"label_selector": {"region": "eu"}, "fallback_strategy": [{"label_selector": {"region": "in(us,uk)"}}]}
+        print(start("there", None, ray_actor_options=there).remote("HOME").result() is not None)
+        """, gpus=0, HELVE_NUM_CPUS="3", HELVE_MEMORY="4GiB", HELVE_RESOURCES="licence=2", HELVE_LABELS="region=us")
+    assert lines == [
+        "True",
+        "replica cpus#ID waits for room on the node: needs 1.5 CPUs, and 1 of 3 are free: first/first#ID holds 2",
+        "replica memory#ID waits for room on the node: needs 2 GiB of memory, and 1 GiB of 4 GiB are free: first/first#ID holds 3 GiB",
+        'replica licence#ID waits for room on the node: needs 1.5 of "licence", and 1 of 2 are free: first/first#ID holds 1',
+        'application "most": deployment "most": ray_actor_options: replica 1 of 1 needs 4 CPUs, and 3 of 3 are free',
+        'application "unknown": deployment "unknown": ray_actor_options: replica 1 of 1 needs 1 of "other", and this node has none (--resources states what it has)',
+        'application "labels": deployment "labels": ray_actor_options: replica 1 of 1 needs the label region=eu, and the node has "us"',
+        "True",
+    ]
+    assert "a replica waits for room on the node" in log

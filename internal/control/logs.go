@@ -17,7 +17,7 @@ func (o *Operator) Logs(ctx context.Context, q helvetype.LogQuery, yield func(li
 	case !q.Access:
 		return o.set.Lines.Read(ctx, q, yield)
 	case o.set.Access == nil:
-		return &helvetype.OperationError{Code: helvetype.CodeFailedPrecondition, Message: "this node writes no access log", Next: "helve start or helve run with --access-log text"}
+		return &helvetype.OperationError{Code: helvetype.CodeFailedPrecondition, Message: "this node writes no access log", Next: "helve start --access-log, or helve run with it, writes one"}
 	}
 	return o.set.Access.Read(ctx, q, yield)
 }

@@ -57,6 +57,10 @@ type Config struct {
 	// Python replica, worker_<app>_<number>.log of a Go worker, which may host several. A file is renamed at 16 MiB, to .1 and
 	// so on to .3; the files of at most 16 workers that have ended are kept per deployment. "" for none.
 	LogDir string
+	// LogMemory is how many bytes of memory the newest lines of the node and of all replicas may take, which helve logs shows: 1 MiB or more. 0 is 8 MiB.
+	LogMemory int64
+	// LogMemoryPerDeployment is the part of it that one deployment may take: 64 KiB or more. 0 is a quarter of LogMemory. One replica may take an eighth of it.
+	LogMemoryPerDeployment int64
 	// StrictCodec names the codec, msgpack or orjson, with which calls that stay in this process are encoded and decoded
 	// all the same. "" encodes only calls to deployments with the option StrictCodec.
 	StrictCodec string
@@ -112,7 +116,7 @@ func (c Config) Run(ctx context.Context, build Build) (*System, error) {
 	s, err := system.Config{
 		Version: Version, Public: publicError, Logger: logs.OrDefault(c.Logger), Isolation: spec.Isolation(c.Isolation), Output: c.Output, HTTP: c.HTTP,
 		HTTPLimits: c.HTTPLimits.limits(), HTTPOptions: c.HTTPOptions.options(), AccessLog: c.AccessLog,
-		AccessLogFormat: c.HTTPOptions.AccessLogFormat, LogDir: c.LogDir, StrictCodec: c.StrictCodec, StateDir: c.StateDir,
+		AccessLogFormat: c.HTTPOptions.AccessLogFormat, LogDir: c.LogDir, LogMemory: logs.Budgets{Node: c.LogMemory, Deployment: c.LogMemoryPerDeployment}, StrictCodec: c.StrictCodec, StateDir: c.StateDir,
 		WorkerGrace: c.WorkerGrace, ArenaSize: c.ArenaSize, ReferenceLimit: c.ReferenceLimit, MaxBody: c.MaxBody, Admin: c.Admin,
 		Tracing: c.Tracing.settings(), OutOfLine: c.OutOfLine, Metrics: c.metrics(), Others: others(ctx),
 	}.Run(ctx, untypedBuild(build))

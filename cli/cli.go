@@ -27,6 +27,7 @@ import (
 	"github.com/helve-serve/helve/internal/commands"
 	"github.com/helve-serve/helve/internal/gcfloor"
 	"github.com/helve-serve/helve/internal/listen"
+	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/rayserve"
 )
 
@@ -213,6 +214,8 @@ type run struct {
 	grace     wait
 	arena     arena
 	maxBody   size
+	logMemory size
+	logPart   size
 	limits    httpLimits
 	options   httpOptions
 	admin     string
@@ -239,6 +242,8 @@ func (r *run) nodeFlags(c *cobra.Command) {
 	c.Flags().Var(&r.grace, "worker-grace", "how long workers wait for the next node (default 30s; needs --state-dir)")
 	c.Flags().Var(&r.arena, "arena-size", "shared memory for the large values of an application's workers, in bytes or as 64MiB (default 1GiB; -1: none)")
 	c.Flags().Var(&r.maxBody, "max-body", "largest value of a call between processes, in bytes or as 64MiB (default 256MiB)")
+	c.Flags().Var(&r.logMemory, "log-memory", "memory for the newest lines of the node and all replicas, in bytes or as 64MiB (default 8MiB)")
+	c.Flags().Var(&r.logPart, "log-memory-deployment", "the part of it that one deployment may take (default a quarter)")
 	r.limits.flags(c)
 	r.options.flags(c)
 	c.Flags().StringVar(&r.admin, "admin", adminPrivate, adminUsage)
@@ -375,7 +380,16 @@ func (r *run) check() error {
 	if r.format != formatAuto && r.format != formatText && r.format != formatJSON {
 		return usageError{fmt.Errorf("--log-format=%s: must be auto, text or json", r.format)}
 	}
+	if err := r.logBudgets().Check(); err != nil {
+		field, text, _ := strings.Cut(err.Error(), ": ")
+		return usageError{fmt.Errorf("--%s: %s", map[string]string{"LogMemory": "log-memory", "LogMemoryPerDeployment": "log-memory-deployment"}[field], text)}
+	}
 	return r.tracing.check()
+}
+
+// logBudgets is the memory for the newest lines.
+func (r *run) logBudgets() logs.Budgets {
+	return logs.Budgets{Node: int64(r.logMemory), Deployment: int64(r.logPart)}
 }
 
 // config is the configuration that the flags set.
@@ -384,7 +398,7 @@ func (r *run) config(log *slog.Logger, lines io.Writer) (helve.Config, error) {
 	config := helve.Config{
 		Logger: log, Isolation: helve.Isolation(r.isolation), Output: lines, HTTP: r.http, StateDir: r.stateDir, WorkerGrace: time.Duration(r.grace),
 		ArenaSize: int64(r.arena), MaxBody: int(r.maxBody), HTTPLimits: r.limits.limits(), HTTPOptions: options, Admin: adminOf(r.admin),
-		Tracing: r.tracing.config(),
+		Tracing: r.tracing.config(), LogMemory: int64(r.logMemory), LogMemoryPerDeployment: int64(r.logPart),
 	}
 	if r.access != "" {
 		config.AccessLog, config.HTTPOptions.AccessLogFormat = os.Stdout, r.access
@@ -478,7 +492,7 @@ func (r *run) flagged(err error) error {
 	if text, ok := strings.CutPrefix(err.Error(), "HTTPOptions: "); ok {
 		return r.options.flagged(text)
 	}
-	for field, flag := range map[string]string{"WorkerGrace": "worker-grace", "ArenaSize": "arena-size", "MaxBody": "max-body"} {
+	for field, flag := range map[string]string{"WorkerGrace": "worker-grace", "ArenaSize": "arena-size", "MaxBody": "max-body", "LogMemory": "log-memory", "LogMemoryPerDeployment": "log-memory-deployment"} {
 		if text, ok := strings.CutPrefix(err.Error(), field+": "); ok {
 			return usageError{fmt.Errorf("--%s: %s", flag, withFlags(text))}
 		}

@@ -27,7 +27,7 @@ var flagGroups = []struct { //nolint:gochecknoglobals // a constant
 	{"Operators", []string{"admin", "admin-cert", "admin-key", "log-format", "otlp-endpoint", "trace-ratio"}},
 	{"Limits", []string{
 		"http-connections", "http-streams", "http-memory", "http-max-body", "http-max-header", "http-header-timeout", "http-body-timeout", "http-stall-timeout",
-		"http-idle-timeout", "max-body", "arena-size",
+		"http-idle-timeout", "max-body", "arena-size", "log-memory", "log-memory-deployment",
 	}},
 }
 

@@ -68,7 +68,7 @@ func nodeCommand(apps []Application) *cobra.Command {
 			n := node.New(node.Settings{
 				Logger: log, Version: helve.Version, Output: lines, MaxBody: int(r.maxBody), ArenaSize: int64(r.arena), AccessLog: accessLog,
 				HTTP: clients.Limits(r.limits.limits()), HTTPOptions: httpOptions, Certificate: certificate, Program: host.Program{Env: os.Environ()},
-				Metrics: nodeMetrics, Tracing: r.tracing.settings(),
+				Metrics: nodeMetrics, Tracing: r.tracing.settings(), LogMemory: r.logBudgets(),
 			})
 			if addr := adminOf(r.admin); addr != "" {
 				if err := n.ServeAdmin(strings.TrimPrefix(addr, adminPrivate)); err != nil {

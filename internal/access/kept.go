@@ -60,7 +60,7 @@ func (k *Kept) Read(ctx context.Context, q helvetype.LogQuery, yield func(line *
 	part.Follow = false
 	for from := 0; ; {
 		batches, next, changed := k.since(from)
-		ring := logs.NewRingOf(logs.Budgets{Node: 1 << 40, Deployment: 1 << 40, Replica: 1 << 40}) // what is kept is bounded here
+		ring := logs.NewRingOf(logs.Budgets{Node: 1 << 40, Deployment: 1 << 40}) // the lines are bounded here
 		for _, b := range batches {
 			for line := range bytes.Lines(b) {
 				ring.Write(record(bytes.TrimSuffix(line, []byte("\n"))))

@@ -18,13 +18,10 @@ type Writer struct{ App, Deployment, Replica string }
 
 // Limits of a ring.
 const (
-	ringTotal   = 8 << 20   // bytes of all writers
-	ringGroup   = 2 << 20   // bytes of the writers of one deployment
-	ringWriter  = 256 << 10 // bytes of one writer
-	ringWriters = 4096      // writers, also of replicas that are gone
-	lineBytes   = 64        // memory that a line costs beside its text
-	detailBytes = 112       // memory that the ids, the logger and the attributes of a line cost beside their texts
-	textMax     = 8 << 10   // bytes of the text of a record that are kept
+	ringWriters = 4096    // writers, also of replicas that are gone
+	lineBytes   = 64      // memory that a line costs beside its text
+	detailBytes = 112     // memory that the ids, the logger and the attributes of a line cost beside their texts
+	textMax     = 8 << 10 // bytes of the text of a record that are kept
 )
 
 // Ring keeps the newest lines of each writer, also of replicas that are gone, so that an operator can read the last words of a replica that was replaced.
@@ -85,17 +82,6 @@ func (k kept) cost() int {
 		}
 	}
 	return n
-}
-
-// Budgets are the bytes that the lines of a ring may take: of all writers, of those of one deployment, and of one replica. A zero stands for that of [NewRing].
-type Budgets struct{ Node, Deployment, Replica int }
-
-// NewRing makes an empty ring with the usual budgets.
-func NewRing() *Ring { return NewRingOf(Budgets{}) }
-
-// NewRingOf makes an empty ring.
-func NewRingOf(b Budgets) *Ring {
-	return &Ring{writers: map[Writer]*written{}, groups: map[Writer]*group{}, total: cmp.Or(b.Node, ringTotal), group: cmp.Or(b.Deployment, ringGroup), each: cmp.Or(b.Replica, ringWriter)}
 }
 
 // Write adds a record, whose texts are safe on a terminal ([Clean]).

@@ -55,6 +55,8 @@ type Settings struct {
 	Output io.Writer
 	// Logs gets a file per worker. May be nil.
 	Logs *logs.Dir
+	// LogMemory is how much memory the newest lines may take.
+	LogMemory logs.Budgets
 	// Strict is the codec that every call in this process passes through, although it need not; None for none.
 	Strict call.Codec
 	// OutOfLine says that no method runs on its caller's goroutine.
@@ -151,7 +153,7 @@ func New(s Settings) *Node {
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
-	lines := logs.NewRing()
+	lines := logs.NewRingOf(s.LogMemory)
 	level := new(logs.Level)
 	s.Logger = logs.Keep(s.Logger, lines, level)
 	n := &Node{set: s, log: s.Logger, level: level, lines: lines, results: session.NewResults(s.ReferenceLimit)}

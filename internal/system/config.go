@@ -12,6 +12,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/clients"
 	"github.com/helve-serve/helve/internal/listen"
+	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/node"
 	"github.com/helve-serve/helve/internal/otlp"
 	"github.com/helve-serve/helve/internal/proxy"
@@ -35,6 +36,7 @@ type Config struct {
 	AccessLog       io.Writer
 	AccessLogFormat string // of helve.HTTPOptions
 	LogDir          string
+	LogMemory       logs.Budgets
 	StrictCodec     string
 	StateDir        string
 	WorkerGrace     time.Duration
@@ -98,6 +100,9 @@ func (c Config) check() error {
 	}
 	if f := c.AccessLogFormat; f != "" && f != "text" && f != LogJSON {
 		wrong("HTTPOptions", "AccessLogFormat: must be text or json, is %q", f)
+	}
+	if err := c.LogMemory.Check(); err != nil {
+		errs = append(errs, err)
 	}
 	if err := c.Tracing.Check(); err != nil {
 		wrong("Tracing", "%w", err)

@@ -119,7 +119,7 @@ func (c Config) settings(ctx context.Context) node.Settings {
 	return node.Settings{
 		Logger: c.Logger, Version: c.Version, Output: c.Output, Strict: strict, OutOfLine: c.OutOfLine,
 		MaxBody: c.MaxBody, ArenaSize: c.ArenaSize, ReferenceLimit: c.ReferenceLimit, HTTP: c.HTTPLimits, HTTPOptions: c.HTTPOptions,
-		Metrics: metrics, AccessLog: c.AccessLog, Tracing: c.Tracing,
+		LogMemory: c.LogMemory, Metrics: metrics, AccessLog: c.AccessLog, Tracing: c.Tracing,
 	}
 }
 

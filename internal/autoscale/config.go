@@ -129,7 +129,7 @@ var Others = []string{"aggregation_function", "policy", "prometheus_metrics"} //
 func Parse(raw json.RawMessage) (Config, error) {
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &all); err != nil || all == nil {
-		return Config{}, fmt.Errorf("must be an object, is %s", bytes.TrimSpace(raw))
+		return Config{}, fmt.Errorf("must be an object, is %s", line(raw))
 	}
 	names := append(slices.Sorted(maps.Keys(Least)), Others...)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
@@ -154,17 +154,29 @@ func Parse(raw json.RawMessage) (Config, error) {
 	return f.config()
 }
 
+// line is a value of JSON in one line of bounded length.
+func line(v json.RawMessage) string {
+	var b bytes.Buffer
+	if json.Compact(&b, v) != nil {
+		return "no JSON"
+	}
+	if s := []rune(b.String()); len(s) > 80 {
+		return string(s[:77]) + "..."
+	}
+	return b.String()
+}
+
 func checkNumber(name string, v json.RawMessage, least float64) error {
 	var n float64
 	if err := json.Unmarshal(v, &n); err != nil {
 		if strings.HasSuffix(name, "_replicas") {
-			return fmt.Errorf("min_replicas, max_replicas and initial_replicas must be integers, %s is %s", name, v)
+			return fmt.Errorf("min_replicas, max_replicas and initial_replicas must be integers, %s is %s", name, line(v))
 		}
-		return fmt.Errorf("%s must be a number, is %s", name, v)
+		return fmt.Errorf("%s must be a number, is %s", name, line(v))
 	}
 	switch {
 	case strings.HasSuffix(name, "_replicas") && n != math.Trunc(n):
-		return fmt.Errorf("min_replicas, max_replicas and initial_replicas must be integers, %s is %s", name, v)
+		return fmt.Errorf("min_replicas, max_replicas and initial_replicas must be integers, %s is %s", name, line(v))
 	case n < least && least == AboveZero:
 		return fmt.Errorf("%s must be above 0, is %s", name, v)
 	case n < least && least == 0:
@@ -200,7 +212,7 @@ func (f *fields) config() (Config, error) {
 	for i, m := range f.PrometheusMetrics {
 		name, ok := m.(string)
 		if !ok {
-			return Config{}, fmt.Errorf("prometheus_metrics[%d] must be a text, is %v", i, m)
+			return Config{}, fmt.Errorf("prometheus_metrics[%d] must be a text, is %.60v", i, m)
 		}
 		c.PrometheusMetrics = append(c.PrometheusMetrics, name)
 	}
@@ -241,7 +253,7 @@ func ParsePolicy(raw json.RawMessage) (p Policy, err error) {
 	var kwargs map[string]any
 	if len(in.Kwargs) > 0 && string(in.Kwargs) != "null" {
 		if json.Unmarshal(in.Kwargs, &kwargs) != nil {
-			return p, fmt.Errorf("policy.policy_kwargs must be an object, is %s", in.Kwargs)
+			return p, fmt.Errorf("policy.policy_kwargs must be an object, is %s", line(in.Kwargs))
 		}
 		p.Kwargs = in.Kwargs
 	}

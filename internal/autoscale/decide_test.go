@@ -380,3 +380,31 @@ func BenchmarkDecide(b *testing.B) {
 		})
 	}
 }
+
+// FuzzState: a state that the store has, in any form, leads to a decision within the bounds.
+func FuzzState(f *testing.F) {
+	d := &deployment{config: Config{MinReplicas: 1, MaxReplicas: 10, Target: 2, Aggregation: Mean, UpFactor: 1, DownFactor: 1, StableWindow: time.Minute, PanicWindow: 6 * time.Second}, now: begin}
+	d.state.Observe(begin, Load{Queued: 1})
+	raw, err := json.Marshal(d.state)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	f.Add([]byte(`{"recent":{"width":500000000,"newest":7,"buckets":[[1,2,3]]},"needs":{"width":3,"newest":9,"most":[1]},"last":{"Queued":3},"seen":"2026-11-30T12:00:00Z","effort":-1}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		for _, config := range []string{plain, `{"max_replicas": 10, "upscale_delay_s": 3, "downscale_delay_s": 20}`} {
+			var s State
+			if json.Unmarshal(raw, &s) != nil {
+				return
+			}
+			c := parse(t, config)
+			for i := range 5 {
+				now := begin.Add(time.Duration(i) * tick)
+				s.Observe(now, Load{Queued: i, Running: 5})
+				if n := Decide(now, c, &s, Facts{Target: 3, Ready: 3, Least: 1, Most: 10}).Replicas; n < 1 || n > 10 {
+					t.Fatalf("%d replicas", n)
+				}
+			}
+		}
+	})
+}

@@ -2,8 +2,13 @@ package autoscale
 
 import (
 	"encoding/json"
+	"errors"
+	"math"
 	"time"
 )
+
+// leastWidth is the smallest width of a bucket, for look-back periods that are shorter than a sample.
+const leastWidth = 10 * time.Millisecond
 
 // window is the load of the last span of time, in buckets of equal width. Older buckets are overwritten.
 type window struct {
@@ -28,7 +33,7 @@ type bucket struct {
 
 // fit gives the window a span and the number of buckets for it, beside the bucket that has just begun. A change of either empties the window.
 func (w *window) fit(span time.Duration, buckets int) {
-	if width := span / time.Duration(buckets); w.width != width || len(w.buckets) != buckets+1 {
+	if width := max(span/time.Duration(buckets), leastWidth); w.width != width || len(w.buckets) != buckets+1 {
 		*w = window{width: width, buckets: make([]bucket, buckets+1)}
 	}
 }
@@ -133,7 +138,7 @@ type peaks struct {
 }
 
 func (p *peaks) fit(span time.Duration, buckets int) {
-	width := span / time.Duration(buckets)
+	width := max(span/time.Duration(buckets), leastWidth)
 	if p.width == width && len(p.most) == buckets+1 {
 		return
 	}
@@ -190,6 +195,9 @@ func (w *window) UnmarshalJSON(raw []byte) error {
 	if err := json.Unmarshal(raw, &f); err != nil {
 		return err
 	}
+	if !sound(f.Width, f.Newest, len(f.Buckets)) {
+		return errors.New("no window of an autoscaler")
+	}
 	*w = window{width: f.Width, newest: f.Newest}
 	for _, row := range f.Buckets {
 		var r [9]float64
@@ -203,6 +211,11 @@ type windowForm struct {
 	Width   time.Duration `json:"width"`
 	Newest  int64         `json:"newest"`
 	Buckets [][]float64   `json:"buckets"`
+}
+
+// sound reports whether a window that was read is empty, or can be gone on with.
+func sound(width time.Duration, newest int64, buckets int) bool {
+	return width == 0 && buckets == 0 || width >= leastWidth && buckets > 0 && newest >= 0 && float64(newest+1)*float64(width) < math.MaxInt64
 }
 
 // short is a number with three digits behind the point.
@@ -220,9 +233,14 @@ func (p peaks) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads the form of MarshalJSON.
 func (p *peaks) UnmarshalJSON(raw []byte) error {
 	var f peaksForm
-	err := json.Unmarshal(raw, &f)
+	if err := json.Unmarshal(raw, &f); err != nil {
+		return err
+	}
+	if !sound(f.Width, f.Newest, len(f.Most)) {
+		return errors.New("no window of an autoscaler")
+	}
 	*p = peaks{f.Width, f.Newest, f.Most}
-	return err
+	return nil
 }
 
 type peaksForm struct {

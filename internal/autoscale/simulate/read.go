@@ -19,8 +19,11 @@ const (
 	columnDuration = "duration_s"
 )
 
-// MaxCalls is the largest number of calls of a load that is read.
-const MaxCalls = 5_000_000
+// Limits of a load that is read.
+const (
+	MaxCalls  = 5_000_000
+	MaxLength = 31 * 24 * 3600 // seconds
+)
 
 // Mistake is a mistake of a file of a load.
 type Mistake struct {
@@ -143,6 +146,9 @@ func (f *file) row(n int, cells []string) error {
 			r.duration = x
 		}
 	}
+	if len(f.rows) > 0 && r.at-f.rows[0].at > MaxLength {
+		return &Mistake{n, 0, "more than 31 days after the first row"}
+	}
 	f.last = n
 	f.rows = append(f.rows, r)
 	if len(f.rows) > MaxCalls {
@@ -165,7 +171,7 @@ func (f *file) load() (load Load, err error) {
 			load.Calls = append(load.Calls, Call{At: r.at - begin, Duration: r.duration})
 			load.Length = max(load.Length, r.at-begin+r.duration)
 		}
-		load.Length = math.Ceil(load.Length + 1)
+		load.Length = min(math.Ceil(load.Length+1), MaxLength)
 		return load, nil
 	}
 	for i, r := range f.rows {

@@ -367,26 +367,31 @@ func percentile(sorted []float64, p float64) float64 {
 // For example, with a target of 2, 6 calls of one second in one second need 2 replicas: they leave 2 seconds of work, which 2 replicas do within one more second.
 func Optimum(load Load, c autoscale.Config) []int {
 	n := int(math.Ceil(load.Length))
-	work := make([]float64, n)
-	calls := load.Calls
-	for i := range load.Callers {
-		c := &load.Callers[i]
-		calls = append(calls[:len(calls):len(calls)], Call{At: c.From, Duration: c.To - c.From})
-	}
-	for _, call := range calls { // a call's work lies in the seconds of its execution, had it started at once
-		for at, left := call.At, call.Duration; left > 0; {
-			i := int(at)
-			if i >= n {
-				break
-			}
-			part := min(left, float64(i+1)-at)
-			work[i] += part
-			at, left = float64(i+1), left-part
+	work, whole := make([]float64, n+1), make([]int, n+2) // parts of seconds; begins and ends of whole seconds of work
+	add := func(at, duration float64) {                   // the work lies in the seconds of the execution, had it started at once
+		end := min(at+duration, float64(n))
+		first, last := int(math.Ceil(at)), int(end)
+		if first > last {
+			work[last] += end - at
+			return
 		}
+		if first > 0 {
+			work[first-1] += float64(first) - at
+		}
+		whole[first]++
+		whole[last]--
+		work[last] += end - float64(last)
 	}
-	out, behind := make([]int, n), 0.0
+	for _, c := range load.Calls {
+		add(c.At, c.Duration)
+	}
+	for i := range load.Callers { // a caller always has one call
+		add(load.Callers[i].From, load.Callers[i].To-load.Callers[i].From)
+	}
+	out, behind, running := make([]int, n), 0.0, 0
 	for i := range out {
-		behind += work[i]
+		running += whole[i]
+		behind += work[i] + float64(running)
 		need := int(math.Ceil(behind / (2 * c.Target)))
 		out[i] = min(max(need, c.MinReplicas), c.MaxReplicas)
 		behind = max(0, behind-float64(out[i])*c.Target)

@@ -205,13 +205,39 @@ func TestRead(t *testing.T) {
 		"time_s,calls_per_s\n0\n":              "line 2: has 1 fields, and there are 2 columns",
 		"time_s,calls_per_s\n9,1\n#\n5,1\n":    "line 4, column 1: time_s is 5, before the row of line 2: times do not fall",
 		"time_s,calls_per_s\n9,1\n9,1\n":       "line 3, column 1: time_s is 9, as in line 2: each rate has its own time",
+		"time_s,calls_per_s\n0,0\n1e9,1\n":     "line 3: more than 31 days after the first row",
 		"arrival_s,duration_s\n1,0\n":          "line 2, column 2: duration_s must be above 0",
 		"time_s,calls_per_s\n0,1\n60,1e6\n":    "line 3: up to here the load has more than 5000000 calls: take a shorter time, or lower rates and targets",
-		"time_s,calls_per_s\n0,1e300\n1e9,1\n": "line 2: up to here the load has more than 5000000 calls: take a shorter time, or lower rates and targets",
+		"time_s,calls_per_s\n0,1e300\n1e6,1\n": "line 2: up to here the load has more than 5000000 calls: take a shorter time, or lower rates and targets",
 	} {
 		_, err := Read(strings.NewReader(text), 1, 1)
 		if _, ok := errors.AsType[*Mistake](err); !ok || err.Error() != want {
 			t.Errorf("%q: %v, want %s", text, err, want)
 		}
 	}
+}
+
+// FuzzRead: each text is a load whose calls are in order and within its length, or has a mistake with a place.
+func FuzzRead(f *testing.F) {
+	f.Add("time_s,calls_per_s,duration_s\n0,2,0.2\n60,60,0.2\n")
+	f.Add("arrival_s,duration_s\n1,2\n3,4\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		load, err := Read(strings.NewReader(text), 0.2, 1)
+		if err != nil {
+			if m, ok := errors.AsType[*Mistake](err); ok && (m.Line < 1 || m.Column < 0 || strings.Contains(m.Text, "\n")) {
+				t.Errorf("%q: %+v", text, m)
+			}
+			return
+		}
+		for i, c := range load.Calls {
+			if c.At < 0 || c.At > load.Length || c.Duration <= 0 || i > 0 && c.At < load.Calls[i-1].At {
+				t.Fatalf("%q: call %d of %v s: %+v", text, i, load.Length, c)
+			}
+		}
+		if len(load.Calls) < 1000 && load.Length < 1000 {
+			if n := len(Optimum(load, autoscale.Config{MaxReplicas: 10, Target: 2})); n != int(math.Ceil(load.Length)) {
+				t.Errorf("%q: an optimum of %d seconds", text, n)
+			}
+		}
+	})
 }

@@ -101,6 +101,7 @@ func Measure(e *helvetype.Explanation, load Load) {
 			say(s.text(), fmt.Sprintf("helve profile %s/%s/%s --cpu, or --block for code that waits", of.App, s.Deployment, s.Replica))
 		}
 	}
+	say(spent(of, load)) // before stalls, which may have held up few of the requests
 	for _, s := range load.Stalls {
 		if s.Number == 1 && strings.Contains(s.Place, "<frozen importlib") { // the first call imports a module: that is over
 			continue
@@ -110,7 +111,6 @@ func Measure(e *helvetype.Explanation, load Load) {
 				fmt.Sprintf("helve profile %s/%s/%s --cpu; helve why %s is the request of the longest", of.App, s.Deployment, s.Replica, s.Request))
 		}
 	}
-	say(spent(of, load))
 	if next != "" && (e.Next == "" || strings.HasPrefix(e.Next, failedList)) {
 		e.Next = next
 	}

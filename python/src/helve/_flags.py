@@ -21,7 +21,7 @@ NODE = {
     "http-connections": True, "http-streams": True, "http-memory": True, "http-max-body": True, "http-max-header": True, "http-header-timeout": True,
     "http-body-timeout": True, "http-stall-timeout": True, "http-idle-timeout": True, "request-timeout": True, "drain-delay": True,
     "http-root-path": True, "trust-forwarded": True, "tls-certificate": True, "tls-key": True, "tls-key-password-file": True, "tls-client-ca": True,
-    "max-body": True, "arena-size": True, "admin": True, "access-log": False, "log-format": True, "otlp-endpoint": True,
+    "max-body": True, "arena-size": True, "log-memory": True, "log-memory-deployment": True, "admin": True, "access-log": False, "log-format": True, "otlp-endpoint": True,
     "trace-ratio": True, "verbose": False, "num-cpus": True, "memory": True, "resources": True, "labels": True,
 }
 GO = {"isolation": True, "state-dir": True, "worker-grace": True}  # flags of applications in Go

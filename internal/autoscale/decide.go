@@ -28,7 +28,7 @@ const (
 	RuleSteady      Rule = "steady"       // the number is right
 	RuleColdStart   Rule = "cold_start"   // calls wait, and there is no replica
 	RuleLoad        Rule = "load"         // up, by the panic window
-	RulePanic       Rule = "panic"        // up, by the last half second
+	RulePanic       Rule = "panic"        // up, by the last quarter of a second
 	RuleDelay       Rule = "delay"        // up or down, after the delay that was set
 	RulePolicy      Rule = "policy"       // up or down, by the number of a custom policy
 	RuleQuiet       Rule = "quiet"        // down, by the highest need of the stable window

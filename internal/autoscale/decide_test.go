@@ -55,7 +55,7 @@ func TestStep(t *testing.T) {
 	began := d.now
 	if up := d.loaded(20*time.Second, Load{Queued: 9, Running: 5}); len(up) != 1 || up[0].Replicas != 7 || up[0].Rule != RulePanic || d.state.LastUp.Sub(began) > 2*time.Second {
 		t.Errorf("up: %+v", up)
-	} else if reason := up[0].Reason(); reason != "14.0 calls in the last 0.5 s / 2 a replica = 7.0 (panic)" {
+	} else if reason := up[0].Reason(); reason != "14.0 calls in the last 0.25 s / 2 a replica = 7.0 (panic)" {
 		t.Error(reason)
 	}
 	if down := d.loaded(58*time.Second, Load{Running: 1}); len(down) != 0 {

@@ -7,10 +7,10 @@ import (
 
 // Periods of the panic rule.
 const (
-	// burst is the period whose load says that there is a panic; half of it says how many replicas it needs.
+	// burst is the period whose load says that there is a panic; the last quarter of it says how many replicas it needs.
 	burst = time.Second
-	// look is the time from the alarm to the decision, in which the load of a step fills half of burst.
-	look = 500 * time.Millisecond
+	// look is the time from the alarm to the decision, in which the load of a step fills that quarter.
+	look = 250 * time.Millisecond
 )
 
 // standing is the time in which the length of a queue must stay the same, with the same replicas, to count as standing.
@@ -42,7 +42,7 @@ func (s *State) load(now time.Time, c Config, f Facts, in *Inputs) Rule {
 	if now.Before(s.alarm.Add(look)) {
 		return RuleLoad
 	}
-	if quick := s.demand(now, c, f, *in, burst/2); quick.Calls > in.Calls {
+	if quick := s.demand(now, c, f, *in, burst/4); quick.Calls > in.Calls {
 		*in, s.panics = quick, now
 		return RulePanic
 	}
@@ -57,7 +57,7 @@ func (s *State) learn(now time.Time, c Config, f Facts) {
 	}
 }
 
-// demand is the number of calls that there would be if none waited, over a period: the panic window, or half a second in a panic.
+// demand is the number of calls that there would be if none waited, over a period: the panic window, or a quarter of a second in a panic.
 //
 // Calls that wait say how long the queue is, and not how many replicas are needed: 1 replica that executes 10 calls a second, and gets 20, has 600 waiting calls after
 // a minute, and needs 1 more replica, not 300. So after calls have waited the demand is the rate of arrival, and of working off the queue, at the pace of a replica.
@@ -88,7 +88,7 @@ func (s *State) demand(now time.Time, c Config, f Facts, in Inputs, period time.
 		return in
 	}
 	arrived := window.Arrived / window.Time
-	for p := 2 * burst; p >= period; p /= 2 { // a shorter time counts by the rate that is certain
+	for p := 2 * burst; p >= max(period, burst/2); p /= 2 { // a shorter time counts by the rate that is certain
 		n := s.recent.sum(now, p).Arrived
 		arrived = max(arrived, (n-2*math.Sqrt(n))/p.Seconds())
 	}

@@ -6,12 +6,12 @@
 //
 //	s.Observe(t, autoscale.Load{Queued: 9, Running: 5})
 //	d := autoscale.Decide(t, config, &s, autoscale.Facts{Target: 1, Ready: 1, Least: 1, Most: 10})
-//	// half a second later: d.Replicas == 7, d.Reason() == "14.0 calls in the last 1 s (panic) / 2 a replica = 7.0"
+//	// half a second later: d.Replicas == 7, d.Reason() == "14.0 calls in the last 0.25 s / 2 a replica = 7.0 (panic)"
 //
 // # Directions
 //
 // Each direction, up and down, is decided in one of two ways. A direction whose delay was set (upscale_delay_s, downscale_delay_s) follows the algorithm of the
 // reference: the load of the look-back period, over target, moved by the gain, and the step is taken once the condition has held for longer than the delay. A
-// direction whose delay was not set is adaptive: up by the mean of the panic window, or of the last second when that is far above the
+// direction whose delay was not set is adaptive: up by the mean of the panic window, or of the last moment when the last second is far above the
 // load that the ready replicas should have, and down to the highest need of the stable window.
 package autoscale

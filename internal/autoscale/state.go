@@ -21,7 +21,7 @@ const LongestHold = 10 * time.Second
 
 // Numbers of buckets of the windows of a state.
 const (
-	recentBuckets   = 12
+	recentBuckets   = 24
 	lookBackBuckets = 30
 	peakBuckets     = 30
 )

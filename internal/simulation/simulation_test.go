@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -86,6 +87,23 @@ func TestSimulate(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &got); err != nil || got.Config.Most != 100 || got.Helve.Summary.Changes != len(got.Helve.Changes) || len(got.Helve.Changes) == 0 ||
 		got.Helve.Changes[0].Reason == "" || len(got.Helve.Samples) != 210 {
 		t.Errorf("%v: %+v", err, got.Helve.Summary)
+	}
+}
+
+// TestPage: the example of docs/autoscaling.md prints what the page shows. Other processors round the last digit in another way.
+func TestPage(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("../../docs/autoscaling.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "cat > load.csv <<'END'\n")
+	load, rest, _ := strings.Cut(rest, "END\n")
+	_, rest, _ = strings.Cut(rest, "```\n\n```\n")
+	want, _, ok := strings.Cut(rest, "```\n")
+	got, err := run(t, load, "-", "--decisions")
+	if !ok || err != nil || runtime.GOARCH == "amd64" && got != want {
+		t.Errorf("%v: the page shows\n%s\nand the command prints\n%s", err, want, got)
 	}
 }
 

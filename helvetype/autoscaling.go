@@ -29,6 +29,8 @@ type Autoscaling struct {
 	LastDown time.Time `json:"last_down,omitzero"`
 	// Policy is the import path of a custom policy; "" for the autoscaler's own.
 	Policy string `json:"policy,omitempty"`
+	// PolicyScope is "application" for a policy that decides for all deployments of an application together; "" or "deployment" for others.
+	PolicyScope string `json:"policy_scope,omitempty"`
 	// PolicyTook is the time of the last answer of a custom policy.
 	PolicyTook time.Duration `json:"policy_took_ns,omitempty"`
 	// Metrics are the metrics that the replicas report for a custom policy, by name.

@@ -124,10 +124,6 @@ func (ap *apply) complete(of config.Application, a *deploy.App, wrong config.Mis
 			wrong = append(wrong, ap.place(of.Name, name, err)...)
 			continue
 		}
-		if e := d.Options.Effective(); e.AutoscalingConfig != nil && d.Options.Sources["autoscaling_config"] == spec.FromFile { // the builder warns of that of the code
-			ap.warn(fmt.Sprintf("application %q: deployment %q: replicas do not scale by themselves yet: of its autoscaling_config the deployment has the number %d, unless helve scale has set another one; num_replicas in its place sets the number",
-				of.Name, name, e.StartReplicas()))
-		}
 	}
 	if err := logging(of, a); err != nil {
 		return err

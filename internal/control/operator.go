@@ -176,7 +176,7 @@ func refusal(err error) error {
 	switch {
 	case errors.Is(err, deploy.ErrSuperseded), errors.Is(err, deploy.ErrChanged):
 		code = helvetype.CodeAborted
-	case errors.Is(err, deploy.ErrNoRollout), errors.Is(err, deploy.ErrRollout):
+	case errors.Is(err, deploy.ErrNoRollout), errors.Is(err, deploy.ErrRollout), errors.Is(err, deploy.ErrAutoscaled):
 		code = helvetype.CodeFailedPrecondition
 	case errors.Is(err, deploy.ErrClosing):
 		code = helvetype.CodeUnavailable

@@ -18,10 +18,12 @@ var ErrSuperseded = errors.New("another deploy has taken its place") //nolint:go
 // ErrChanged is the error of a change of the options of a revision that is not the target any more: see [App.Changes].
 var ErrChanged = errors.New("another deploy has taken its place since its options were read") //nolint:gochecknoglobals // a constant
 
-// The errors of changes of a rollout: the application has none that goes on or could be resumed, or has one and must have none.
+// The errors of changes of a rollout, and of scaling: the application has none that goes on or could be resumed, or has one and must have none.
 var (
 	ErrNoRollout = errors.New("no rollout goes on")     //nolint:gochecknoglobals // a constant
 	ErrRollout   = errors.New("a rollout is under way") //nolint:gochecknoglobals // a constant
+	// ErrAutoscaled is the error of a number of replicas that is set by hand or by a program.
+	ErrAutoscaled = errors.New("its autoscaler sets the number of replicas") //nolint:gochecknoglobals // a constant
 	// ErrStuck is the error of a deploy whose rollout has failed and does not go back by itself. The rollout waits for an operator.
 	ErrStuck = errors.New("its rollout has failed, and is paused because automatic_rollback is off") //nolint:gochecknoglobals // a constant
 )

@@ -154,7 +154,8 @@ type DeploymentDetails struct {
 	TargetNumReplicas int                         `json:"target_num_replicas"`
 	RequiredResources map[string]float64          `json:"required_resources"`
 	Replicas          []ReplicaDetails            `json:"replicas"`
-	AutoscalingDetail *struct{}                   `json:"autoscaling_detail"`
+	AutoscalingDetail *AutoscalingDetail          `json:"autoscaling_detail"`
+	Autoscaling       *helvetype.Autoscaling      `json:"autoscaling,omitempty"` // the same with all that is known
 
 	Calls      helvetype.Calls       `json:"calls,omitzero"`
 	LastMinute *helvetype.LastMinute `json:"last_minute,omitempty"`
@@ -201,7 +202,7 @@ func (in Instance) Reference() Instance {
 		app.Revision, app.SharedMemory, app.Rollout, app.FailedDeploy = 0, nil, nil, nil
 		deployments := make(map[string]DeploymentDetails, len(app.Deployments))
 		for d, of := range app.Deployments {
-			of.Calls, of.LastMinute, of.Stopping, of.LastExit = helvetype.Calls{}, nil, 0, nil
+			of.Calls, of.LastMinute, of.Stopping, of.LastExit, of.Autoscaling = helvetype.Calls{}, nil, 0, nil, nil
 			of.DeploymentConfig = withURIs(of.DeploymentConfig, false)
 			replicas := make([]ReplicaDetails, len(of.Replicas))
 			for i, r := range of.Replicas {
@@ -279,6 +280,7 @@ func deploymentDetails(name string, s helvetype.DeploymentStatus, wants deploy.D
 	if d.RequiredResources == nil {
 		d.RequiredResources = map[string]float64{}
 	}
+	d.AutoscalingDetail, d.Autoscaling = autoscalingDetail(s), s.Autoscaling
 	for _, r := range s.Replicas {
 		rd := ReplicaDetails{
 			Actor: here, ReplicaID: r.ID, State: r.State, StartTimeS: seconds(r.StartedAt), Revision: r.Revision, GPUs: r.GPUs, Memory: r.Memory, CPU: r.CPU, InNode: r.PID == 0 && r.State != helvetype.ReplicaStarting,

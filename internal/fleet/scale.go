@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/states"
@@ -40,8 +41,13 @@ func (f *Fleet) Unscalable(app, name string) error {
 	if f.Shut || a == nil || a.Deleted || a.Failure != nil || a.Own == helvetype.ApplicationDeleting {
 		return f.MissingLocked(app)
 	}
-	if d := a.Deployments[name]; d == nil || d.Dropped {
+	d := a.Deployments[name]
+	if d == nil || d.Dropped {
 		return fmt.Errorf("no deployment %q in application %q; it has %s", name, app, strings.Join(slices.Sorted(maps.Keys(a.Deployments)), ", "))
+	}
+	if d.Now.Definition.Options.Autoscaled() {
+		return fmt.Errorf("deployment %q of application %q: %w, and a number that is set would not stay; helve set %[2]s/%[1]s autoscaling_config.min_replicas=N sets the least number, and max_replicas the largest",
+			name, app, deploy.ErrAutoscaled)
 	}
 	return nil
 }

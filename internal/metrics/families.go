@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"cmp"
 	"maps"
 	"net"
 	"net/url"
@@ -211,6 +212,27 @@ func writeDeployments(p *page, all []view, shown detail) {
 		p.family(f.name, f.kind, f.help)
 		for i := range all {
 			p.line(all[i].labels, f.value(&all[i]))
+		}
+	}
+	for _, f := range []struct {
+		name, help string
+		value      func(a *helvetype.Autoscaling) float64
+	}{
+		{"serve_autoscaling_desired_replicas", "Replicas that the load of the deployment asks for, before the bounds of its autoscaling_config.", func(a *helvetype.Autoscaling) float64 { return float64(a.Desired) }},
+		{"serve_autoscaling_total_requests", "Calls that wait and run, by which the autoscaler decides.", func(a *helvetype.Autoscaling) float64 { return a.Calls }},
+		{"serve_autoscaling_target_ongoing_requests", "Calls that a replica should have (target_ongoing_requests).", func(a *helvetype.Autoscaling) float64 { return a.TargetOngoing }},
+	} {
+		p.family(prefix+f.name, gauge, f.help)
+		for i := range all {
+			if a := all[i].Autoscaling; a != nil {
+				p.line(all[i].labels, f.value(a))
+			}
+		}
+	}
+	p.family(prefix+"serve_autoscaling_policy_execution_time_ms", gauge, "Time of the last answer of the custom policy of the deployment.")
+	for i := range all {
+		if a := all[i].Autoscaling; a != nil && a.Policy != "" {
+			p.line(all[i].labels+",policy_scope=\""+cmp.Or(a.PolicyScope, "deployment")+"\"", milliseconds(a.PolicyTook))
 		}
 	}
 	p.family("helve_deployment_memory_bytes", gauge, "Memory that the processes of the replicas of the deployment occupy, with parts that they share.")

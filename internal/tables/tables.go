@@ -37,6 +37,9 @@ func Application(b *strings.Builder, name string, app details.AppDetails, now ti
 	deploymentTable(b, app, width)
 	for _, d := range app.InOrder() {
 		Message(b, "  "+d.Name+": ", "    ", told.once(d.Message), width)
+		if a := d.Autoscaling; a != nil {
+			layout.Paragraph(b, "  "+d.Name+" scales: ", "    ", scaling(a), width)
+		}
 	}
 	replicaTable(b, app, now, width)
 }
@@ -127,6 +130,18 @@ func write(b *strings.Builder, columns []column, rows [][]string, width int) {
 		}
 	}
 	layout.Table(b, indent, width, all()[0], rows)
+}
+
+// scaling is the autoscaler of a deployment in one line.
+func scaling(a *helvetype.Autoscaling) string {
+	text := fmt.Sprintf("%d of %d to %d", a.Target, a.Least, a.Most)
+	if a.Reason != "" {
+		text += "; " + a.Reason
+	}
+	if a.Blocked != "" && !strings.Contains(a.Reason, a.Blocked) {
+		text += "; " + a.Blocked
+	}
+	return text
 }
 
 // milliseconds is a time in few letters: 0.4ms, 64ms, 1.3s, 12s.

@@ -62,6 +62,8 @@ type Deployment struct {
 	Name     string
 	State    helvetype.DeploymentState
 	Wanted   int // replicas
+	// Autoscaling describes the autoscaler; nil for a deployment without one.
+	Autoscaling *helvetype.Autoscaling
 	Queued   int
 	Rejected uint64 // calls that have failed because too many waited
 	Starts   uint64 // how often a replica became ready

@@ -141,14 +141,14 @@ func troubled(e *helvetype.Explanation, app, name string, d helvetype.Deployment
 		next(fmt.Sprintf("helve calls %s/%s lists the calls; helve restart %[1]s/%[2]s ends those that wait now", app, name))
 	case d.Calls.Queued > 0 && d.Ready > 0:
 		e.Sentence += fmt.Sprintf("; %s%s a slot, because the ready replicas run as many calls as max_ongoing_requests allows (%d)", prefix, waitFor(d.Calls.Queued), d.Calls.Running)
-		next(fmt.Sprintf("helve scale %s/%s N adds replicas; helve calls %[1]s/%[2]s lists the calls that hold the slots", app, name))
+		next(fmt.Sprintf("%s; helve calls %s/%s lists the calls that hold the slots", more(app, name, d), app, name))
 	}
 	if m := d.LastMinute; m != nil && m.Errors > 0 && !passes && prefix != "" {
 		e.Sentence += fmt.Sprintf("; %s%d of the %s of the last %.0f s have failed", prefix, m.Errors, count(int(m.Calls), "call"), m.Seconds)
 	}
 	if m := d.LastMinute; m != nil && m.Rejected > 0 {
 		e.Sentence += fmt.Sprintf("; %s%s of the last %.0f s found a full queue (max_queued_requests) and %s rejected", prefix, count(int(m.Rejected), "call"), m.Seconds, map[bool]string{true: "was", false: "were"}[m.Rejected == 1])
-		next(fmt.Sprintf("helve scale %s/%s N adds replicas; max_queued_requests of %[1]s/%[2]s is how many calls of one caller may wait: a larger one takes longer bursts", app, name))
+		next(fmt.Sprintf("%s; max_queued_requests of %s/%s is how many calls of one caller may wait: a larger one takes longer bursts", more(app, name, d), app, name))
 	}
 	if x := d.LastExit; x != nil && now.Sub(x.At) < recently && strings.Contains(e.Sentence, brief(x.Reason)) {
 		next(afterExit(app, name, x, d.Replicas))
@@ -326,7 +326,7 @@ func deployment(of helvetype.Object, d helvetype.DeploymentStatus) string {
 	if d.Message != "" {
 		sentence += "; " + brief(d.Message)
 	}
-	sentence += minute(d.LastMinute)
+	sentence += minute(d.LastMinute) + scaling(d)
 	if f := d.FirstFailure; f != nil && d.Failures > 1 {
 		if text := brief(f.Error); !strings.Contains(sentence, text) {
 			sentence += fmt.Sprintf("; the first of %d failures, of replica %s at %s: %s", d.Failures, f.Replica, stamp(f.At), text)

@@ -60,6 +60,8 @@ type BackpressureAnswer struct {
 type Options struct {
 	// NumReplicas is how many replicas run. Default 1.
 	NumReplicas *int
+	// Autoscaling has the number of replicas follow the load, in place of NumReplicas. Default nil: the number stays.
+	Autoscaling *Autoscaling
 	// MaxOngoingRequests is how many calls one replica executes at a time, over all callers. Default 5.
 	MaxOngoingRequests *int
 	// MaxQueuedRequests is how many calls of one origin may wait for a slot: each calling deployment, the HTTP proxy and
@@ -135,13 +137,21 @@ type Options struct {
 
 // spec is the options as the packages below this one have them.
 func (o Options) spec() (spec.Options, []error) {
-	s, errs := spec.FromGo(o, func(v any) ([]byte, error) { return graph.Codec.Append(nil, call.JSON, v) }) // field names as everywhere
+	s, errs := spec.FromGo(o, func(v any) ([]byte, error) {
+		if a, ok := v.(Autoscaling); ok {
+			return a.config()
+		}
+		return graph.Codec.Append(nil, call.JSON, v) // field names as everywhere
+	})
 	if o.Routing != nil {
 		policy, make := o.Routing.routing()
 		if policy == spec.Custom && make == nil {
 			errs = append(errs, spec.OptionMistake("request_router", "CustomRouting(nil): give a function that makes a policy"))
 		}
 		s.RequestRouter.Policy = policy
+	}
+	if o.Autoscaling != nil && o.NumReplicas != nil {
+		errs = append(errs, spec.OptionMistake("autoscaling_config", "a deployment has NumReplicas or Autoscaling, not both"))
 	}
 	return s, errs
 }

@@ -42,7 +42,7 @@ func (c *Controller) newDeploymentLocked(a *fleet.Application, name string) *fle
 		defer c.Mu.Unlock()
 		return d.Message
 	}
-	d.Serving.UsesMore, d.Serving.Unserved = d.NoteUse, c.WakeScaler
+	d.Serving.UsesMore, d.Serving.Queues = d.NoteUse, c.WakeScaler
 	d.Serving.Successor = func() *serving.Deployment {
 		if next := c.Deployment(a.Name, name); next != d.Serving {
 			return next

@@ -67,7 +67,11 @@ func (d *Deployment) ObserveLocked(now time.Time) (t planner.Target, observed []
 		if r.Outdated {
 			of += "/outdated"
 		}
-		observed = append(observed, planner.Observed{ID: r.ID, Key: t.Key, Revision: of, State: s, StartedAt: r.StartedAt})
+		o := planner.Observed{ID: r.ID, Key: t.Key, Revision: of, State: s, StartedAt: r.StartedAt}
+		if r.State == helvetype.ReplicaRunning && len(d.Replicas) > t.Replicas { // one may have to stop
+			o.Use.Calls, o.Use.Streams, o.Use.Models = serving.Uses(r.Running)
+		}
+		observed = append(observed, o)
 	}
 	return t, observed, d.historyLocked()
 }

@@ -12,7 +12,7 @@ func TestChange(t *testing.T) {
 	t.Parallel()
 	of := func(revision string, states ...State) (all []Observed) {
 		for i, s := range states {
-			all = append(all, Observed{a, fmt.Sprint(revision, i), revision, s, start})
+			all = append(all, Observed{Key: a, ID: fmt.Sprint(revision, i), Revision: revision, State: s, StartedAt: start})
 		}
 		return all
 	}
@@ -117,7 +117,7 @@ func TestBudget(t *testing.T) {
 			id := 0
 			add := func(revision string, s State) {
 				id++
-				observed = append(observed, Observed{a, fmt.Sprint(id), revision, s, start.Add(time.Duration(id) * time.Second)})
+				observed = append(observed, Observed{Key: a, ID: fmt.Sprint(id), Revision: revision, State: s, StartedAt: start.Add(time.Duration(id) * time.Second)})
 			}
 			if rng.IntN(3) == 0 {
 				c.Before = n + rng.IntN(6)

@@ -67,6 +67,14 @@ type Observed struct {
 	Revision  string
 	State     State
 	StartedAt time.Time
+	Use       Use
+}
+
+// Use is what a stop of a replica would disturb. It is known where replicas may be too many.
+type Use struct {
+	Calls   int // that run now
+	Streams int // of them, streams and connections, which may last for hours
+	Models  int // that are loaded
 }
 
 // History has the failures of a deployment's replicas: failed starts and deaths. The caller resets it when a replica

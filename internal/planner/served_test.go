@@ -83,7 +83,7 @@ func newChanging(seed uint64) *changing {
 
 func (w *changing) add(k Key, revision string) {
 	w.next++
-	w.observed = append(w.observed, Observed{k, fmt.Sprintf("%03d", w.next), revision, Starting, w.now})
+	w.observed = append(w.observed, Observed{Key: k, ID: fmt.Sprintf("%03d", w.next), Revision: revision, State: Starting, StartedAt: w.now})
 }
 
 // count counts the replicas of a deployment that are ready, of a revision or, for "", of both.

@@ -1,8 +1,8 @@
 // Package scaler is the autoscaler of a node. It samples the load of each deployment with an autoscaling_config, asks package autoscale how many replicas there should be,
 // writes the number into the store, and has the controller follow it. It decides nothing itself.
 //
-// A deployment with load, or that scales, is sampled each 100 ms, one without each 500 ms, and one of no replicas at once when a call waits there
-// ([serving.Deployment].Unserved). For example, a deployment of no replicas gets a call: the call waits in its router, the router's deployment wakes the scaler, the decision
+// A deployment with load, or that scales, is sampled each 100 ms, one without each 500 ms, and each at once when a call begins to wait there
+// ([serving.Deployment].Queues). For example, a deployment of no replicas gets a call: the call waits in its router, the router's deployment wakes the scaler, the decision
 // "1 call waits, no replica" is written as scale/app/D, and a replica starts, which serves the call.
 //
 // The number, its reason and the memory of package autoscale are in one record, scale/A/D, so that windows, delays and decisions survive a restart of the node. A decision writes it at

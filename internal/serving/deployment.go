@@ -41,7 +41,7 @@ type Deployment struct {
 
 	// Hooks of the owner, set before the first call; each may be nil. They may be called from any goroutine.
 	Why       func() string        // why there is no replica; "" if it is not known
-	Unserved  func()               // a call waits, and there is no replica
+	Queues    func()               // a call waits after a time in which none did, or there is no replica for it
 	UsesMore  func(name string)    // a replica asked for a handle to another deployment
 	Successor func() *Deployment   // the deployment of the same name that is there now, if there is another
 	Starving  func(text string)    // calls wait while streams and connections hold all slots

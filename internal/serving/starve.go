@@ -19,15 +19,17 @@ const (
 // watchQueue begins to watch the queue, if a call waits and nothing watches it. It is called when a call has been submitted.
 func (d *Deployment) watchQueue() {
 	if !d.watching.Load() && d.Router.Queued() > 0 && d.watching.CompareAndSwap(false, true) {
-		d.noteUnserved()
+		if d.Queues != nil {
+			d.Queues()
+		}
 		time.AfterFunc(starveTime, d.lookAtQueue)
 	}
 }
 
 // noteUnserved says that a call waits, if there is no replica. For example, a deployment has been scaled to zero by its autoscaler: the first call wakes it.
 func (d *Deployment) noteUnserved() {
-	if d.Unserved != nil && len(d.Router.Replicas()) == 0 {
-		d.Unserved()
+	if d.Queues != nil && len(d.Router.Replicas()) == 0 {
+		d.Queues()
 	}
 }
 

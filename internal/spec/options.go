@@ -76,7 +76,7 @@ type Options struct {
 	Ejection                 Ejection
 	ConstructTimeout         time.Duration
 	MaxConstructorRetries    int
-	AutoscalingConfig        json.RawMessage // an object, checked by [kind] autoscaling; without effect until replicas scale by themselves
+	AutoscalingConfig        json.RawMessage // an object, checked by [kind] autoscaling; nil for a number of replicas that stays
 	MaxReplicasPerNode       int             // 0 for no limit
 	RollingUpdatePercentage  float64
 	MaxSurgePercent          int
@@ -240,9 +240,9 @@ var optionTable = rows( //nolint:gochecknoglobals // a constant
 	row("max_constructor_retry_count", "MaxConstructorRetries", Lightweight, integer(1, math.MaxInt), 20,
 		func(o *Options) *int { return &o.MaxConstructorRetries },
 		"Number of failed starts, at most three times the number of replicas, after which a deployment that never ran is given up."),
-	row("autoscaling_config", "", Lightweight, autoscaling(), nil,
+	row("autoscaling_config", "Autoscaling", Lightweight, autoscaling(), nil,
 		func(o *Options) *json.RawMessage { return &o.AutoscalingConfig },
-		"Bounds and pace of an autoscaler. A deployment with it runs `initial_replicas`, else `min_replicas`, and at least one."),
+		"Bounds and pace of an autoscaler, which has the number of replicas follow the load. A deployment with it starts with `initial_replicas`, else `min_replicas`."),
 	row("max_replicas_per_node", "MaxReplicasPerNode", Lightweight, integer(1, 100).or(0, "no limit"), 0,
 		func(o *Options) *int { return &o.MaxReplicasPerNode },
 		"Number of replicas that one node may have. The other replicas wait, and the status says so."),

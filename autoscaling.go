@@ -11,16 +11,20 @@ import (
 //
 //	helve.Options{Autoscaling: &helve.Autoscaling{MinReplicas: new(0), MaxReplicas: 10, TargetOngoingRequests: 4}}
 type Autoscaling struct {
-	// MinReplicas and MaxReplicas are the bounds. Default 1 both; a MinReplicas of 0 lets the last replica end, and the next call starts one.
+	// MinReplicas is the lower bound. Default 1. With 0 the last replica ends when no call comes for a while, and the next call starts one.
 	MinReplicas *int
+	// MaxReplicas is the upper bound. Default 1.
 	MaxReplicas int
 	// InitialReplicas is the number of the first deploy, and of one that changes Autoscaling. Default: MinReplicas.
 	InitialReplicas *int
 	// TargetOngoingRequests is the number of calls, waiting and running, that a replica should have. Default 2.
 	TargetOngoingRequests float64
-	// UpscaleDelay and DownscaleDelay are how long more, or fewer, replicas must be due before the number changes. Nil: the number follows the load adaptively,
-	// up within a second or two and down after a minute. DownscaleToZeroDelay is for the last replica; nil: DownscaleDelay.
-	UpscaleDelay, DownscaleDelay, DownscaleToZeroDelay *time.Duration
+	// UpscaleDelay is how long more replicas must be due before the number grows. Nil: it follows the load adaptively, within a second or two.
+	UpscaleDelay *time.Duration
+	// DownscaleDelay is how long fewer replicas must be due before the number shrinks. Nil: it follows the load adaptively, after a minute or so.
+	DownscaleDelay *time.Duration
+	// DownscaleToZeroDelay is DownscaleDelay for the last replica. Nil: that of the others.
+	DownscaleToZeroDelay *time.Duration
 	// LookBackPeriod is the time over which the load counts, where a delay is set. Default 30 s.
 	LookBackPeriod *time.Duration
 	// Options are other fields of autoscaling_config, by the names of docs/options.md, for example "panic_window_s". Nil for none.

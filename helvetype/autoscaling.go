@@ -8,9 +8,10 @@ type Autoscaling struct {
 	Target int `json:"target"`
 	// Desired is the number that the load asks for, before the bounds.
 	Desired int `json:"desired"`
-	// Least and Most are the bounds: min_replicas and max_replicas under the target capacity.
+	// Least is the lower bound: min_replicas under the target capacity.
 	Least int `json:"min_replicas"`
-	Most  int `json:"max_replicas"`
+	// Most is the upper bound: max_replicas under the target capacity.
+	Most int `json:"max_replicas"`
 	// Blocked says why the deployment has not the number that its load asks for, for example "at most 4 by max_replicas". It is "" if it has.
 	Blocked string `json:"blocked,omitempty"`
 	// Reason says in one sentence how the number came about.
@@ -19,13 +20,15 @@ type Autoscaling struct {
 	Calls float64 `json:"calls"`
 	// TargetOngoing is the number of calls that a replica should have (target_ongoing_requests).
 	TargetOngoing float64 `json:"target_ongoing_requests"`
-	// Queued and Running are the calls that wait and run, as the autoscaler has counted them last.
-	Queued  int `json:"queued"`
+	// Queued is the number of calls that wait, as the autoscaler has counted them last.
+	Queued int `json:"queued"`
+	// Running is the number of calls that run, as the autoscaler has counted them last.
 	Running int `json:"running"`
 	// SampledAt is the time of that count; zero before the first.
 	SampledAt time.Time `json:"sampled_at,omitzero"`
-	// LastUp and LastDown are the times of the last changes of the number in each direction; zero for none.
-	LastUp   time.Time `json:"last_up,omitzero"`
+	// LastUp is the time of the last change to a larger number; zero for none.
+	LastUp time.Time `json:"last_up,omitzero"`
+	// LastDown is the time of the last change to a smaller number; zero for none.
 	LastDown time.Time `json:"last_down,omitzero"`
 	// Policy is the import path of a custom policy; "" for the autoscaler's own.
 	Policy string `json:"policy,omitempty"`
@@ -54,9 +57,10 @@ const (
 type ScalingDecision struct {
 	// At is the time of the change.
 	At time.Time `json:"at"`
-	// From and To are the numbers of replicas before and after it.
+	// From is the number of replicas before it.
 	From int `json:"from"`
-	To   int `json:"to"`
+	// To is the number of replicas after it.
+	To int `json:"to"`
 	// Reason says in one sentence how the number came about.
 	Reason string `json:"reason"`
 	// Policy is the import path of the custom policy that has decided; "" for the autoscaler's own.

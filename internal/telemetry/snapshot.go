@@ -59,17 +59,17 @@ type Application struct {
 
 // Deployment is one deployment in a [Snapshot]. Calls are those of all its replicas, also of replicas that are gone.
 type Deployment struct {
-	Name     string
-	State    helvetype.DeploymentState
-	Wanted   int // replicas
+	Name   string
+	State  helvetype.DeploymentState
+	Wanted int // replicas
 	// Autoscaling describes the autoscaler; nil for a deployment without one.
 	Autoscaling *helvetype.Autoscaling
-	Queued   int
-	Rejected uint64 // calls that have failed because too many waited
-	Starts   uint64 // how often a replica became ready
-	Calls    Counts
-	Memory   uint64 // bytes of the processes of the replicas
-	Replicas []Replica
+	Queued      int
+	Rejected    uint64 // calls that have failed because too many waited
+	Starts      uint64 // how often a replica became ready
+	Calls       Counts
+	Memory      uint64 // bytes of the processes of the replicas
+	Replicas    []Replica
 
 	Origins   map[string]int // the calls that wait, by where they come from; those that are not 0
 	Waits     DurationCounts // for a slot, of calls that were queued; calls that found a slot at once are not in it

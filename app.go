@@ -135,14 +135,12 @@ type Options struct {
 	Uses []Target
 }
 
+// Autoscaling has the number of replicas of a deployment follow its load.
+type Autoscaling = helvetype.AutoscalingConfig
+
 // spec is the options as the packages below this one have them.
 func (o Options) spec() (spec.Options, []error) {
-	s, errs := spec.FromGo(o, func(v any) ([]byte, error) {
-		if a, ok := v.(Autoscaling); ok {
-			return a.config()
-		}
-		return graph.Codec.Append(nil, call.JSON, v) // field names as everywhere
-	})
+	s, errs := spec.FromGo(o, func(v any) ([]byte, error) { return graph.Codec.Append(nil, call.JSON, v) }) // field names as everywhere
 	if o.Routing != nil {
 		policy, make := o.Routing.routing()
 		if policy == spec.Custom && make == nil {

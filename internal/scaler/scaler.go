@@ -181,7 +181,7 @@ func (s *Scaler) due(now time.Time, all bool) (due []fleet.Scaled) {
 	return due
 }
 
-// recall reads the memory of a record. One that another version has written begins anew.
+// recall reads the memory of a record. A memory of another version begins anew.
 func (e *scaled) recall(state json.RawMessage) {
 	var m memory
 	if len(state) > 0 && json.Unmarshal(state, &m) == nil {

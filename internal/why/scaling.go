@@ -7,7 +7,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 )
 
-// scaling says what the autoscaler of a deployment does: the number that it wants, why, what holds it up, and its last change. It is "" for a deployment without one.
+// scaling describes the autoscaler of a deployment: the number that it wants, the reason, the obstacle, and the last change; "" for a deployment without an autoscaler.
 func scaling(d helvetype.DeploymentStatus) string {
 	a := d.Autoscaling
 	if a == nil {

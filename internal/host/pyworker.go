@@ -201,7 +201,7 @@ func (h *PythonWorker) launchSpec(replica string, env pyenv.Place, holding place
 	p := Program{Path: env.Interpreter, Args: pystart.Args("_worker"), Dir: env.Dir, Env: h.env()}
 	return launchSpec{
 		name: replica, deployment: d.Name, replica: replica, program: p, holding: holding,
-		extra:  append([]string{h.path(env, place).Variable(), "HELVE_LOGGING=" + string(d.Options.LoggingConfig)}, h.visible(holding)...),
+		extra:  append([]string{h.path(env, place).Variable(), "HELVE_LOGGING=" + string(d.Options.LoggingConfig)}, slices.Concat(h.visible(holding), h.threads())...),
 		limits: d.Options.Limits, after: d.Options.UnresponsiveAfter, construct: d.Options.ConstructTimeout,
 	}
 }

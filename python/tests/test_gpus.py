@@ -139,7 +139,9 @@ def test_stated_resources(tmp_path):
     """A node gives out the CPUs, the memory and the other resources that were stated of it, and compares labels; a replica that does not fit waits, and its status says which replicas
     hold what is missing."""
     lines, log = run(tmp_path, """
-        print(start("first", None, ray_actor_options={"num_cpus": 2, "memory": 3 << 30, "resources": {"licence": 1}}).remote("HOME").result() is not None)
+        handle = start("first", None, ray_actor_options={"num_cpus": 2, "memory": 3 << 30, "resources": {"licence": 1}})
+        print(start("threads", None, ray_actor_options={"num_cpus": 0}).remote("OMP_NUM_THREADS").result(), handle.remote("OMP_NUM_THREADS").result())
+        serve.delete("threads")
         print(waits("cpus", {"num_cpus": 1.5}))
         print(waits("memory", {"num_cpus": 0, "memory": 2 << 30}))
         print(waits("licence", {"num_cpus": 0, "resources": {"licence": 1.5}}))
@@ -148,9 +150,9 @@ def test_stated_resources(tmp_path):
         print(failure("labels", None, ray_actor_options={"label_selector": {"region": "eu", "disk": "!hdd"}}))
         there = {"label_selector": {"region": "eu"}, "fallback_strategy": [{"label_selector": {"region": "in(us,uk)"}}]}
         print(start("there", None, ray_actor_options=there).remote("HOME").result() is not None)
-        """, gpus=0, HELVE_NUM_CPUS="3", HELVE_MEMORY="4GiB", HELVE_RESOURCES="licence=2", HELVE_LABELS="region=us")
+        """, gpus=0, OMP_NUM_THREADS="", HELVE_NUM_CPUS="3", HELVE_MEMORY="4GiB", HELVE_RESOURCES="licence=2", HELVE_LABELS="region=us")
     assert lines == [
-        "True",
+        "1 2",
         "replica cpus#ID waits for room on the node: needs 1.5 CPUs, and 1 of 3 are free: first/first#ID holds 2",
         "replica memory#ID waits for room on the node: needs 2 GiB of memory, and 1 GiB of 4 GiB are free: first/first#ID holds 3 GiB",
         'replica licence#ID waits for room on the node: needs 1.5 of "licence", and 1 of 2 are free: first/first#ID holds 1',

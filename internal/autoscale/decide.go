@@ -70,8 +70,13 @@ type Decision struct {
 	Next time.Time
 }
 
-// idleGrace is for how long a deployment has no call at all before its last replica stops, when no delay was set.
-const idleGrace = 90 * time.Second
+// The time for which a deployment has no call at all before its last replica stops, when no delay was set: at least idleGrace, and idleStarts times the time of a start,
+// up to longestGrace. For example, a model that loads for a minute stays for ten minutes.
+const (
+	idleGrace    = 90 * time.Second
+	idleStarts   = 10
+	longestGrace = time.Hour
+)
 
 // Decide is the number of replicas from now on. The state records the decision: a change of the number counts as done. It allocates nothing while the number stays,
 // and its cost does not depend on the number of replicas or calls.
@@ -159,12 +164,13 @@ func (s *State) shrink(now time.Time, c Config, f Facts, d *Decision) {
 		if highest > 0 || s.last.Queued+s.last.Running > 0 {
 			return
 		}
-		next := latest(s.busy, s.whole).Add(idleGrace)
+		grace := min(max(idleGrace, idleStarts*f.StartTime), longestGrace)
+		next := latest(s.busy, s.whole).Add(grace)
 		if now.Before(next) {
 			d.Next = next
 			return
 		}
-		d.Desired, d.Rule, d.Inputs.Held = 0, RuleIdle, now.Sub(next)+idleGrace
+		d.Desired, d.Rule, d.Inputs.Held = 0, RuleIdle, now.Sub(next)+grace
 	case target-max(highest, 1) >= max(1, math.Floor(target*c.Tolerance)):
 		if next := s.quietUntil(c, f); now.Before(next) {
 			d.Rule, d.Next = RuleWaitingDown, next

@@ -119,6 +119,14 @@ func TestZero(t *testing.T) {
 	if after := d.state.LastDown.Sub(last); after < 89*time.Second || after > 91*time.Second {
 		t.Errorf("after %v", after)
 	}
+	slow := deploy(t, `{"min_replicas": 0, "max_replicas": 10, "initial_replicas": 1}`)
+	slow.facts.StartTime = 20 * time.Second
+	if down := slow.loaded(199*time.Second, Load{}); len(down) != 0 {
+		t.Errorf("a replica that starts in 20 s: %+v", down)
+	}
+	if down := slow.loaded(2*time.Second, Load{}); len(down) != 1 || down[0].Reason() != "no call for 200 s" {
+		t.Errorf("a replica that starts in 20 s: %+v", down)
+	}
 	d.state.Observe(d.now, Load{Queued: 5})
 	decision := Decide(d.now, d.config, &d.state, d.facts)
 	if decision.Replicas != 3 || decision.Rule != RuleColdStart || decision.Reason() != "5 calls wait, and there is no replica" {

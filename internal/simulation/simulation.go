@@ -47,8 +47,8 @@ func simulateCommand(program string) *cobra.Command {
 	c := &cobra.Command{
 		Use: "simulate LOAD.csv", Short: "Show how a deployment scales under a load",
 		Long: "Simulate the autoscaler of a deployment in fake time, and Ray Serve's published algorithm with the same configuration beside it. Nothing is started, and no node is asked.\n\n" +
-			"LOAD.csv, or - for the standard input, has a line with the names of its columns. With time_s,calls_per_s each row is a rate that holds until the time of the next row;\n" +
-			"a column duration_s is optional. With arrival_s,duration_s each row is one call. For example:\n\n" +
+			"LOAD.csv, or - for the standard input, has a line with the names of its columns. With time_s,calls_per_s each row is a rate that holds until the time of the next row,\n" +
+			"and with time_s,callers a number of callers that wait for each answer; a column duration_s is optional. With arrival_s,duration_s each row is one call. For example:\n\n" +
 			"  time_s,calls_per_s,duration_s\n  0,2,0.2\n  60,100,0.2\n  600,2,0.2\n\n" +
 			"--config is a file with an autoscaling_config, in YAML or JSON, or the file of an application. Without it a deployment has 1 to 100 replicas.",
 		RunE: func(c *cobra.Command, args []string) error {

@@ -15,14 +15,16 @@ import (
 const (
 	columnTime     = "time_s"
 	columnRate     = "calls_per_s"
+	columnCallers  = "callers"
 	columnArrival  = "arrival_s"
 	columnDuration = "duration_s"
 )
 
 // Limits of a load that is read.
 const (
-	MaxCalls  = 5_000_000
-	MaxLength = 31 * 24 * 3600 // seconds
+	MaxCalls   = 5_000_000
+	MaxCallers = 10_000
+	MaxLength  = 31 * 24 * 3600 // seconds
 )
 
 // Mistake is a mistake of a file of a load.
@@ -50,7 +52,8 @@ func (m *Mistake) Error() string {
 //	60,60,0.2
 //	300,2,0.2
 //
-// With the columns arrival_s and duration_s a row is one call. Times are in seconds, and do not fall. The same text, duration and seed give the same load. The error is
+// With callers in place of calls_per_s a row is a number of callers that send one call after another, each when the answer to the one before is there. With the columns
+// arrival_s and duration_s a row is one call. Times are in seconds, and do not fall. The same text, duration and seed give the same load. The error is
 // a [Mistake], or one of the reader.
 func Read(r io.Reader, duration float64, seed uint64) (Load, error) {
 	f := file{duration: duration, random: rand.New(rand.NewPCG(seed, 11))} //nolint:gosec // a simulation
@@ -96,25 +99,27 @@ type row struct {
 }
 
 func (f *file) header(n int, cells []string) error {
-	known := []string{columnTime, columnRate, columnArrival, columnDuration}
+	known := []string{columnTime, columnRate, columnCallers, columnArrival, columnDuration}
 	for i, name := range cells {
 		switch {
 		case !slices.Contains(known, name):
-			return &Mistake{n, i + 1, fmt.Sprintf("there is no column %q; there are %s and %s, or %s and %s", name, columnTime, columnRate, columnArrival, columnDuration)}
+			return &Mistake{n, i + 1, fmt.Sprintf("there is no column %q; there are %s and %s or %s, or %s and %s", name, columnTime, columnRate, columnCallers, columnArrival, columnDuration)}
 		case slices.Contains(cells[:i], name):
 			return &Mistake{n, i + 1, "the column " + name + " is there twice"}
 		}
 	}
 	has := func(name string) bool { return slices.Contains(cells, name) }
 	switch {
-	case has(columnArrival) && (has(columnTime) || has(columnRate)):
-		return &Mistake{n, 0, columnArrival + " is for rows that are calls, " + columnTime + " and " + columnRate + " for rows that are rates: leave one of the two out"}
+	case has(columnArrival) && (has(columnTime) || has(columnRate) || has(columnCallers)):
+		return &Mistake{n, 0, columnArrival + " is for rows that are calls, " + columnTime + " for rows that are rates or callers: leave one of the two out"}
+	case has(columnRate) && has(columnCallers):
+		return &Mistake{n, 0, columnRate + " and " + columnCallers + ": leave one of the two out"}
 	case has(columnArrival) && !has(columnDuration):
 		return &Mistake{n, 0, "the column " + columnDuration + " is missing"}
 	case !has(columnArrival) && !has(columnTime):
 		return &Mistake{n, 0, "the column " + columnTime + " is missing"}
-	case !has(columnArrival) && !has(columnRate):
-		return &Mistake{n, 0, "the column " + columnRate + " is missing"}
+	case !has(columnArrival) && !has(columnRate) && !has(columnCallers):
+		return &Mistake{n, 0, "the column " + columnRate + " or " + columnCallers + " is missing"}
 	}
 	f.columns, f.header0 = cells, n
 	return nil
@@ -140,8 +145,10 @@ func (f *file) row(n int, cells []string) error {
 		switch name {
 		case columnTime, columnArrival:
 			r.at = x
-		case columnRate:
-			r.rate = x
+		case columnRate, columnCallers:
+			if r.rate = x; name == columnCallers && (x != math.Trunc(x) || x > MaxCallers) {
+				return &Mistake{n, i + 1, fmt.Sprintf("%s must be a whole number up to %d, is %q", name, MaxCallers, cells[i])}
+			}
 		case columnDuration:
 			r.duration = x
 		}
@@ -174,6 +181,8 @@ func (f *file) load() (load Load, err error) {
 		load.Length = min(math.Ceil(load.Length+1), MaxLength)
 		return load, nil
 	}
+	callers := slices.Contains(f.columns, columnCallers)
+	var active []int // callers of the row, in load.Callers
 	for i, r := range f.rows {
 		length := 60.0
 		if i+1 < len(f.rows) {
@@ -181,13 +190,23 @@ func (f *file) load() (load Load, err error) {
 		} else if i > 0 {
 			length = r.at - f.rows[i-1].at
 		}
+		if load.Length = r.at - begin + length; callers {
+			active = active[:min(len(active), int(r.rate))]
+			for _, a := range active {
+				load.Callers[a].To = load.Length
+			}
+			for missing := int(r.rate) - len(active); missing > 0; missing-- { // they come within a second
+				active = append(active, len(load.Callers))
+				load.Callers = append(load.Callers, Caller{From: r.at - begin + f.random.Float64()*min(1, length), To: load.Length, Duration: r.duration})
+			}
+			continue
+		}
 		if float64(len(load.Calls))+r.rate*length > MaxCalls {
 			return load, &Mistake{r.line, 0, fmt.Sprintf("up to here the load has more than %d calls: take a shorter time, or lower rates and targets", MaxCalls)}
 		}
 		for range poisson(f.random, r.rate*length) {
 			load.Calls = append(load.Calls, Call{At: r.at - begin + f.random.Float64()*length, Duration: r.duration * (0.5 + f.random.Float64())})
 		}
-		load.Length = r.at - begin + length
 	}
 	return load.sorted(), nil
 }

@@ -189,16 +189,20 @@ func TestRead(t *testing.T) {
 	if want := []Call{{At: 0, Duration: 1.5}, {At: 0, Duration: 2}, {At: 3.25, Duration: 1}}; err != nil || !reflect.DeepEqual(load.Calls, want) || load.Length != 6 {
 		t.Errorf("%v: %+v", err, load)
 	}
+	load, err = Read(strings.NewReader("time_s,callers,duration_s\n0,1,0.2\n60,3,0.2\n120,2,0.2\n180,0,0.2\n"), 9, 1)
+	if err != nil || load.Length != 240 || len(load.Callers) != 3 || load.Callers[0].To != 180 || load.Callers[1].To != 180 || load.Callers[2].To != 120 || load.Callers[2].From < 60 || load.Callers[2].From > 61 {
+		t.Errorf("%v: %+v", err, load)
+	}
 	for text, want := range map[string]string{
 		"":                                     "line 1: is empty: the first line has the names of the columns, such as time_s,calls_per_s",
 		"# nothing\n":                          "line 1: is empty: the first line has the names of the columns, such as time_s,calls_per_s",
 		"time_s,calls_per_s\n":                 "line 1: there is no row after the names of the columns",
-		"time_s,rate\n0,1\n":                   `line 1, column 2: there is no column "rate"; there are time_s and calls_per_s, or arrival_s and duration_s`,
-		"time_s\n0\n":                          "line 1: the column calls_per_s is missing",
+		"time_s,rate\n0,1\n":                   `line 1, column 2: there is no column "rate"; there are time_s and calls_per_s or callers, or arrival_s and duration_s`,
+		"time_s\n0\n":                          "line 1: the column calls_per_s or callers is missing",
 		"calls_per_s\n0\n":                     "line 1: the column time_s is missing",
 		"arrival_s\n0\n":                       "line 1: the column duration_s is missing",
 		"time_s,time_s\n":                      "line 1, column 2: the column time_s is there twice",
-		"arrival_s,calls_per_s,duration_s\n":   "line 1: arrival_s is for rows that are calls, time_s and calls_per_s for rows that are rates: leave one of the two out",
+		"arrival_s,calls_per_s,duration_s\n":   "line 1: arrival_s is for rows that are calls, time_s for rows that are rates or callers: leave one of the two out",
 		"time_s,calls_per_s\n0,1\n\n1,x\n":     `line 4, column 2: calls_per_s must be a number of 0 or more, is "x"`,
 		"time_s,calls_per_s\n0,-1\n":           `line 2, column 2: calls_per_s must be a number of 0 or more, is "-1"`,
 		"time_s,calls_per_s\n0,NaN\n":          `line 2, column 2: calls_per_s must be a number of 0 or more, is "NaN"`,
@@ -206,6 +210,8 @@ func TestRead(t *testing.T) {
 		"time_s,calls_per_s\n9,1\n#\n5,1\n":    "line 4, column 1: time_s is 5, before the row of line 2: times do not fall",
 		"time_s,calls_per_s\n9,1\n9,1\n":       "line 3, column 1: time_s is 9, as in line 2: each rate has its own time",
 		"time_s,calls_per_s\n0,0\n1e9,1\n":     "line 3: more than 31 days after the first row",
+		"time_s,callers,calls_per_s\n":         "line 1: calls_per_s and callers: leave one of the two out",
+		"time_s,callers\n0,1.5\n":              `line 2, column 2: callers must be a whole number up to 10000, is "1.5"`,
 		"arrival_s,duration_s\n1,0\n":          "line 2, column 2: duration_s must be above 0",
 		"time_s,calls_per_s\n0,1\n60,1e6\n":    "line 3: up to here the load has more than 5000000 calls: take a shorter time, or lower rates and targets",
 		"time_s,calls_per_s\n0,1e300\n1e6,1\n": "line 2: up to here the load has more than 5000000 calls: take a shorter time, or lower rates and targets",

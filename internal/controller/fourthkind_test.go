@@ -117,10 +117,14 @@ func (r *fourthReplica) Process() host.Process                    { return host.
 func (r *fourthReplica) Ended() <-chan struct{}                   { return r.ended }
 func (r *fourthReplica) HasHealthCheck() bool                     { return true }
 func (r *fourthReplica) SetRank(context.Context, host.Rank) error { return nil }
-func (r *fourthReplica) HasRoutingStats() bool                    { return true }
-func (r *fourthReplica) HasReadyCheck() bool                      { return false }
-func (r *fourthReplica) CheckReady(context.Context) error         { return nil }
-func (r *fourthReplica) Sign(context.Context) error               { return nil }
+func (r *fourthReplica) HasAutoscalingStats() bool                { return false }
+func (r *fourthReplica) AutoscalingStats(context.Context) (map[string]float64, error) {
+	return nil, nil
+}
+func (r *fourthReplica) HasRoutingStats() bool            { return true }
+func (r *fourthReplica) HasReadyCheck() bool              { return false }
+func (r *fourthReplica) CheckReady(context.Context) error { return nil }
+func (r *fourthReplica) Sign(context.Context) error       { return nil }
 
 func (r *fourthReplica) Ending() host.Ending {
 	return host.Ending{Exit: helvetype.Exit{Replica: r.ID(), Reason: "it broke", Code: 4}, First: true, FirstOfDeployment: true}

@@ -52,6 +52,13 @@ func (m measured) RoutingStats(ctx context.Context) (json.RawMessage, error) {
 	return stats, err
 }
 
+func (m measured) AutoscalingStats(ctx context.Context) (map[string]float64, error) {
+	begun := time.Now()
+	numbers, err := m.Replica.AutoscalingStats(ctx)
+	m.times.AutoscalingStats.Observe(time.Since(begun))
+	return numbers, err
+}
+
 // waitsMeasured is waiting, which also measures the constructor.
 func (c *Controller) waitsMeasured(r *fleet.Replica, reason string) (done func()) {
 	over := c.waiting(r, reason)

@@ -42,6 +42,9 @@ func (c *Controller) watchLocked(r *fleet.Replica) {
 			}
 		})
 	}
+	if r.Running.HasAutoscalingStats() {
+		c.wg.Go(func() { p.Numbers(c.ctx, r.NoteNumbers) })
+	}
 	if r.Running.HasRoutingStats() {
 		c.wg.Go(func() {
 			p.Stats(c.ctx, func(body json.RawMessage) error { return c.setStats(r, body) }, func(err error) {

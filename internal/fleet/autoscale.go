@@ -1,7 +1,9 @@
 package fleet
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/autoscale"
+	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/serving"
@@ -159,4 +162,30 @@ func short(x float64) string {
 func (d *Deployment) NoteStartedLocked(took time.Duration) {
 	d.StartTook = took
 	d.Serving.Lifecycle.Startup.Observe(took)
+}
+
+// NoteNumbers takes the numbers that a replica has reported for autoscaling policies, or its failure, which the log says when it is another one.
+func (r *Replica) NoteNumbers(numbers map[string]float64, err error) {
+	d := r.Dep
+	if err == nil {
+		r.numbersFailed.Store("")
+		d.Numbers.Put(r.ID, time.Now(), numbers)
+		return
+	}
+	name := exceptionName(err)
+	d.Serving.Lifecycle.AutoscalingFailed(name)
+	if before, _ := r.numbersFailed.Swap(name).(string); before != name {
+		d.App.fleet.Log.Warn("a replica's numbers for autoscaling policies", "app", d.App.Name, "deployment", d.Name, "replica", r.ID, "error", err)
+	}
+}
+
+// exceptionName is the name of the user's exception, or of the reason for which there was no answer.
+func exceptionName(err error) string {
+	switch e := call.ErrorIn(err); {
+	case e != nil && e.Type != "":
+		return e.Type
+	case errors.Is(err, context.DeadlineExceeded) || e != nil && e.Reason == helvetype.ReasonDeadline:
+		return "TimeoutError"
+	}
+	return "Exception"
 }

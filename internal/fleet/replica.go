@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -63,26 +64,27 @@ type Replica struct {
 	Ctx   context.Context // ends when the start is given up
 	Order int             // among the starts of its deployment
 	// ---
-	Of        *DeploymentRevision // that it belongs to: it goes from one revision to the next that leaves its version as it is
-	Applied   *DeploymentRevision // whose options the replica has: see Controller.follow of package controller
-	Running   host.Replica        // nil until it was started
-	Routed    router.Replica      // nil until its router knows of it
-	Worker    *host.Worker        // in which it starts; nil before it is known, and in this process
-	State     helvetype.ReplicaState
-	Health    *health.Replica // nil until it is in service
-	StartedAt time.Time
-	ReadyAt   time.Time       // zero for a replica that was taken over
-	Outdated  bool            // another one of its revision is to take its place: see Controller.Restart of package controller
-	Rank      int             // among the replicas of its version; planner.Unranked before it has one
-	Told      host.Rank       // that the replica knows
-	Telling   bool            // a goroutine gives the replica its rank
-	Wait      *helvetype.Wait // of its start; nil while it waits for nothing
-	Before    planner.Former  // of the replicas that had its place
-	LastEvent uint64          // that changed its state
-	record    store.Replica   // in the store, or on its way
-	Config    int             // number of the user config that it has
-	stalls    stalls          // of its event loop
-	Changing  chan struct{}   // closed when the goroutine that gives it another user config has ended; nil while there is none
+	Of            *DeploymentRevision // that it belongs to: it goes from one revision to the next that leaves its version as it is
+	Applied       *DeploymentRevision // whose options the replica has: see Controller.follow of package controller
+	Running       host.Replica        // nil until it was started
+	Routed        router.Replica      // nil until its router knows of it
+	Worker        *host.Worker        // in which it starts; nil before it is known, and in this process
+	State         helvetype.ReplicaState
+	Health        *health.Replica // nil until it is in service
+	StartedAt     time.Time
+	ReadyAt       time.Time       // zero for a replica that was taken over
+	Outdated      bool            // another one of its revision is to take its place: see Controller.Restart of package controller
+	Rank          int             // among the replicas of its version; planner.Unranked before it has one
+	Told          host.Rank       // that the replica knows
+	Telling       bool            // a goroutine gives the replica its rank
+	Wait          *helvetype.Wait // of its start; nil while it waits for nothing
+	Before        planner.Former  // of the replicas that had its place
+	LastEvent     uint64          // that changed its state
+	record        store.Replica   // in the store, or on its way
+	Config        int             // number of the user config that it has
+	stalls        stalls          // of its event loop
+	numbersFailed atomic.Value    // the name of the exception of its last numbers for autoscaling policies; "" for none
+	Changing      chan struct{}   // closed when the goroutine that gives it another user config has ended; nil while there is none
 }
 
 // NewReplicaLocked makes the record of a replica as the deployment has them now.

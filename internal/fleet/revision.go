@@ -14,6 +14,7 @@ import (
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/journal"
 	"github.com/helve-serve/helve/internal/planner"
+	"github.com/helve-serve/helve/internal/policy"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
@@ -80,9 +81,10 @@ type Deployment struct {
 	dynamic        []string // deployments whose handles its replicas asked for
 	Over           bool     // its time was over before that of its application, which ends
 	Departed       telemetry.Departed[host.Replica]
-	Starts         uint64        // how often a replica became ready
-	StartTook      time.Duration // the newest start of a replica; 0 before the first
-	configs        int           // numbers of user configs that were given out
+	Starts         uint64         // how often a replica became ready
+	StartTook      time.Duration  // the newest start of a replica; 0 before the first
+	configs        int            // numbers of user configs that were given out
+	Numbers        policy.Metrics // that its replicas report for autoscaling policies
 }
 
 // NoteFailureLocked notes the error of a replica that failed, for the status and for giving up. The event of the failure is the replica's last.

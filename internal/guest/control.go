@@ -20,7 +20,7 @@ func (g *Guest) operations() protocol.Table {
 	return protocol.NewTable("Go workers",
 		protocol.On(g.ping), protocol.On(g.startReplica), protocol.On(g.stopReplica), protocol.On(g.drain),
 		protocol.On(g.grantBlock), protocol.On(g.recallBlock), protocol.On(g.handover), protocol.On(g.freeBlock),
-		protocol.On(g.checkHealth), protocol.On(g.checkReady), protocol.On(g.reconfigure), protocol.On(g.routingStats),
+		protocol.On(g.checkHealth), protocol.On(g.checkReady), protocol.On(g.reconfigure), protocol.On(g.routingStats), protocol.On(g.autoscalingStats),
 		protocol.On(g.profile), protocol.On(g.endProfile),
 	)
 }
@@ -92,7 +92,7 @@ func (g *Guest) startReplica(ctx context.Context, req protocol.StartReplica) (st
 		defer cancel()
 		return started, errors.Join(errNodeLeft, r.Close(closing))
 	}
-	return protocol.Started{Methods: methods(class), Health: r.CanTell(), Ready: r.TellsReadiness(), RoutingStats: r.Reports()}, nil
+	return protocol.Started{Methods: methods(class), Health: r.CanTell(), Ready: r.TellsReadiness(), RoutingStats: r.Reports(), AutoscalingStats: r.ReportsLoad()}, nil
 }
 
 func methods(c *instance.Class) (out []protocol.Method) {
@@ -186,4 +186,15 @@ func (g *Guest) routingStats(ctx context.Context, req protocol.RoutingStats) (st
 	defer cancel()
 	stats.Stats, err = h.instance.RoutingStats(ctx, g.codec)
 	return stats, err
+}
+
+func (g *Guest) autoscalingStats(ctx context.Context, req protocol.AutoscalingStats) (n protocol.Numbers, err error) {
+	h, err := g.find(req.Replica)
+	if err != nil {
+		return n, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, req.TimeoutS.Duration())
+	defer cancel()
+	n.Numbers, err = h.instance.AutoscalingStats(ctx)
+	return n, err
 }

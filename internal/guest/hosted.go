@@ -161,7 +161,7 @@ func (h *hosted) describe() wire.Resumed {
 	h.ended = slices.DeleteFunc(h.ended, func(s *nodeSession) bool { return s.count() == 0 })
 	r := wire.Resumed{
 		Replica: h.instance.ID, Deployment: h.instance.Class.Deployment, Config: h.config, Models: h.models, Health: h.instance.CanTell(), Ready: h.instance.TellsReadiness(),
-		Reports: h.instance.Reports(),
+		Reports: h.instance.Reports(), Scales: h.instance.ReportsLoad(),
 	}
 	c := h.instance.Counts()
 	r.Started, r.Failed = c.Started, c.Failed

@@ -52,7 +52,8 @@ func (p *patient) Sign(context.Context) error {
 	return p.lives
 }
 
-func (p *patient) RoutingStats(context.Context) (json.RawMessage, error) { return nil, nil }
+func (p *patient) AutoscalingStats(context.Context) (map[string]float64, error) { return nil, nil }
+func (p *patient) RoutingStats(context.Context) (json.RawMessage, error)        { return nil, nil }
 
 func (p *patient) Counts() telemetry.Counts {
 	p.mu.Lock()

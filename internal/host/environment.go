@@ -68,17 +68,7 @@ func (l Launch) note(reason, message string) {
 
 // pyenvs is the user's cache of environments and archives.
 func (ws *Workers) pyenvs() (*pyenv.Cache, error) {
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
-	if ws.cache != nil {
-		return ws.cache, nil
-	}
-	dir, err := pyenv.CacheDir(func(name string) string { return worker.Variable(ws.set.Program.Env, name) })
-	if err != nil {
-		return nil, err
-	}
-	ws.cache = pyenv.NewCache(dir)
-	return ws.cache, nil
+	return ws.cache.Get(func(name string) string { return worker.Variable(ws.set.Program.Env, name) })
 }
 
 // visible is the variable by which a worker knows its GPUs; nil leaves the node's as it is. On a node with GPUs a replica that asks for none

@@ -140,7 +140,7 @@ func (h *GoWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 		r.forget()
 		return nil, err
 	}
-	r.healthCheck, r.readyCheck, r.routingStats = s.Health, s.Ready, s.RoutingStats
+	r.healthCheck, r.readyCheck, r.routingStats, r.autoscalingStats = s.Health, s.Ready, s.RoutingStats, s.AutoscalingStats
 	return r, nil
 }
 

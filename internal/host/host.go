@@ -84,6 +84,9 @@ type Replica interface {
 	// HasRoutingStats says whether RoutingStats asks the user's code. The stats are JSON.
 	HasRoutingStats() bool
 	RoutingStats(ctx context.Context) (json.RawMessage, error)
+	// HasAutoscalingStats says whether AutoscalingStats asks the user's code, for numbers for autoscaling policies.
+	HasAutoscalingStats() bool
+	AutoscalingStats(ctx context.Context) (map[string]float64, error)
 	// Drain lets the replica's code know that its drain has begun. It does not wait, and is called once or more often.
 	Drain()
 	// Lend says whether the replica may lend slots to its own worker. Lend(false) asks for the slots back that are lent, and none is lent

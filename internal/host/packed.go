@@ -38,12 +38,7 @@ func (ws *Workers) trees() (*pack.Trees, error) {
 	if err != nil {
 		return nil, err
 	}
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
-	if ws.unpacked == nil {
-		ws.unpacked = pack.NewTrees(filepath.Join(dir, "code"), ws.set.Blob)
-	}
-	return ws.unpacked, nil
+	return ws.unpacked.Get(filepath.Join(dir, "code"), ws.set.Blob), nil
 }
 
 // CollectCode removes the directories of packed files whose digests are not wanted any more.

@@ -190,7 +190,7 @@ func (h *PythonWorker) start(ctx context.Context, w *Worker, l Launch, code *pro
 		r.forget()
 		return nil, err
 	}
-	r.healthCheck, r.readyCheck, r.routingStats, r.methods = s.Health, s.Ready, s.RoutingStats, s.Methods
+	r.healthCheck, r.readyCheck, r.routingStats, r.autoscalingStats, r.methods = s.Health, s.Ready, s.RoutingStats, s.AutoscalingStats, s.Methods
 	h.methods.Store(&s.Methods)
 	return r, nil
 }

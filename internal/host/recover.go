@@ -454,7 +454,7 @@ func (w *Worker) resumeReplica(ctx context.Context, d *Deployment, l Launch, met
 	if err != nil {
 		return nil, err
 	}
-	r.healthCheck, r.readyCheck, r.routingStats = had.Health, had.Ready, had.Reports
+	r.healthCheck, r.readyCheck, r.routingStats, r.autoscalingStats = had.Health, had.Ready, had.Reports, had.Scales
 	r.Calls().Resume(had.Started, had.Failed)
 	if methods != nil {
 		var all []protocol.Method

@@ -13,6 +13,7 @@ import (
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/lending"
+	"github.com/helve-serve/helve/internal/probe"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
@@ -30,13 +31,13 @@ type workerReplica struct {
 	wire   transport.Wire
 	slots  lending.Slots // of a Go worker
 
-	options                               atomic.Pointer[spec.Effective] // of the revision that the replica belongs to; dep has the options of its start
-	methods                               []protocol.Method              // of a Python class; set before the replica serves
-	healthCheck, readyCheck, routingStats bool                           // the replica has them; set before it serves
-	inService                             atomic.Bool
-	stopping                              atomic.Bool
-	draining                              atomic.Bool     // the worker has been told of the drain
-	lent                                  *telemetry.Lent // counters of calls under lent slots; nil: none are lent
+	options                                                 atomic.Pointer[spec.Effective] // of the revision that the replica belongs to; dep has the options of its start
+	methods                                                 []protocol.Method              // of a Python class; set before the replica serves
+	healthCheck, readyCheck, routingStats, autoscalingStats bool                           // the replica has them; set before it serves
+	inService                                               atomic.Bool
+	stopping                                                atomic.Bool
+	draining                                                atomic.Bool     // the worker has been told of the drain
+	lent                                                    *telemetry.Lent // counters of calls under lent slots; nil: none are lent
 }
 
 // newReplica makes a replica in the worker. It fails if the worker has ended.
@@ -90,6 +91,7 @@ func (r *workerReplica) Transport() transport.Transport { return &r.wire }
 func (r *workerReplica) HasHealthCheck() bool           { return r.healthCheck }
 func (r *workerReplica) HasReadyCheck() bool            { return r.readyCheck }
 func (r *workerReplica) HasRoutingStats() bool          { return r.routingStats }
+func (r *workerReplica) HasAutoscalingStats() bool      { return r.autoscalingStats }
 
 func (r *workerReplica) Serve(on bool) {
 	r.inService.Store(on)
@@ -164,6 +166,11 @@ func (r *workerReplica) RoutingStats(ctx context.Context) (json.RawMessage, erro
 		Replica: r.ID(), TimeoutS: protocol.SecondsOf(r.options.Load().RoutingStatsTimeout),
 	})
 	return reply.Stats, err
+}
+
+func (r *workerReplica) AutoscalingStats(ctx context.Context) (map[string]float64, error) {
+	reply, err := protocol.Ask(ctx, r.worker.peer, protocol.AutoscalingStats{Replica: r.ID(), TimeoutS: protocol.SecondsOf(probe.AutoscalingTimeout)})
+	return reply.Numbers, r.restore(err)
 }
 
 func (r *workerReplica) restore(err error) error {

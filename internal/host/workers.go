@@ -126,8 +126,8 @@ type Workers struct {
 	openings []net.Conn      // connections in their opening, the oldest first
 	noArena  bool            // shared memory cannot be had
 	former   former
-	cache    *pyenv.Cache // nil before its first use
-	unpacked *pack.Trees  // nil before its first use
+	cache    pyenv.Lazy
+	unpacked pack.Lazy
 	closing  bool
 }
 

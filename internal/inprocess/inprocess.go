@@ -123,13 +123,18 @@ func (r *localReplica) CheckReady(ctx context.Context) error {
 }
 func (r *localReplica) Sign(context.Context) error { return nil }
 func (r *localReplica) HasRoutingStats() bool      { return r.instance.Reports() }
-func (r *localReplica) Counts() telemetry.Counts   { return r.instance.Counts() }
-func (r *localReplica) Lend(bool)                  {}
-func (r *localReplica) Drain()                     { r.drains.Begin(r.ID()) }
-func (r *localReplica) Serve(bool)                 {}
-func (r *localReplica) Process() host.Process      { return host.Process{} }
-func (r *localReplica) Ended() <-chan struct{}     { return nil }
-func (r *localReplica) Ending() host.Ending        { return host.Ending{} }
+func (r *localReplica) HasAutoscalingStats() bool  { return r.instance.ReportsLoad() }
+func (r *localReplica) AutoscalingStats(ctx context.Context) (map[string]float64, error) {
+	numbers, err := r.instance.AutoscalingStats(ctx)
+	return numbers, r.secrets.Hide(err)
+}
+func (r *localReplica) Counts() telemetry.Counts { return r.instance.Counts() }
+func (r *localReplica) Lend(bool)                {}
+func (r *localReplica) Drain()                   { r.drains.Begin(r.ID()) }
+func (r *localReplica) Serve(bool)               {}
+func (r *localReplica) Process() host.Process    { return host.Process{} }
+func (r *localReplica) Ended() <-chan struct{}   { return nil }
+func (r *localReplica) Ending() host.Ending      { return host.Ending{} }
 
 func (r *localReplica) Stop(ctx context.Context) error {
 	defer r.drains.Forget(r.ID())

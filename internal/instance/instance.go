@@ -80,6 +80,11 @@ type RoutingReporter interface {
 	RoutingStats(ctx context.Context) (map[string]any, error)
 }
 
+// AutoscalingReporter is implemented by instances that give numbers to autoscaling policies.
+type AutoscalingReporter interface {
+	AutoscalingStats(ctx context.Context) (map[string]float64, error)
+}
+
 // Instance is the one instance of a replica in this process. Its methods may be called from any goroutine.
 type Instance struct {
 	ID    string
@@ -322,6 +327,30 @@ func (i *Instance) RoutingStats(ctx context.Context, cd *codec.Codec) (stats jso
 		return nil, err
 	}
 	return b, nil
+}
+
+// ReportsLoad says whether the instance has numbers for autoscaling policies.
+func (i *Instance) ReportsLoad() bool {
+	_, ok := i.Value.(AutoscalingReporter)
+	return ok
+}
+
+// AutoscalingStats asks the instance for its numbers. The map is a copy, which the instance does not write to.
+func (i *Instance) AutoscalingStats(ctx context.Context) (numbers map[string]float64, err error) {
+	c, ok := i.Value.(AutoscalingReporter)
+	if !ok {
+		return nil, nil
+	}
+	got := make(chan map[string]float64, 1) // not read if it is left behind
+	err = guard(ctx, func() error {
+		m, err := c.AutoscalingStats(ctx)
+		got <- maps.Clone(m)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return <-got, nil
 }
 
 // Run executes a method with boxed values. If ctx ended before the method returned, the failure is the context's cause.

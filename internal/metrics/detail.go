@@ -143,7 +143,7 @@ func sizesOf(s *telemetry.Snapshot, all []view) *sizes {
 			page.add(page.others, len(k.Bounds), labels)
 		}
 		for _, k := range [...]telemetry.DurationCounts{
-			v.Lifecycle.Startup, v.Lifecycle.Initialization, v.Lifecycle.Shutdown, v.Lifecycle.Reconfigure, v.Lifecycle.HealthCheck, v.Lifecycle.RoutingStats,
+			v.Lifecycle.Startup, v.Lifecycle.Initialization, v.Lifecycle.Shutdown, v.Lifecycle.Reconfigure, v.Lifecycle.HealthCheck, v.Lifecycle.RoutingStats, v.Lifecycle.AutoscalingStats,
 		} {
 			if k.Count() > 0 {
 				page.add(page.lifecycles, len(k.Bounds), labels)

@@ -374,6 +374,24 @@ func writeLifecycles(p *page, all []view, shown detail) {
 			p.whole(all[i].labels+f.more, f.of(&all[i].Lifecycle))
 		}
 	}
+	writeAutoscalingStats(p, all, shown)
+}
+
+// writeAutoscalingStats writes series for deployments whose replicas report numbers alone: most have none.
+func writeAutoscalingStats(p *page, all []view, shown detail) {
+	p.family(prefix+"serve_user_autoscaling_stats_latency_ms", histogram, "Time of the answers of replicas for autoscaling policies.")
+	for i := range all {
+		if k := all[i].Lifecycle.AutoscalingStats; k.Count() > 0 {
+			p.durations(all[i].labels+`,replica=""`, k, shown)
+		}
+	}
+	p.family(prefix+"serve_record_autoscaling_stats_failed_total", counter, "Questions for autoscaling policies that a replica did not answer.")
+	for i := range all {
+		failures := all[i].Lifecycle.AutoscalingFailures
+		for _, name := range slices.Sorted(maps.Keys(failures)) {
+			p.whole(label(all[i].labels, "exception_name", name)+`,replica=""`, failures[name])
+		}
+	}
 }
 
 func writeReplicas(p *page, all []view, shown detail) {

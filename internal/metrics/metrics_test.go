@@ -40,7 +40,8 @@ func example() source {
 	waits := telemetry.NewDurations(telemetry.Bounds())
 	waits.Observe(30 * time.Millisecond)
 	lifecycle := telemetry.NewLifecycle()
-	for _, d := range []*telemetry.Durations{lifecycle.Startup, lifecycle.Initialization, lifecycle.Shutdown, lifecycle.Reconfigure, lifecycle.HealthCheck, lifecycle.RoutingStats} {
+	lifecycle.AutoscalingFailed("ValueError")
+	for _, d := range []*telemetry.Durations{lifecycle.Startup, lifecycle.Initialization, lifecycle.Shutdown, lifecycle.Reconfigure, lifecycle.HealthCheck, lifecycle.RoutingStats, lifecycle.AutoscalingStats} {
 		d.Observe(3 * time.Second)
 	}
 	lifecycle.HealthFailures.Add(2)

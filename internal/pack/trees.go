@@ -48,6 +48,22 @@ func NewTrees(dir string, open func(digest string) (io.ReadCloser, error)) *Tree
 	return &Trees{dir: dir, open: open, making: map[string]*one{}}
 }
 
+// Lazy are the directories of a node, which are made when they are first needed. Its methods may be called from any goroutine.
+type Lazy struct {
+	mu    sync.Mutex
+	trees *Trees
+}
+
+// Get is [NewTrees] at the first call.
+func (l *Lazy) Get(dir string, open func(digest string) (io.ReadCloser, error)) *Trees {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.trees == nil {
+		l.trees = NewTrees(dir, open)
+	}
+	return l.trees
+}
+
 // Directory is the directory of a digest.
 func (t *Trees) Directory(digest string) (string, error) {
 	if b, err := hex.DecodeString(digest); err != nil || len(b) != sha256.Size {

@@ -22,6 +22,8 @@ type Replica interface {
 	CheckReady(ctx context.Context) error
 	// RoutingStats gives the stats as JSON.
 	RoutingStats(ctx context.Context) (json.RawMessage, error)
+	// AutoscalingStats gives the numbers for autoscaling policies.
+	AutoscalingStats(ctx context.Context) (map[string]float64, error)
 }
 
 // Probe asks one replica. Each of its methods runs until the replica is out of service or ctx ends, on a goroutine of the caller's.
@@ -112,6 +114,29 @@ func (p Probe) Stats(ctx context.Context, take func(json.RawMessage) error, repo
 		}
 		failed = err != nil
 		return o.RoutingStatsPeriod, true
+	})
+}
+
+const (
+	// AutoscalingTimeout is the time of an answer with numbers for autoscaling policies, and autoscalingPeriod the time between two questions.
+	AutoscalingTimeout = 10 * time.Second
+	autoscalingPeriod  = 10 * time.Second
+)
+
+// Numbers asks the replica for its numbers for autoscaling policies, first at once, while its deployment scales by itself, and gives each answer to take, also one with an error.
+// A deployment with a short look_back_period_s is asked three times within it: for example, one with 6 s is asked each 2 s.
+func (p Probe) Numbers(ctx context.Context, take func(map[string]float64, error)) {
+	p.ask(ctx, 0, func(o spec.Effective) (period time.Duration, more bool) {
+		if !o.Autoscaled() {
+			return autoscalingPeriod, true
+		}
+		ctx, cancel := context.WithTimeoutCause(ctx, AutoscalingTimeout, fmt.Errorf("they took longer than %s", AutoscalingTimeout))
+		defer cancel()
+		numbers, err := p.Replica.AutoscalingStats(ctx)
+		if _, ok := p.Options(); ok { // the failure of a replica that is stopped meanwhile says nothing
+			take(numbers, err)
+		}
+		return min(max(o.LookBack()/3, time.Second), autoscalingPeriod), true
 	})
 }
 

@@ -69,6 +69,11 @@ func (p *patient) CheckHealth(ctx context.Context) error {
 
 func (p *patient) CheckReady(ctx context.Context) error { return p.CheckHealth(ctx) }
 
+func (p *patient) AutoscalingStats(ctx context.Context) (map[string]float64, error) {
+	_, err := p.RoutingStats(ctx)
+	return map[string]float64{"tokens": 7}, err
+}
+
 func (p *patient) RoutingStats(ctx context.Context) (json.RawMessage, error) {
 	return json.RawMessage(`{"free":1}`), p.CheckHealth(ctx)
 }
@@ -330,5 +335,52 @@ func TestStoppedReplicaReportsNothing(t *testing.T) {
 		if p.count() != 1 {
 			t.Errorf("asked %d times", p.count())
 		}
+	})
+}
+
+// TestNumbers: a replica is asked while its deployment scales by itself, three times within its look-back period and at least each 10 s.
+func TestNumbers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPatient()
+		p.options.AutoscalingConfig = json.RawMessage(`{"max_replicas":2,"look_back_period_s":6}`)
+		var taken, failed int
+		ctx, cancel := context.WithCancel(t.Context())
+		end := make(chan struct{})
+		go func() {
+			defer close(end)
+			p.probe().Numbers(ctx, func(numbers map[string]float64, err error) {
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				if err != nil {
+					failed++
+				} else if taken++; numbers["tokens"] != 7 {
+					t.Error(numbers)
+				}
+			})
+		}()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := p.count(); n < 27 || n > 35 { // each 2 s, give or take a tenth
+			t.Error(n, "questions in a minute")
+		}
+		p.set(func(p *patient) { p.options.AutoscalingConfig = json.RawMessage(`{"max_replicas":2}`) })
+		time.Sleep(10 * time.Second)
+		before := p.count()
+		time.Sleep(time.Minute)
+		if n := p.count() - before; n < 5 || n > 7 {
+			t.Error(n, "questions in a minute")
+		}
+		p.set(func(p *patient) { p.answer = errSick })
+		time.Sleep(30 * time.Second)
+		p.set(func(p *patient) { p.options.AutoscalingConfig = nil })
+		time.Sleep(20 * time.Second)
+		before = p.count()
+		time.Sleep(time.Hour)
+		if n := p.count(); n != before || failed == 0 || taken == 0 {
+			t.Error(n-before, "questions without an autoscaler;", taken, "taken,", failed, "failed")
+		}
+		cancel()
+		<-end
 	})
 }

@@ -63,6 +63,8 @@ type Started struct {
 	Health       bool     `json:"health"`        // the replica has a health check
 	Ready        bool     `json:"ready"`         // the replica has a readiness check
 	RoutingStats bool     `json:"routing_stats"` // the replica has stats for routing
+	// AutoscalingStats says that the replica has numbers for autoscaling policies.
+	AutoscalingStats bool `json:"autoscaling_stats,omitempty"`
 }
 
 // Method describes one method of a replica.
@@ -115,6 +117,17 @@ type SetRank struct {
 type RoutingStats struct {
 	Replica  string  `json:"replica"`
 	TimeoutS Seconds `json:"timeout_s"`
+}
+
+// AutoscalingStats is the node's request for the numbers that a replica gives to an autoscaling policy.
+type AutoscalingStats struct {
+	Replica  string  `json:"replica"`
+	TimeoutS Seconds `json:"timeout_s"`
+}
+
+// Numbers are the numbers for an autoscaling policy, by name.
+type Numbers struct {
+	Numbers map[string]float64 `json:"numbers"`
 }
 
 // Stats are the values for a routing policy, a JSON object that the node passes on unread.
@@ -374,69 +387,71 @@ type HTTP struct {
 	ClientCA         string   `json:"ssl_ca_certs,omitempty"`
 }
 
-func (StartReplica) Op() string { return "start_replica" }
-func (StopReplica) Op() string  { return "stop_replica" }
-func (Drain) Op() string        { return "drain" }
-func (CheckHealth) Op() string  { return "check_health" }
-func (CheckReady) Op() string   { return "check_ready" }
-func (Reconfigure) Op() string  { return "reconfigure" }
-func (SetRank) Op() string      { return "set_rank" }
-func (RoutingStats) Op() string { return "routing_stats" }
-func (Profile) Op() string      { return "profile" }
-func (EndProfile) Op() string   { return "end_profile" }
-func (Ping) Op() string         { return "ping" }
-func (GrantBlock) Op() string   { return "grant_block" }
-func (RecallBlock) Op() string  { return "recall_block" }
-func (ReturnBlock) Op() string  { return "return_block" }
-func (Faults) Op() string       { return "faults" }
-func (Handover) Op() string     { return "handover" }
-func (FreeBlock) Op() string    { return "free_block" }
-func (Uses) Op() string         { return "uses" }
-func (Models) Op() string       { return "models" }
-func (Metrics) Op() string      { return "metrics" }
-func (Spans) Op() string        { return "spans" }
-func (Release) Op() string      { return "release" }
-func (Status) Op() string       { return "status" }
-func (Ingress) Op() string      { return "ingress" }
-func (Deploy) Op() string       { return "deploy" }
-func (DeployBuild) Op() string  { return "deploy_build" }
-func (Delete) Op() string       { return "delete" }
-func (Scale) Op() string        { return "scale" }
-func (Rollback) Op() string     { return "rollback" }
-func (Configure) Op() string    { return "configure" }
-func (HTTP) Op() string         { return "http" }
+func (StartReplica) Op() string     { return "start_replica" }
+func (StopReplica) Op() string      { return "stop_replica" }
+func (Drain) Op() string            { return "drain" }
+func (CheckHealth) Op() string      { return "check_health" }
+func (CheckReady) Op() string       { return "check_ready" }
+func (Reconfigure) Op() string      { return "reconfigure" }
+func (SetRank) Op() string          { return "set_rank" }
+func (RoutingStats) Op() string     { return "routing_stats" }
+func (AutoscalingStats) Op() string { return "autoscaling_stats" }
+func (Profile) Op() string          { return "profile" }
+func (EndProfile) Op() string       { return "end_profile" }
+func (Ping) Op() string             { return "ping" }
+func (GrantBlock) Op() string       { return "grant_block" }
+func (RecallBlock) Op() string      { return "recall_block" }
+func (ReturnBlock) Op() string      { return "return_block" }
+func (Faults) Op() string           { return "faults" }
+func (Handover) Op() string         { return "handover" }
+func (FreeBlock) Op() string        { return "free_block" }
+func (Uses) Op() string             { return "uses" }
+func (Models) Op() string           { return "models" }
+func (Metrics) Op() string          { return "metrics" }
+func (Spans) Op() string            { return "spans" }
+func (Release) Op() string          { return "release" }
+func (Status) Op() string           { return "status" }
+func (Ingress) Op() string          { return "ingress" }
+func (Deploy) Op() string           { return "deploy" }
+func (DeployBuild) Op() string      { return "deploy_build" }
+func (Delete) Op() string           { return "delete" }
+func (Scale) Op() string            { return "scale" }
+func (Rollback) Op() string         { return "rollback" }
+func (Configure) Op() string        { return "configure" }
+func (HTTP) Op() string             { return "http" }
 
-func (StartReplica) Reply() (r Started)    { return }
-func (StopReplica) Reply() (r Done)        { return }
-func (Drain) Reply() (r Done)              { return }
-func (CheckHealth) Reply() (r Done)        { return }
-func (CheckReady) Reply() (r Done)         { return }
-func (Reconfigure) Reply() (r Done)        { return }
-func (SetRank) Reply() (r Done)            { return }
-func (RoutingStats) Reply() (r Stats)      { return }
-func (Profile) Reply() (r Profiled)        { return }
-func (EndProfile) Reply() (r Done)         { return }
-func (Ping) Reply() (r Done)               { return }
-func (GrantBlock) Reply() (r Done)         { return }
-func (RecallBlock) Reply() (r Recalled)    { return }
-func (ReturnBlock) Reply() (r Done)        { return }
-func (Faults) Reply() (r Done)             { return }
-func (Handover) Reply() (r Done)           { return }
-func (FreeBlock) Reply() (r Done)          { return }
-func (Uses) Reply() (r Done)               { return }
-func (Models) Reply() (r Done)             { return }
-func (Metrics) Reply() (r Done)            { return }
-func (Spans) Reply() (r Done)              { return }
-func (Release) Reply() (r Done)            { return }
-func (Status) Reply() (r helvetype.Status) { return }
-func (Ingress) Reply() (r IngressMethod)   { return }
-func (Deploy) Reply() (r Deployed)         { return }
-func (DeployBuild) Reply() (r Address)     { return }
-func (Delete) Reply() (r Done)             { return }
-func (Scale) Reply() (r Done)              { return }
-func (Rollback) Reply() (r Done)           { return }
-func (Configure) Reply() (r Done)          { return }
-func (HTTP) Reply() (r Address)            { return }
+func (StartReplica) Reply() (r Started)     { return }
+func (StopReplica) Reply() (r Done)         { return }
+func (Drain) Reply() (r Done)               { return }
+func (CheckHealth) Reply() (r Done)         { return }
+func (CheckReady) Reply() (r Done)          { return }
+func (Reconfigure) Reply() (r Done)         { return }
+func (SetRank) Reply() (r Done)             { return }
+func (RoutingStats) Reply() (r Stats)       { return }
+func (AutoscalingStats) Reply() (r Numbers) { return }
+func (Profile) Reply() (r Profiled)         { return }
+func (EndProfile) Reply() (r Done)          { return }
+func (Ping) Reply() (r Done)                { return }
+func (GrantBlock) Reply() (r Done)          { return }
+func (RecallBlock) Reply() (r Recalled)     { return }
+func (ReturnBlock) Reply() (r Done)         { return }
+func (Faults) Reply() (r Done)              { return }
+func (Handover) Reply() (r Done)            { return }
+func (FreeBlock) Reply() (r Done)           { return }
+func (Uses) Reply() (r Done)                { return }
+func (Models) Reply() (r Done)              { return }
+func (Metrics) Reply() (r Done)             { return }
+func (Spans) Reply() (r Done)               { return }
+func (Release) Reply() (r Done)             { return }
+func (Status) Reply() (r helvetype.Status)  { return }
+func (Ingress) Reply() (r IngressMethod)    { return }
+func (Deploy) Reply() (r Deployed)          { return }
+func (DeployBuild) Reply() (r Address)      { return }
+func (Delete) Reply() (r Done)              { return }
+func (Scale) Reply() (r Done)               { return }
+func (Rollback) Reply() (r Done)            { return }
+func (Configure) Reply() (r Done)           { return }
+func (HTTP) Reply() (r Address)             { return }
 
 func (r StartReplica) check() (field, problem string) {
 	if r.Deployment == "" {
@@ -455,11 +470,12 @@ func (r SetRank) check() (field, problem string) {
 	}
 	return needsReplica(r.Replica)
 }
-func (r RoutingStats) check() (field, problem string) { return needsReplica(r.Replica) }
-func (r RecallBlock) check() (field, problem string)  { return needsReplica(r.Replica) }
-func (r Profile) check() (field, problem string)      { return needsReplica(r.Replica) }
-func (r EndProfile) check() (field, problem string)   { return needsReplica(r.Replica) }
-func (r Models) check() (field, problem string)       { return needsReplica(r.Replica) }
+func (r RoutingStats) check() (field, problem string)     { return needsReplica(r.Replica) }
+func (r AutoscalingStats) check() (field, problem string) { return needsReplica(r.Replica) }
+func (r RecallBlock) check() (field, problem string)      { return needsReplica(r.Replica) }
+func (r Profile) check() (field, problem string)          { return needsReplica(r.Replica) }
+func (r EndProfile) check() (field, problem string)       { return needsReplica(r.Replica) }
+func (r Models) check() (field, problem string)           { return needsReplica(r.Replica) }
 
 func (r GrantBlock) check() (field, problem string)  { return needsSlots(r.Replica, r.Slots) }
 func (r ReturnBlock) check() (field, problem string) { return needsSlots(r.Replica, r.Slots) }

@@ -83,6 +83,26 @@ type build struct {
 // NewCache uses a directory, which is made when it is needed.
 func NewCache(dir string) *Cache { return &Cache{dir: dir, builds: map[string]*build{}} }
 
+// Lazy is the cache of an environment, which is looked for when it is first needed. Its methods may be called from any goroutine.
+type Lazy struct {
+	mu    sync.Mutex
+	cache *Cache
+}
+
+// Get is the cache in the directory of [CacheDir].
+func (l *Lazy) Get(getenv func(string) string) (*Cache, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cache == nil {
+		dir, err := CacheDir(getenv)
+		if err != nil {
+			return nil, err
+		}
+		l.cache = NewCache(dir)
+	}
+	return l.cache, nil
+}
+
 // CacheDir is the directory of the cache by an environment: HELVE_CACHE, else helve in XDG_CACHE_HOME, else .cache/helve in HOME.
 func CacheDir(getenv func(string) string) (string, error) {
 	if dir := getenv("HELVE_CACHE"); dir != "" {

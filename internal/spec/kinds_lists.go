@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/helve-serve/helve/internal/autoscale"
 )
@@ -138,6 +139,14 @@ func (e Effective) StartReplicas() int {
 
 // Autoscaled says that the number of replicas follows the load.
 func (e Effective) Autoscaled() bool { return e.AutoscalingConfig != nil }
+
+// LookBack is the look-back period of the autoscaler; the default one for a deployment without.
+func (e Effective) LookBack() time.Duration {
+	if c, err := autoscale.Parse(e.AutoscalingConfig); err == nil && c.LookBack != nil {
+		return *c.LookBack
+	}
+	return autoscale.DefaultLookBack
+}
 
 // ReplicasWish is what the options say about the number of replicas, as text. Two deploys with the same wish leave the number as it is.
 func (e Effective) ReplicasWish() string {

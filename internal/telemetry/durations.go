@@ -1,7 +1,9 @@
 package telemetry
 
 import (
+	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -70,8 +72,29 @@ type Lifecycle struct {
 	Shutdown       *Durations // from the decision to stop a replica until it is gone
 	HealthCheck    *Durations // of health checks that have ended, also with an error
 	RoutingStats   *Durations // of answers of replicas for routing policies
+	// AutoscalingStats are of answers of replicas for autoscaling policies.
+	AutoscalingStats *Durations
 
 	HealthFailures, RoutingFailures atomic.Uint64
+
+	mu                  sync.Mutex
+	autoscalingFailures map[string]uint64 // by the name of the exception
+}
+
+// exceptionsMax is the number of names of exceptions that are counted apart.
+const exceptionsMax = 20
+
+// AutoscalingFailed counts a question for autoscaling policies that a replica has not answered, by the name of its exception. Names above the twentieth are [Other].
+func (l *Lifecycle) AutoscalingFailed(exception string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.autoscalingFailures == nil {
+		l.autoscalingFailures = map[string]uint64{}
+	}
+	if _, known := l.autoscalingFailures[exception]; !known && len(l.autoscalingFailures) >= exceptionsMax {
+		exception = Other
+	}
+	l.autoscalingFailures[exception]++
 }
 
 // NewLifecycle makes an empty Lifecycle.
@@ -79,7 +102,7 @@ func NewLifecycle() *Lifecycle {
 	requests := Bounds()
 	return &Lifecycle{
 		Startup: NewDurations(startBounds), Initialization: NewDurations(startBounds), Shutdown: NewDurations(startBounds),
-		Reconfigure: NewDurations(requests), HealthCheck: NewDurations(requests), RoutingStats: NewDurations(requests),
+		Reconfigure: NewDurations(requests), HealthCheck: NewDurations(requests), RoutingStats: NewDurations(requests), AutoscalingStats: NewDurations(requests),
 	}
 }
 
@@ -87,6 +110,9 @@ func NewLifecycle() *Lifecycle {
 type LifecycleCounts struct {
 	Startup, Initialization, Reconfigure, Shutdown, HealthCheck, RoutingStats DurationCounts
 	HealthFailures, RoutingFailures                                           uint64
+
+	AutoscalingStats    DurationCounts
+	AutoscalingFailures map[string]uint64 // by the name of the exception; nil for none
 }
 
 // Counts is a copy of the numbers; the zero one for nil.
@@ -94,7 +120,11 @@ func (l *Lifecycle) Counts() LifecycleCounts {
 	if l == nil {
 		return LifecycleCounts{}
 	}
+	l.mu.Lock()
+	failures := maps.Clone(l.autoscalingFailures)
+	l.mu.Unlock()
 	return LifecycleCounts{
+		AutoscalingStats: l.AutoscalingStats.Counts(), AutoscalingFailures: failures,
 		Startup: l.Startup.Counts(), Initialization: l.Initialization.Counts(), Reconfigure: l.Reconfigure.Counts(), Shutdown: l.Shutdown.Counts(),
 		HealthCheck: l.HealthCheck.Counts(), RoutingStats: l.RoutingStats.Counts(),
 		HealthFailures: l.HealthFailures.Load(), RoutingFailures: l.RoutingFailures.Load(),

@@ -25,6 +25,8 @@ type Resumed struct {
 	Health    bool     `json:"health,omitempty"`        // it has a health check
 	Reports   bool     `json:"routing_stats,omitempty"` // it has stats for routing
 	Ready     bool     `json:"ready,omitempty"`         // it has a readiness check
+	// Scales says that it has numbers for autoscaling policies.
+	Scales bool `json:"autoscaling_stats,omitempty"`
 	// Methods is the table of methods of a Python class, as in the reply to start_replica.
 	Methods json.RawMessage `json:"methods,omitempty"`
 }

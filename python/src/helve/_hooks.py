@@ -11,6 +11,7 @@ from typing import Any, Optional
 from helve._errors import RayServeException
 
 CHECKS = {"check_health": "health check", "check_ready": "readiness check"}  # for messages
+NUMBERS = "record_autoscaling_stats"  # the method that gives numbers to autoscaling policies
 DEFINITION = "__helve_ingress__"  # the attribute of a class that serve.ingress has made
 
 _BLANK = re.compile(r"[\s,:]*")
@@ -65,4 +66,4 @@ def no_reconfigure(target: Any, deployment: str) -> RayServeException:
     return RayServeException(f"user_config is set, but {target.__qualname__} has no method reconfigure(user_config)")
 
 
-__all__ = ["CHECKS", "DEFINITION", "digest", "hook", "no_reconfigure", "raw_field"]
+__all__ = ["CHECKS", "DEFINITION", "NUMBERS", "digest", "hook", "no_reconfigure", "raw_field"]

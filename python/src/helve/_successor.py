@@ -17,7 +17,7 @@ from typing import Any, Optional
 
 from helve import _metrics, _runtime
 from helve._attach import DIAL, give_up
-from helve._hooks import hook
+from helve._hooks import NUMBERS, hook
 from helve._http import Exchange
 from helve._models import models
 from helve._opening import RefusedError
@@ -120,6 +120,7 @@ class Succession:
         return {"replicas": [{
             "replica": self.replica, "deployment": self.deployment, "executing": executing, "config": self.config,
             "health": hook(self.target, "check_health") is not None, "ready": hook(self.target, "check_ready") is not None,
+            "autoscaling_stats": hook(self.target, NUMBERS) is not None,
             "methods": self.methods, "models": models.ids(),
         }]}
 

@@ -20,7 +20,7 @@ from helve._frames import (
     END, END_FRAME, FLAG_ERROR, GOAWAY, HEADER, REPLY, RequestInfo, entry, in_parts, parse_args, parse_call, parse_parts,
 )
 from helve._guard import exit_code, guarded, text, trace, type_name
-from helve._hooks import CHECKS, DEFINITION, digest, hook, no_reconfigure, raw_field
+from helve._hooks import CHECKS, DEFINITION, NUMBERS, digest, hook, no_reconfigure, raw_field
 from helve._http import Exchange
 from helve._ingress import Ingress
 from helve._limits import MAX_META, cut
@@ -553,6 +553,10 @@ class Worker(Succession):
                 change = self.reconfigure(self.instance, request, raw) if op == "reconfigure" else self.check(op)
                 opened(await asyncio.wait_for(caught(change), request.get("timeout_s") or None))
                 reply = {}
+            elif op == "autoscaling_stats":
+                if self.instance is None or request["replica"] != self.replica:
+                    raise ReplicaUnavailableError("the replica is not in this worker")
+                reply = {"numbers": opened(await asyncio.wait_for(caught(self.numbers()), request.get("timeout_s") or None))}
             elif op == "handover":
                 self.hand_over(request["slots"])
                 reply = {}
@@ -632,16 +636,33 @@ class Worker(Succession):
             self.step = "check_health"
             await self.run_hook(instance.check_health)
         self.instance = instance
-        return {"methods": self.methods, "health": check is not None, "ready": hook(target, "check_ready") is not None}
+        return {
+            "methods": self.methods, "health": check is not None, "ready": hook(target, "check_ready") is not None,
+            "autoscaling_stats": hook(target, NUMBERS) is not None,
+        }
 
-    async def run_hook(self, fn, *args) -> None:
-        """Calls a method of the instance in the same way as a call to it: beside the calls."""
+    async def run_hook(self, fn, *args):
+        """Calls a method of the instance in the same way as a call to it: beside the calls. Its result is that of the method."""
         if self.pool is not None and not inspect.iscoroutinefunction(fn):
             done = await self.in_thread(fn, *args)
         else:
             done = fn(*args)
-        if inspect.isawaitable(done):
-            await done
+        return await done if inspect.isawaitable(done) else done
+
+    async def numbers(self) -> dict:
+        """The numbers of the replica for autoscaling policies, by name."""
+        numbers = await self.run_hook(getattr(self.instance, NUMBERS))
+        if not isinstance(numbers, dict):
+            raise TypeError(f"{NUMBERS} must return a dict from name to number, and has returned a {type_name(numbers)}")
+        out = {}
+        for name, value in numbers.items():
+            try:
+                out[str(name)] = number = float(value)
+            except (TypeError, ValueError):
+                raise TypeError(f"{NUMBERS} must return numbers, and has returned {value!r:.100} for {name!r}") from None
+            if number != number or number in (float("inf"), float("-inf")):
+                raise ValueError(f"{NUMBERS} must return finite numbers, and has returned {number} for {name!r}")
+        return out
 
     async def check(self, name: str) -> None:
         """Runs the health check or the readiness check."""

@@ -103,6 +103,16 @@ func grown(before, after uint64) float64 {
 	return float64(after - before)
 }
 
+// Calls is the mean number of calls, waiting and running: over the look-back period where that, or a delay, was set, and else over the panic window. It is the load for custom policies.
+func (s *State) Calls(now time.Time, c Config) float64 {
+	s.fit(&c)
+	s.hold(now)
+	if c.delays() {
+		return s.lookedBack(now, c)
+	}
+	return s.recent.sum(now, c.PanicWindow).total(c.PanicWindow)
+}
+
 // Idle reports whether no call is there, and since when.
 func (s *State) Idle() (since time.Time, idle bool) {
 	return s.busy, s.last.Queued+s.last.Running == 0

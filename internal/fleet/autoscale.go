@@ -13,6 +13,7 @@ import (
 	"github.com/helve-serve/helve/internal/autoscale"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/policy"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/store"
@@ -35,6 +36,9 @@ type Scaled struct {
 	Wanted    Number          // that it has now
 	Capacity  *float64        // the target capacity in percent; nil for 100
 	Facts     autoscale.Facts // but for Least and Most, which the config says, and Ready
+	HasPolicy bool            // a custom one: Policy, which is asked with the ids of the replicas that run
+	Policy    policy.Source
+	Running   []string
 }
 
 // AutoscaledLocked are the deployments whose numbers of replicas follow their load, for range.
@@ -60,9 +64,14 @@ func (d *Deployment) ScaledLocked() Scaled {
 		Deployment: d, App: d.App.Name, Name: d.Name, Serving: d.Serving, Config: d.Now.Definition.Options.AutoscalingConfig, Wanted: d.Asked, Capacity: d.App.fleet.Capacity,
 		Facts: autoscale.Facts{Target: d.Wanted, StartTime: d.StartTook},
 	}
+	s.Policy, s.HasPolicy = d.policyLocked()
 	waiting := (*Replica)(nil)
 	for _, r := range d.Replicas {
 		switch r.State {
+		case helvetype.ReplicaRunning:
+			if s.HasPolicy {
+				s.Running = append(s.Running, r.ID)
+			}
 		case helvetype.ReplicaStarting, helvetype.ReplicaRecovering:
 			s.Facts.Starting++
 			if r.Wait != nil && !slices.Contains(ownSteps, r.Wait.For) && (waiting == nil || r.ID < waiting.ID) {

@@ -85,6 +85,7 @@ type Deployment struct {
 	StartTook      time.Duration  // the newest start of a replica; 0 before the first
 	configs        int            // numbers of user configs that were given out
 	Numbers        policy.Metrics // that its replicas report for autoscaling policies
+	policy         foundPolicy
 }
 
 // NoteFailureLocked notes the error of a replica that failed, for the status and for giving up. The event of the failure is the replica's last.

@@ -35,7 +35,6 @@ type Held struct {
 	set    Settings
 	ctx    context.Context
 	stop   context.CancelCauseFunc
-	wg     sync.WaitGroup
 
 	mu       sync.Mutex
 	closed   bool
@@ -61,13 +60,12 @@ func Hold(p Policy, s Settings) *Held {
 	return &Held{policy: p, set: s, ctx: ctx, stop: stop, answers: map[string]Answer{}}
 }
 
-// Close ends the question that is under way. It waits for the policy in Go whose function goes on.
+// Close ends the question that is under way. A function in Go that does not look at its context goes on, and its answer counts for nothing.
 func (h *Held) Close() {
 	h.mu.Lock()
 	h.closed = true
 	h.mu.Unlock()
 	h.stop(errClosed)
-	h.wg.Wait()
 }
 
 // Offer asks the policy, unless a question is under way, the last one is too recent, or a failure has just been. views is called only for a question, before Offer returns.
@@ -84,7 +82,7 @@ func (h *Held) Offer(now time.Time, views func() []View) (again time.Time) {
 	h.asking, h.next = true, now.Add(Period)
 	h.mu.Unlock()
 	of := views()
-	h.wg.Go(func() { h.ask(now, of) })
+	go h.ask(now, of)
 	return time.Time{}
 }
 
@@ -100,10 +98,10 @@ func (h *Held) ask(begun time.Time, views []View) {
 		err     error
 	}
 	done := make(chan outcome, 1)
-	h.wg.Go(func() {
+	go func() {
 		answers, err := h.policy.Ask(ctx, views)
 		done <- outcome{answers, err}
-	})
+	}()
 	select {
 	case got := <-done:
 		if got.err != nil && ctx.Err() != nil { // the error of its own context says less

@@ -29,6 +29,14 @@ type Source struct {
 	Limit time.Duration
 }
 
+// Name is the name of the policy for people: its import path, or the deployment whose code has it.
+func (s *Source) Name() string {
+	if s.Go != nil {
+		return "the function of " + s.Deployment
+	}
+	return s.Python.Function
+}
+
 // name is that of the policy in its application.
 func (s *Source) name() string {
 	if s.Together != nil {
@@ -60,7 +68,7 @@ type SetSettings struct {
 	Line func(app, text string)
 }
 
-// Set has the policies of a node. Its methods may be called from any goroutine, and none but Close waits for a policy.
+// Set has the policies of a node. Its methods may be called from any goroutine, and none but Close waits for a process.
 type Set struct {
 	set SetSettings
 	wg  sync.WaitGroup // ends of policies
@@ -178,12 +186,10 @@ func (s *Set) endLocked(e *entry) {
 			last = p.process
 		}
 	}
-	s.wg.Go(func() {
-		if last != nil {
-			last.Close()
-		}
-		e.held.Close()
-	})
+	e.held.Close()
+	if last != nil {
+		s.wg.Go(last.Close)
+	}
 }
 
 // Keep ends the policies of deployments that are not there any more. deployment is "" for a policy of an application.
@@ -198,7 +204,7 @@ func (s *Set) Keep(there func(app, deployment string) bool) {
 	}
 }
 
-// Close ends all policies. It waits for those in Go whose functions go on.
+// Close ends all policies, and waits for the ends of their processes.
 func (s *Set) Close() {
 	s.Keep(func(string, string) bool { return false })
 	s.mu.Lock()

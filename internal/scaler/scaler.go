@@ -27,6 +27,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/autoscale"
 	"github.com/helve-serve/helve/internal/fleet"
+	"github.com/helve-serve/helve/internal/policy"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/store"
@@ -58,7 +59,11 @@ type Scaler struct {
 	set  Settings
 	kick chan struct{}
 
+	policies *policy.Set
+
 	mu      sync.Mutex
+	notes   []note // events to come
+	ending  bool   // a policy may not be wanted any more
 	scaled  map[*fleet.Deployment]*scaled
 	failing map[string]bool // applications whose records could not be written: the log says that once
 }
@@ -76,6 +81,12 @@ type scaled struct {
 	next      time.Time
 	saved     time.Time // when the record had the memory last
 	dirty     bool      // the memory has changed since
+
+	policy      string // the name of its custom policy in package policy, or that of the application ("/"); "" for none
+	asked       string // how it is named for people
+	advice      policy.Advice
+	numbers     map[string]map[string]float64 // that its replicas reported, at the last question
+	policyError string                        // that the last event has
 }
 
 // memory is the state of a deployment as its record has it.
@@ -90,6 +101,7 @@ func New(set Settings) *Scaler {
 		set.Now = time.Now
 	}
 	s := &Scaler{set: set, kick: make(chan struct{}, 1), scaled: map[*fleet.Deployment]*scaled{}, failing: map[string]bool{}}
+	s.policies = policy.NewSet(policy.SetSettings{Changed: s.Wake, Line: func(app, text string) { set.Log.Info(text, "app", app, "from", "autoscaling policy") }})
 	set.Fleet.Mu.Lock()
 	defer set.Fleet.Mu.Unlock()
 	set.Fleet.Scaler = s
@@ -104,8 +116,9 @@ func (s *Scaler) Wake() {
 	}
 }
 
-// Run scales until ctx ends, and writes the memories of all deployments then.
+// Run scales until ctx ends. It ends the policies then.
 func (s *Scaler) Run(ctx context.Context) {
+	defer s.policies.Close()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -143,6 +156,8 @@ func (s *Scaler) turn(ctx context.Context, all bool) (next time.Time) {
 		}
 	}
 	s.mu.Unlock()
+	s.flush()
+	s.endPolicies()
 	for _, c := range changes {
 		s.carryOut(ctx, c)
 	}
@@ -177,7 +192,10 @@ func (s *Scaler) due(now time.Time, all bool) (due []fleet.Scaled) {
 		}
 		due = append(due, d.ScaledLocked())
 	}
-	maps.DeleteFunc(s.scaled, func(d *fleet.Deployment, _ *scaled) bool { return !there[d] })
+	maps.DeleteFunc(s.scaled, func(d *fleet.Deployment, e *scaled) bool {
+		s.ending = s.ending || !there[d] && e.policy != ""
+		return !there[d]
+	})
 	return due
 }
 
@@ -210,6 +228,7 @@ func (s *Scaler) look(now time.Time, of fleet.Scaled) (c change, changed bool) {
 		capacity = *of.Capacity
 	}
 	e.facts.Least, e.facts.Most = autoscale.Bounds(e.config, capacity, false)
+	s.advise(now, e, of)
 	e.last = autoscale.Decide(now, e.config, &e.memory.State, e.facts)
 	e.reason = ""
 	busy := load.Queued+load.Running > 0
@@ -389,9 +408,11 @@ func (s *Scaler) DescribeLocked(d *fleet.Deployment) *helvetype.Autoscaling {
 		e.reason = e.last.Reason()
 	}
 	load, at := e.memory.State.Last()
-	return &helvetype.Autoscaling{
+	of := &helvetype.Autoscaling{
 		Target: d.Wanted, Desired: e.last.Desired, Least: e.facts.Least, Most: e.facts.Most, Blocked: e.last.Blocked, Reason: e.reason, Calls: e.last.Inputs.Calls,
 		TargetOngoing: e.config.Target, Queued: load.Queued, Running: load.Running, SampledAt: at, LastUp: e.memory.State.LastUp, LastDown: e.memory.State.LastDown,
 		Policy: e.config.Policy.Function, Health: helvetype.AutoscalingHealthy, Decisions: slices.Clone(e.memory.Decisions),
 	}
+	e.describePolicy(of)
+	return of
 }

@@ -1,0 +1,45 @@
+package fleet
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/helve-serve/helve/internal/autoscale"
+	"github.com/helve-serve/helve/internal/deploy"
+	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/policy"
+)
+
+// foundPolicy is the autoscaling policy of a deployment, as it was found for a revision of its application.
+type foundPolicy struct {
+	of       *DeploymentRevision
+	revision *Revision
+	source   policy.Source
+	custom   bool
+}
+
+// policyLocked is the policy of a deployment that scales by itself; false for that of the node.
+func (d *Deployment) policyLocked() (policy.Source, bool) {
+	found := &d.policy
+	if found.of == d.Now && found.revision == d.App.Current {
+		return found.source, found.custom
+	}
+	*found = foundPolicy{of: d.Now, revision: d.App.Current}
+	var all []string
+	var hosts []host.Host
+	for _, name := range slices.Sorted(maps.Keys(d.App.Deployments)) {
+		x := d.App.Deployments[name]
+		hosts = append(hosts, x.Now.Host)
+		if x.Now.Definition.Options.Autoscaled() && !x.Dropped && !x.Over {
+			all = append(all, name)
+		}
+	}
+	config, err := autoscale.Parse(d.Now.Definition.Options.AutoscalingConfig)
+	if err != nil { // the deploy has checked it
+		return found.source, false
+	}
+	found.source, found.custom = d.App.Current.Def.ScalingPolicy(deploy.Autoscaled{
+		Deployment: d.Name, Host: d.Now.Host, Config: d.Now.Definition.Options.AutoscalingConfig, Policy: config.Policy,
+	}, all, deploy.PythonHosts(hosts))
+	return found.source, found.custom
+}

@@ -29,7 +29,7 @@ var layers = [][]string{
 	{"internal/host", "internal/session", "internal/records", "internal/port", "internal/userlog"},
 	{"internal/lending"},
 	{"internal/serving", "internal/response", "internal/keeper"},
-	{"internal/proxy", "internal/exchange", "internal/ledger", "internal/plan", "internal/planner", "internal/rollout", "internal/probe", "internal/userconfig", "internal/worker", "internal/build", "internal/builder", "internal/policy", "internal/transport", "internal/router", "internal/gate", "internal/ejection", "internal/batch", "internal/models", "internal/shm"},
+	{"internal/proxy", "internal/exchange", "internal/ledger", "internal/plan", "internal/planner", "internal/rollout", "internal/probe", "internal/userconfig", "internal/worker", "internal/build", "internal/builder", "internal/policy", "internal/spare", "internal/transport", "internal/router", "internal/gate", "internal/ejection", "internal/batch", "internal/models", "internal/shm"},
 	{"internal/timed"},
 	{"internal/instance", "internal/otlp", "internal/settings", "internal/wire", "internal/arena", "internal/clients", "internal/cors", "internal/coding", "internal/forwarded", "internal/sse", "internal/access", "internal/output"},
 	{"internal/codec", "internal/config", "internal/answer", "internal/store/storetest", "internal/store/disk", "internal/trace", "internal/usage"},

@@ -50,6 +50,13 @@ func supervised() helve.Options {
 	}
 }
 
+// followsLoad are the options of docs/autoscaling.md.
+func followsLoad() helve.Options {
+	return helve.Options{
+		Autoscaling: &helve.Autoscaling{MinReplicas: new(1), MaxReplicas: 20, TargetOngoingRequests: 2},
+	}
+}
+
 // serveInProgram is a program that runs an application itself.
 func serveInProgram(ctx context.Context, logger *slog.Logger, Build helve.Build) error {
 	sys, err := helve.Config{Logger: logger}.Run(ctx, Build)
@@ -88,6 +95,9 @@ func TestServeInProgram(t *testing.T) {
 
 func TestSupervisedOptions(t *testing.T) {
 	t.Parallel()
+	if _, err := followsLoad().Effective(); err != nil {
+		t.Error(err)
+	}
 	if e, err := supervised().Effective(); err != nil || *e.MaxUnresponsive != time.Minute || e.Limits.OpenFiles != 1024 {
 		t.Errorf("%+v, %v", e, err)
 	}

@@ -2,9 +2,11 @@ package access
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,21 +23,28 @@ const KeptBytes = 2 << 20
 // The zero Kept is ready. Its methods may be called from any goroutine.
 type Kept struct {
 	mu      sync.Mutex
-	batches [][]byte
+	batches []batch
 	bytes   int
-	gone    int           // batches that were dropped
+	lines   uint64        // that were written, also those that were dropped
 	changed chan struct{} // closed by the next batch; nil if no reader waits
+}
+
+// batch is lines that were written together.
+type batch struct {
+	text []byte
+	from uint64 // the number of its first line
 }
 
 // Write keeps a copy of whole lines. It never fails.
 func (k *Kept) Write(lines []byte) (int, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.batches, k.bytes = append(k.batches, bytes.Clone(lines)), k.bytes+len(lines)
+	k.batches, k.bytes = append(k.batches, batch{bytes.Clone(lines), k.lines}), k.bytes+len(lines)
+	k.lines += uint64(bytes.Count(lines, []byte("\n")))
 	for k.bytes > KeptBytes && len(k.batches) > 1 {
-		k.bytes -= len(k.batches[0])
-		k.batches[0] = nil
-		k.batches, k.gone = k.batches[1:], k.gone+1
+		k.bytes -= len(k.batches[0].text)
+		k.batches[0].text = nil
+		k.batches = k.batches[1:]
 	}
 	if k.changed != nil {
 		close(k.changed)
@@ -44,32 +53,45 @@ func (k *Kept) Write(lines []byte) (int, error) {
 	return len(lines), nil
 }
 
-// since are the batches from a number on, the number of the next one, and a channel that it closes. Batches that were dropped meanwhile are left out.
-func (k *Kept) since(from int) (batches [][]byte, next int, changed <-chan struct{}) {
+// since are the batches from the line of a number on, the number of the next line, and a channel that this one closes. missed is how many lines were dropped meanwhile.
+func (k *Kept) since(from uint64) (batches []batch, missed, next uint64, changed <-chan struct{}) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.changed == nil {
 		k.changed = make(chan struct{})
 	}
-	return append(batches, k.batches[min(max(from-k.gone, 0), len(k.batches)):]...), k.gone + len(k.batches), k.changed
+	first, _ := slices.BinarySearchFunc(k.batches, from, func(b batch, from uint64) int { return cmp.Compare(b.from, from) })
+	batches = slices.Clone(k.batches[first:])
+	if len(batches) > 0 {
+		missed = batches[0].from - from
+	}
+	return batches, missed, k.lines, k.changed
 }
 
 // Read gives the lines that a query chooses to yield, as [logs.Ring.Read] does. A line is a record of the logger "access", with the level WARN for a status of 500 or more, else INFO.
+// The lines that a slow reader has missed are counted before its query chooses: they are gone.
 func (k *Kept) Read(ctx context.Context, q helvetype.LogQuery, yield func(line *helvetype.LogLine, missed uint64) error) error {
 	part := q
 	part.Follow = false
-	for from := 0; ; {
-		batches, next, changed := k.since(from)
+	for from, first := uint64(0), true; ; first = false {
+		batches, missed, next, changed := k.since(from)
+		if first {
+			missed = 0 // lines that were dropped before the reader came
+		}
 		ring := logs.NewRingOf(logs.Budgets{Node: 1 << 40, Deployment: 1 << 40}) // the lines are bounded here
 		for _, b := range batches {
-			for line := range bytes.Lines(b) {
+			for line := range bytes.Lines(b.text) {
 				ring.Write(record(bytes.TrimSuffix(line, []byte("\n"))))
 			}
 		}
-		if err := ring.Read(ctx, part, yield); err != nil || !q.Follow {
+		err := ring.Read(ctx, part, func(line *helvetype.LogLine, _ uint64) error {
+			defer func() { missed = 0 }()
+			return yield(line, missed)
+		})
+		if err != nil || !q.Follow {
 			return err
 		}
-		if err := yield(nil, 0); err != nil {
+		if err := yield(nil, missed); err != nil {
 			return err
 		}
 		from, part.Tail = next, 0
@@ -136,6 +158,11 @@ func parsed(line []byte) (l Line) {
 	if err1 != nil || err2 != nil || err3 != nil || err4 != nil {
 		return l
 	}
-	text := func(s string) string { return strings.TrimPrefix(s, "-") }
+	text := func(s string) string {
+		if s == "-" {
+			return ""
+		}
+		return s
+	}
 	return Line{at, took, f[1], f[2], f[3], status, text(strings.Join(f[before:len(f)-behind], " ")), size, text(end[1]), text(end[2])}
 }

@@ -19,7 +19,7 @@ func TestKept(t *testing.T) {
 	lines := []Line{
 		{begun, 1300 * time.Microsecond, "127.0.0.1:51234", "POST", "/", 200, "r-1", 12, "hello", "Ingress#001"},
 		{begun.Add(time.Second), 20 * time.Millisecond, "127.0.0.1:51235", "GET", "/shop", 503, "an id of a client", 0, "shop", "Shop#002"},
-		{begun.Add(2 * time.Second), time.Millisecond, "127.0.0.1:51236", "GET", "", 404, "r-3", 9, "", ""},
+		{begun.Add(2 * time.Second), time.Millisecond, "127.0.0.1:51236", "GET", "", 404, "-3", 9, "", ""},
 	}
 	for _, json := range []bool{false, true} {
 		kept := &Kept{}
@@ -35,7 +35,7 @@ func TestKept(t *testing.T) {
 			want []int
 		}{
 			"all": {helvetype.LogQuery{}, []int{0, 1, 2}}, "an application": {helvetype.LogQuery{App: "shop"}, []int{1}}, "a deployment": {helvetype.LogQuery{App: "hello", Deployment: "Ingress"}, []int{0}},
-			"a request": {helvetype.LogQuery{Request: "an id of a client"}, []int{1}}, "failed ones": {helvetype.LogQuery{Level: "warn"}, []int{1}}, "a status": {helvetype.LogQuery{Text: " 404 "}, []int{2}},
+			"a request": {helvetype.LogQuery{Request: "an id of a client"}, []int{1}}, "an id with a hyphen": {helvetype.LogQuery{Request: "-3"}, []int{2}}, "failed ones": {helvetype.LogQuery{Level: "warn"}, []int{1}}, "a status": {helvetype.LogQuery{Text: " 404 "}, []int{2}},
 			"since": {helvetype.LogQuery{Since: begun.Add(time.Second)}, []int{1, 2}}, "the newest": {helvetype.LogQuery{Tail: 1}, []int{2}}, "a client": {helvetype.LogQuery{Text: ":51234"}, []int{0}},
 		} {
 			var got, want []string
@@ -97,5 +97,41 @@ func TestKeptIsBounded(t *testing.T) {
 	})
 	if !errors.Is(err, ended) || seen < 1000 {
 		t.Errorf("%d lines, %v", seen, err)
+	}
+}
+
+// TestKeptForASlowReader: a reader that follows learns how many lines were dropped before it came back.
+func TestKeptForASlowReader(t *testing.T) {
+	t.Parallel()
+	kept := &Kept{}
+	line := Line{Begun: time.Unix(0, 0), Method: "GET", Route: "/", Status: 200, Request: "many"}
+	batch := bytes.Repeat(line.appendText(nil), 1000)
+	line.Request = "first"
+	for range 3 * KeptBytes / len(batch) { // the reader comes later: it has not missed these
+		kept.Write(batch) //nolint:errcheck // it never fails
+	}
+	kept.Write(line.appendText(nil)) //nolint:errcheck // the same
+	const batches = 2*KeptBytes/60_000 + 1
+	ended := errors.New("ended")
+	var seen, missed int
+	follows := false
+	err := kept.Read(t.Context(), helvetype.LogQuery{Follow: true}, func(l *helvetype.LogLine, n uint64) error {
+		switch {
+		case l == nil && follows:
+			return ended
+		case l == nil:
+			follows = true
+			for range batches {
+				kept.Write(batch) //nolint:errcheck // the same
+			}
+		case !follows && n > 0:
+			t.Errorf("%d lines are missed before the first", n)
+		case follows:
+			seen, missed = seen+1, missed+int(n)
+		}
+		return nil
+	})
+	if !errors.Is(err, ended) || missed == 0 || seen+missed != 1000*batches {
+		t.Errorf("%d lines and %d missed of %d, %v", seen, missed, 1000*batches, err)
 	}
 }

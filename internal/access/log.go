@@ -39,7 +39,10 @@ type Log struct {
 // New makes a log, of lines of JSON or of text. Its writer is called by one goroutine at a time, with one or more whole lines, and must not keep them.
 func New(to io.Writer, json bool) *Log {
 	l := &Log{to: to, json: json}
-	l.timer = time.AfterFunc(time.Hour, func() { l.flush(1) })
+	l.timer = time.AfterFunc(time.Hour, func() {
+		defer func() { recover() }() //nolint:errcheck // the writer is of the program: its panic costs lines, as in a request, and not the process
+		l.flush(1)
+	})
 	l.timer.Stop()
 	return l
 }

@@ -171,6 +171,29 @@ func TestWriterThatPanics(t *testing.T) {
 	}
 }
 
+// TestWriterThatPanicsLater: the same holds for lines that have waited: no request is there that could take the panic.
+func TestWriterThatPanicsLater(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &written{}
+		l := New(writer(func(b []byte) (int, error) {
+			if bytes.Contains(b, []byte("bad")) {
+				panic("no")
+			}
+			return w.Write(b)
+		}), false)
+		ask(l, "a") // at once; each of the others waits for the time since the one before
+		for _, id := range []string{"bad", "b", "c"} {
+			ask(l, id)
+			time.Sleep(interval)
+			synctest.Wait()
+		}
+		if got := w.all(); got != "a b c" {
+			t.Errorf("written: %q", got)
+		}
+	})
+}
+
 type writer func([]byte) (int, error)
 
 func (w writer) Write(b []byte) (int, error) { return w(b) }

@@ -168,7 +168,7 @@ func New(s Settings) *Node {
 	cd := codec.New()
 	if s.AccessLog != nil {
 		n.access = new(access.Kept)
-		s.AccessLog = io.MultiWriter(s.AccessLog, n.access)
+		s.AccessLog = io.MultiWriter(n.access, s.AccessLog) // in this order: a writer that fails, as that of a full disk, takes no line from operators
 	}
 	n.proxy = proxy.New(proxy.Settings{Logger: s.Logger, AccessLog: s.AccessLog, Trace: n.trace, Limits: s.HTTP, Options: s.HTTPOptions, Apps: func() map[string]bool { return n.Readiness() }})
 	n.started.Store(&s.HTTPOptions)

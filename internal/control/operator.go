@@ -52,10 +52,10 @@ type Operated interface {
 	Readiness() map[string]bool
 	// UseSettings makes settings those of the node; starts says that it has no listener yet. The warnings are about options that it does not take now.
 	UseSettings(s settings.Node, starts bool) (warnings []string, err error)
-	// CheckSettings says what UseSettings would, and changes nothing. Of the paths in later, such as "http_options.port", the values hold from a start of the node on
-	// that its operator makes with other flags.
 	// Receiver is the receiver of spans, and the numbers of spans; the other fields are zero.
 	Receiver() helvetype.Tracing
+	// CheckSettings says what UseSettings would, and changes nothing. Of the paths in later, such as "http_options.port", the values hold from a start of the node on
+	// that its operator makes with other flags.
 	CheckSettings(s settings.Node) (later, warnings []string, err error)
 	// NoteFailedDeploy keeps a deploy that has left its application as it was, for the status, until the application is deployed or deleted.
 	// prefix is its route prefix in the file.

@@ -30,24 +30,22 @@ func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for rest := p; len(rest) > 0; {
-		i := bytes.IndexByte(rest, '\n')
-		if i < 0 {
-			w.part = append(w.part, rest...)
-			if len(w.part) > Longest {
-				w.lineLocked()
-			}
-			break
+		line, after, ended := bytes.Cut(rest, []byte("\n"))
+		w.part, rest = append(w.part, line...), after
+		for len(w.part) > Longest {
+			w.passLocked(w.part[:Longest])
+			w.part = append(w.part[:0], w.part[Longest:]...)
 		}
-		w.part = append(w.part, rest[:i]...)
-		w.lineLocked()
-		rest = rest[i+1:]
+		if ended {
+			w.passLocked(w.part)
+			w.part = w.part[:0]
+		}
 	}
 	return len(p), nil
 }
 
-func (w *Writer) lineLocked() {
-	text := strings.ToValidUTF8(string(w.part[:min(len(w.part), Longest)]), "?")
-	w.part = w.part[:0]
+func (w *Writer) passLocked(line []byte) {
+	text := strings.ToValidUTF8(string(line), "?")
 	if w.last = append(w.last, text); len(w.last) > Kept {
 		w.last = w.last[1:]
 	}
@@ -61,7 +59,8 @@ func (w *Writer) End() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.part) > 0 {
-		w.lineLocked()
+		w.passLocked(w.part)
+		w.part = w.part[:0]
 	}
 }
 

@@ -43,7 +43,7 @@ func Abandoned(e *helvetype.Explanation, a helvetype.ApplicationStatus, calls []
 				continue
 			}
 			running++
-			if c.CallerEnded && now.Sub(c.Since) >= abandonedAfter {
+			if c.Stream && c.CallerEnded && now.Sub(c.Since) >= abandonedAfter { // a call without a stream ends by itself
 				if left++; left == 1 || c.Since.Before(oldest.Since) {
 					oldest = c
 				}

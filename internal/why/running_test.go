@@ -46,6 +46,10 @@ func TestAbandoned(t *testing.T) {
 		}
 		return all
 	}
+	plain := held(4, at) // a method begins calls, and answers before they end
+	for i := range plain {
+		plain[i].Stream = false
+	}
 	a := helvetype.ApplicationStatus{Deployments: map[string]helvetype.DeploymentStatus{"Writer": {Calls: helvetype.Calls{Queued: 40}}, "Chat": {}}}
 	for name, c := range map[string]struct {
 		of    helvetype.Object
@@ -57,6 +61,7 @@ func TestAbandoned(t *testing.T) {
 		"of another":           {shop("Chat"), held(4, at), false},
 		"of a replica":         {shop("Writer", "W#1"), held(4, at), false},
 		"one of four was left": {shop(), held(1, at), false},
+		"calls of no stream":   {shop(), plain, false},
 		"they are ending":      {shop(), held(4, now.Add(-time.Second)), false},
 	} {
 		e := helvetype.Explanation{Object: c.of, Next: "helve scale shop/Writer N"}

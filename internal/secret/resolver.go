@@ -90,17 +90,19 @@ func (r *Resolver) Note(texts ...string) {
 
 // NotePickle makes the values known that a pickle of a program refers to: the program has put placeholders in the place of values that it had from a file, and the worker that reads
 // the pickle puts the values of its own environment there (helve._secret). For example, helve run shop.yaml gives a constructor the argument "${env:PASSWORD}" of the file, and the replica
-// prints it. A pickle with a digest is read once; "" is for one in memory. Bytes that merely look like a reference do no harm.
+// prints it. A pickle with a digest is read once, but for one that cannot be read yet (nil); "" is for one in memory. Bytes that merely look like a reference do no harm.
 func (r *Resolver) NotePickle(digest string, read func() []byte) {
 	if r == nil {
 		return
 	}
-	if digest != "" {
-		if _, known := r.pickles.LoadOrStore(digest, true); known {
-			return
-		}
+	if _, known := r.pickles.Load(digest); known {
+		return
 	}
-	for pickle := read(); ; {
+	pickle := read()
+	if digest != "" && pickle != nil {
+		r.pickles.Store(digest, true)
+	}
+	for {
 		_, rest, found := bytes.Cut(pickle, []byte(referred))
 		if !found {
 			return

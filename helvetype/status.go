@@ -100,6 +100,8 @@ type Status struct {
 	Proxies map[string]ProxyState `json:"proxies,omitempty"`
 	// References counts the results that the node keeps for callers in other processes. It is nil until the first one.
 	References *References `json:"references,omitempty"`
+	// Resources has what the node gives out, by the name of the thing, and what replicas hold of it: see [ResourceCPU]. A thing that the node does not have and no replica has asked for is left out.
+	Resources map[string]Resource `json:"resources,omitempty"`
 }
 
 // References counts results that a node keeps until they are read. Bytes of a result that lie in shared memory are in
@@ -266,6 +268,8 @@ type ReplicaStatus struct {
 	PID int `json:"pid,omitempty"`
 	// GPUs are the devices that the replica's process has, as CUDA_VISIBLE_DEVICES names them. Parts of one device are held by several replicas.
 	GPUs []string `json:"gpus,omitempty"`
+	// Resources are the amounts that the replica has asked for and holds, by the names of [Status].Resources: CPUs, GPUs, bytes of memory, and others. It is nil for a replica that holds none.
+	Resources map[string]float64 `json:"resources,omitempty"`
 	// Memory is the memory of the machine that the replica's process occupies, in bytes, with the parts that it shares with other processes. Replicas in one process, such as those in the node's, have the same
 	// number. It is 0 where the system does not say it.
 	Memory uint64 `json:"memory_bytes,omitempty"`

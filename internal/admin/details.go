@@ -93,7 +93,7 @@ func (a *Server) instance(ctx context.Context, source string) details.Instance {
 		}
 	}
 	status, deployed := a.set.Node.Status(), a.set.Node.Applications()
-	in.References = status.References
+	in.References, in.Resources = status.References, status.Resources
 	for _, name := range slices.Sorted(maps.Keys(status.Applications)) {
 		app := details.App(name, status.Applications[name], deployed[name], here)
 		if source != "" && app.Source != source {

@@ -224,6 +224,9 @@ func statusTable(about admin.About, ofKeeper string, in details.Instance, curl s
 			fmt.Fprintf(&b, "admin over TCP: %s\n", url)
 		}
 	}
+	if text := tables.Resources(in.Resources); text != "" {
+		layout.Paragraph(&b, "resources: ", "  ", text, width)
+	}
 	if c := in.TargetCapacity; c != nil && *c != 100 {
 		layout.Paragraph(&b, "target capacity: ", "  ", fmt.Sprintf("%g %% of all numbers of replicas", *c), width)
 	}

@@ -35,9 +35,10 @@ type Instance struct {
 	TargetCapacity *float64               `json:"target_capacity"`
 	TargetGroups   []TargetGroup          `json:"target_groups"`
 
-	References *helvetype.References `json:"references,omitempty"`
-	Draining   bool                  `json:"draining,omitzero"` // the node is closing, and waits for the calls that run
-	Version    string                `json:"version,omitzero"`  // of the node's program
+	References *helvetype.References         `json:"references,omitempty"`
+	Resources  map[string]helvetype.Resource `json:"resources,omitempty"` // by the name of the thing
+	Draining   bool                          `json:"draining,omitzero"`   // the node is closing, and waits for the calls that run
+	Version    string                        `json:"version,omitzero"`    // of the node's program
 }
 
 // Actor is where a part of the system runs.
@@ -173,6 +174,7 @@ type ReplicaDetails struct {
 
 	Revision     int                     `json:"revision,omitempty"` // of the application
 	GPUs         []string                `json:"gpus,omitempty"`
+	Resources    map[string]float64      `json:"resources,omitempty"`    // that it has asked for and holds
 	Memory       uint64                  `json:"memory_bytes,omitempty"` // of its process
 	CPU          float64                 `json:"cpu_percent,omitempty"`  // of its process, in the last seconds
 	InNode       bool                    `json:"in_node,omitzero"`       // its instance is in the process of the node
@@ -195,7 +197,7 @@ const (
 
 // Reference is the instance without the fields that the reference's schema does not have: its clients refuse an answer with other fields.
 func (in Instance) Reference() Instance {
-	in.References, in.Draining, in.Version = nil, false, ""
+	in.References, in.Resources, in.Draining, in.Version = nil, nil, false, ""
 	apps := make(map[string]AppDetails, len(in.Applications))
 	for name, app := range in.Applications {
 		app.DeployedAppConfig = withURIs(app.DeployedAppConfig, true)
@@ -283,7 +285,7 @@ func deploymentDetails(name string, s helvetype.DeploymentStatus, wants deploy.D
 	d.AutoscalingDetail, d.Autoscaling = autoscalingDetail(s), s.Autoscaling
 	for _, r := range s.Replicas {
 		rd := ReplicaDetails{
-			Actor: here, ReplicaID: r.ID, State: r.State, StartTimeS: seconds(r.StartedAt), Revision: r.Revision, GPUs: r.GPUs, Memory: r.Memory, CPU: r.CPU, InNode: r.PID == 0 && r.State != helvetype.ReplicaStarting,
+			Actor: here, ReplicaID: r.ID, State: r.State, StartTimeS: seconds(r.StartedAt), Revision: r.Revision, GPUs: r.GPUs, Resources: r.Resources, Memory: r.Memory, CPU: r.CPU, InNode: r.PID == 0 && r.State != helvetype.ReplicaStarting,
 			Restarts: r.Restarts, LastExit: r.LastExit, Unresponsive: r.Unresponsive, Waits: r.Wait, NotReady: r.NotReady, Ejected: r.Ejected,
 		}
 		if pid := r.PID; pid != 0 {

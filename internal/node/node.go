@@ -219,6 +219,7 @@ func (n *Node) Status() helvetype.Status {
 		n.look(now, s)
 	}
 	n.usage.Fill(&s)
+	n.workers.Ledger().Fill(&s)
 	s.References = n.results.Status()
 	if n.HTTP() != "" {
 		state := helvetype.ProxyHealthy

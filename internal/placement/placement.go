@@ -24,6 +24,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -143,6 +144,22 @@ func HoldingOf(holder, deployment string, d Demand, devices []string) Holding {
 
 // part is the part of each device of a holding.
 func (h *Holding) part() Amount { return min(AmountOf(h.Amount), One) }
+
+// Amounts are the amounts of the holding that are not 0, by the names of [helvetype.Status].Resources.
+func (h *Holding) Amounts() map[string]float64 {
+	all := map[string]float64{}
+	for name, n := range map[string]float64{helvetype.ResourceCPU: h.CPUs.Float(), helvetype.ResourceGPU: h.Amount, helvetype.ResourceMemory: float64(h.Memory)} {
+		if n > 0 {
+			all[name] = n
+		}
+	}
+	for name, a := range h.Custom {
+		if a > 0 {
+			all[name] = a.Float()
+		}
+	}
+	return all
+}
 
 // names are the names of a set of amounts, sorted.
 func names(of map[string]Amount) []string { return slices.Sorted(maps.Keys(of)) }

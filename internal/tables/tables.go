@@ -86,6 +86,9 @@ func replicaTable(b *strings.Builder, app details.AppDetails, now time.Time, wid
 			if rep.Memory > 0 {
 				memory, cpu = shown.Bytes(rep.Memory), fmt.Sprintf("%.0f%%", rep.CPU)
 			}
+			if declared := rep.Resources[helvetype.ResourceMemory]; declared > 0 {
+				memory += " of " + shown.Bytes(uint64(declared))
+			}
 			said := answer.OfRevision(rep.Revision, app.Rollout, Note(rep, now))
 			rows = append(rows, []string{rep.ReplicaID, string(rep.State), pidOf(rep), shown.Ago(now.Sub(at(rep.StartTimeS))), strconv.Itoa(rep.Restarts), memory, cpu, said})
 		}

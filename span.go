@@ -11,7 +11,10 @@ import (
 )
 
 // Span begins a span in the method that received ctx: a part of it that the trace of the request shows by itself, with the attributes. Calls and spans that are made with the new context
-// are inside of it. Outside of methods it does nothing. A span of less than a millisecond is kept only if the request is sampled, or if it has failed.
+// are inside of it. A span of less than a millisecond is kept only if the request is sampled, or if it has failed.
+//
+// Outside of methods it is a span of the program: inside of the span of ctx ([WithTraceparent] too), or else the begin of a trace. Calls with the new context are below it, each a
+// request of its own. It goes to the node that this program runs ([Run]) or has attached to ([Connect]), the newest of several; without one it does nothing.
 //
 //	ctx, span := helve.Span(ctx, "tokenize", slog.Int("documents", len(docs)))
 //	defer span.End()

@@ -18,9 +18,11 @@ type Request struct {
 	ID string `json:"request_id"`
 	// TraceID is the id of its trace, in hex.
 	TraceID string `json:"trace_id"`
-	// Kind is http for an HTTP request, else the kind of its first call: call, stream or broadcast.
+	// Kind is http for an HTTP request, span for the outermost span of a program outside of methods, else the kind of its first call: call, stream or broadcast.
 	Kind string `json:"kind"`
-	// App is the application that it went to.
+	// Name is the name of a span of a program; empty for others.
+	Name string `json:"name,omitempty"`
+	// App is the application that it went to; empty for a span of a program.
 	App string `json:"app"`
 	// Deployment is the deployment that it went to; empty if it came to none.
 	Deployment string `json:"deployment,omitempty"`

@@ -103,7 +103,12 @@ func work(r helvetype.RequestTrace, s why.Step) string {
 	case "stall":
 		text = "event loop blocked in " + s.Name
 	case "span", "batch":
-		text = fmt.Sprintf("%s %q of %s", s.Kind, s.Name, place(s.App, s.Deployment, ""))
+		text = fmt.Sprintf("%s %q", s.Kind, s.Name)
+		if s.App != "" {
+			text += " of " + place(s.App, s.Deployment, "")
+		} else {
+			text += " of a program"
+		}
 	}
 	if s.Replica != "" && s.Kind != "wait" {
 		text += " on " + s.Replica
@@ -164,6 +169,9 @@ func Requests(list helvetype.RequestList, width int) string {
 			kept += ", " + helvetype.KeptSampled
 		}
 		what := kept + ": " + place(r.App, r.Deployment, r.Method)
+		if r.Kind == "span" {
+			what = fmt.Sprintf("%s: span %q of a program", kept, r.Name)
+		}
 		if r.Reason != "" {
 			what += " " + r.Reason
 			if r.FailedAt != "" {

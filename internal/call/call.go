@@ -86,6 +86,7 @@ type Call struct {
 	Items    Items           // the consumer of a stream; nil for a call with one result
 	Window   Window          // the first window of a stream that crosses processes
 	Mode     Mode            // the request to the deployment
+	Open     bool            // the node that gets the call decides whether it is sampled, although it has a trace
 	Lease    uint64          // the slot that a Reserve got, for this call to use; 0 for none
 	Above    *Above          // the position of a call that came from a worker's method; nil for others
 	Kept     uint64          // the number of the result that a Fetch asks for

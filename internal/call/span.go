@@ -13,6 +13,10 @@ type Under struct {
 	Trace   [16]byte
 	Span    uint64
 	Sampled bool
+	// Open says that the node of the calls decides whether they are sampled, by the id of the trace: the program has attached to it, and does not know its ratio.
+	Open bool
+	// Request is the id of the span's request, if the span is one of the program outside of methods. Calls in it are requests of their own, in its trace.
+	Request ID
 }
 
 // NewUnder is the span that a header describes.

@@ -96,6 +96,10 @@ func (b *Binding) Call(ctx context.Context, i call.Info, in any) *call.Call {
 	if b.Options != nil {
 		c.Options = b.Options.call
 	}
+	if i.Depth == 0 && i.Trace != ([16]byte{}) && !i.Sampled {
+		u := call.UnderFrom(ctx)
+		c.Open = u != nil && u.Open
+	}
 	c.Deadline, _ = ctx.Deadline()
 	c.SetOne(call.Slot{Kind: call.Positional, Payload: call.Payload{Codec: call.Native, Value: in}})
 	return c

@@ -47,7 +47,7 @@ func (n *Node) serveDriver(nc net.Conn, token wire.Token, driver *control.Driver
 		n.auditDriver(h.PID, operation, object, detail, err)
 	}
 	set := session.Settings{
-		Node: n, Results: n.results, Origin: "driver:" + strconv.Itoa(h.PID), Driver: n.answerDriver(driver), ReferenceOver: h.ReferenceOver, Metrics: n.user.Source(),
+		Node: n, Results: n.results, Origin: "driver:" + strconv.Itoa(h.PID), Driver: n.answerDriver(driver), ReferenceOver: h.ReferenceOver, Metrics: n.user.Source(), Trace: n.trace,
 	}
 	if h.Kind == wire.KindFormer {
 		set.Origin, set.Former = router.FormerNode, true

@@ -163,6 +163,7 @@ func New(s Settings) *Node {
 	}
 	n.secrets = &secret.Resolver{}
 	n.newTracing()
+	context.AfterFunc(n.ctx, trace.Enroll(trace.Program{Sink: n.trace, Samples: &n.trace.Sampler}))
 	n.events = telemetry.NewEvents(n.eventFile())
 	n.user = telemetry.NewUserMetrics(func(why string) { n.log.Warn("metrics of a program are not kept", "reason", why) })
 	cd := codec.New()

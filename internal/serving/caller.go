@@ -24,7 +24,7 @@ type Caller struct {
 // caller holds. b is the batch of the caller's reader. The result ends the call; nil if it has ended already.
 func (d *Deployment) Serve(b *call.Batch, s *Caller, in *wire.Incoming) call.Canceler {
 	in.Origin = s.Origin
-	if in.Info.Depth == 0 && !s.Former && in.Info.Trace == ([16]byte{}) { // else its caller has decided, or the node before
+	if in.Info.Depth == 0 && !s.Former && (in.Info.Trace == ([16]byte{}) || in.Open) { // else its caller has decided, or the node before
 		d.Trace.Decide(&in.Info)
 		if in.Info.Sampled {
 			in.MarkSampled()

@@ -55,7 +55,7 @@ type Settings struct {
 	Driver func(ctx context.Context, op string, body json.RawMessage) (any, error)
 	// Metrics takes the metrics that the program on the other side has defined; nil: they are not kept.
 	Metrics *telemetry.UserSource
-	// Trace takes the records of a worker; nil: they are not kept.
+	// Trace takes the records of a worker, and the spans of a driver; nil: they are not kept.
 	Trace *trace.Recorder
 	// ReferenceOver is the size in bytes over which results are kept here for the other side unless it says otherwise; 0 keeps no result.
 	ReferenceOver int

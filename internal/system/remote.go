@@ -21,6 +21,7 @@ import (
 	"github.com/helve-serve/helve/internal/port"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/trace"
 )
 
 // askTime bounds the requests of methods that have no context of their caller. It is longer than the wait for the next node.
@@ -33,6 +34,8 @@ const askTime = attach.Patience + 5*time.Second
 type Remote struct {
 	conn   *attach.Conn
 	public func(error) error
+	spans  *trace.Reporter // of the program's code outside of methods
+	leave  func()          // no more spans come
 
 	mu    sync.Mutex
 	apps  map[string]*graph.App             // that this program has built and deployed
@@ -48,7 +51,12 @@ func (c Config) Connect(ctx context.Context, address string) (*Remote, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Remote{conn: conn, public: c.Public, apps: map[string]*graph.App{}, found: map[port.Target]*graph.Deployment{}}, nil
+	spans := trace.NewReporter(func(spans json.RawMessage) {
+		ctx, cancel := context.WithTimeout(context.Background(), askTime)
+		defer cancel()
+		attach.Ask(ctx, conn, protocol.Spans{Spans: spans}) //nolint:errcheck // without a node they are of no use
+	})
+	return &Remote{conn: conn, spans: spans, leave: trace.Enroll(trace.Program{Sink: spans}), public: c.Public, apps: map[string]*graph.App{}, found: map[port.Target]*graph.Deployment{}}, nil
 }
 
 // Deploy deploys an application at the node, from the executable that the Build names, or else from the executable of this program. If ctx ends
@@ -237,6 +245,8 @@ func (r *Remote) StartDrain(context.Context) {}
 
 // Close ends the connection. The node and its applications go on.
 func (r *Remote) Close(context.Context) error {
+	r.leave()
+	r.spans.Flush()
 	r.conn.Close()
 	return nil
 }

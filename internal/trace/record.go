@@ -63,6 +63,7 @@ type Record struct {
 	Depth      uint8
 	Sampled    bool
 	Again      bool   // the call runs again at another replica: this attempt is not its end
+	Open       bool   // the node decides whether it is sampled, by the id of the trace
 	Status     uint16 // of an HTTP
 }
 

@@ -96,13 +96,15 @@ func (r *Recorder) Record(rec Record) {
 	}
 }
 
-// endsRequest says that the record is of a request: HTTP, or the first call of a handle outside of methods.
+// endsRequest says that the record is of a request: HTTP, the first call of a handle outside of methods, or the outermost span of a program outside of methods.
 func endsRequest(r *Record) bool {
 	switch r.Kind {
 	case HTTP:
 		return r.Place != nil
 	case Call, Stream:
 		return r.Depth == 0 && !r.Again && r.Place != nil && r.Place.Prefix == ""
+	case Span:
+		return ofProgram(r) && r.Depth == 0
 	case Wait:
 		return r.Depth == 0 && r.Reason != "" && r.Place != nil && r.Place.Prefix == ""
 	}
@@ -158,12 +160,17 @@ func (r *Recorder) collect(now int64) bool {
 	}
 	// A request that was kept since the last time needs the records from its begin on, and the others only the new records.
 	fresh, old := map[key][]*Kept{}, map[key][]*Kept{}
+	spans := map[[16]byte][]pending{} // of programs, which have the calls of their trace: these are requests of their own
 	first := now
 	for _, p := range r.pending {
 		id := keyOf(p.kept.Root.Request)
 		if p.fresh {
-			fresh[id] = append(fresh[id], p.kept)
 			first = min(first, p.kept.Root.Begin-int64(collectSlack))
+		}
+		if p.kept.Root.Kind == Span {
+			spans[p.kept.Root.TraceID()] = append(spans[p.kept.Root.TraceID()], p)
+		} else if p.fresh {
+			fresh[id] = append(fresh[id], p.kept)
 		} else {
 			old[id] = append(old[id], p.kept)
 		}
@@ -175,6 +182,13 @@ func (r *Recorder) collect(now int64) bool {
 		isNew := at >= r.seen
 		if !isNew && (len(fresh) == 0 || rec.End < first) {
 			return false
+		}
+		if len(spans) > 0 {
+			for _, p := range spans[rec.TraceID()] {
+				if (p.fresh || isNew) && rec.ID != p.kept.Root.ID {
+					r.noteLocked(p.kept, rec)
+				}
+			}
 		}
 		if endsRequest(rec) {
 			return true

@@ -37,12 +37,15 @@ type Reported struct {
 	Attributes map[string]any `json:"attributes,omitempty"`
 	Caller     string         `json:"caller,omitempty"`
 	Links      []string       `json:"links,omitempty"` // spans of other calls, each behind its trace and a hyphen
+	Root       bool           `json:"root,omitempty"`  // the outermost span of a program outside of methods
+	Open       bool           `json:"open,omitempty"`  // the node decides whether it is sampled
 }
 
 func reported(r *Record) Reported {
 	v := Reported{
 		Request: r.Request.String(), ID: hexID(r.ID), Parent: hexID(r.Parent), App: r.Place.App, Deployment: r.Place.Deployment, Method: r.Place.Method,
 		Replica: r.Replica, Kind: r.Kind.String(), Begin: r.Begin, End: r.End, Sampled: r.Sampled, Reason: r.Reason,
+		Root: ofProgram(r) && r.Depth == 0, Open: r.Open,
 	}
 	if r.Trace != ([16]byte{}) {
 		v.Trace = hex.EncodeToString(r.Trace[:])
@@ -90,7 +93,7 @@ func parseTrace(s string) (id [16]byte, err error) {
 	return id, err
 }
 
-// record is the record of a report. It never ends a request: a node has seen the first call of each.
+// record is the record of a report. It ends no request, because a node has seen the first call of each; only the outermost span of a program is one.
 func (v *Reported) record() (r Record, err error) {
 	kind := -1
 	for k, name := range kinds {
@@ -107,6 +110,9 @@ func (v *Reported) record() (r Record, err error) {
 	}
 	var wrong [4]error
 	var caller uint64
+	if v.Root && ofProgram(&r) {
+		r.Depth = 0
+	}
 	r.Trace, wrong[0] = parseTrace(v.Trace)
 	r.ID, wrong[1] = parseSpan(v.ID)
 	r.Parent, wrong[2] = parseSpan(v.Parent)
@@ -168,7 +174,13 @@ func (r *Recorder) Report(report json.RawMessage) error {
 		}
 	}
 	for i := range records {
-		r.Record(records[i])
+		rec := &records[i]
+		if all[i].Open && !rec.Sampled {
+			if rec.Sampled = r.Samples(rec.TraceID()); !rec.Sampled && rec.Reason == "" && rec.Took() < Least {
+				continue
+			}
+		}
+		r.Record(*rec)
 	}
 	return nil
 }
@@ -186,7 +198,7 @@ type Reporter struct {
 	sending bool // a goroutine sends until nothing waits
 }
 
-// NewReporter makes a reporter. The function send is called by one goroutine at a time, and may block.
+// NewReporter makes a reporter. The function send is called by one goroutine at a time, beside Flush, and may block.
 func NewReporter(send func(json.RawMessage)) *Reporter { return &Reporter{send: send} }
 
 // Record takes a record. A record over the limit of those that wait is dropped.
@@ -204,14 +216,22 @@ func (p *Reporter) Record(r Record) {
 	}
 }
 
-func (p *Reporter) flush() {
+// Flush sends the records that wait, perhaps while another report is on its way.
+func (p *Reporter) Flush() {
 	p.mu.Lock()
 	all := p.waiting
 	p.waiting = nil
 	p.mu.Unlock()
+	if len(all) == 0 {
+		return
+	}
 	if b, err := json.Marshal(all); err == nil {
 		p.send(b)
 	}
+}
+
+func (p *Reporter) flush() {
+	p.Flush()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.sending = len(p.waiting) > 0; p.sending {

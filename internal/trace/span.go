@@ -19,10 +19,14 @@ type Active struct {
 	ended  bool
 }
 
-// Begin begins a span in the method that received ctx, and gives the context for calls and spans inside of it. Outside of methods, and without a sink, it gives ctx and nil.
+// Begin begins a span in the method that received ctx, and gives the context for calls and spans inside of it. Outside of methods it is a span of the program ([Enroll]). Without a sink it
+// gives ctx and nil.
 func Begin(ctx context.Context, to Sink, name string) (context.Context, *Active) {
 	i := call.InfoFrom(ctx)
-	if i == nil || i.Place == nil || to == nil {
+	if i == nil {
+		return beginOutside(ctx, name)
+	}
+	if i.Place == nil || to == nil {
 		return ctx, nil
 	}
 	a := &Active{to: to, more: More{Name: clipTo(name, maxName)}}
@@ -93,7 +97,7 @@ func (a *Active) End() {
 	}
 	a.ended = true
 	a.rec.End = call.Unix(call.Now())
-	if a.rec.End-a.rec.Begin < int64(Least) && a.rec.Reason == "" && !a.rec.Sampled {
+	if a.rec.End-a.rec.Begin < int64(Least) && a.rec.Reason == "" && !a.rec.Sampled && !a.rec.Open {
 		return
 	}
 	more := a.more

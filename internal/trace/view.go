@@ -41,7 +41,7 @@ func (k *Kept) View(kept bool) helvetype.RequestTrace {
 	}
 	for i := range records {
 		v.Spans[i] = span(&records[i])
-		if v.Deployment == "" && records[i].Depth == 0 && records[i].Place != nil { // the route knows the application only
+		if v.Deployment == "" && v.App != "" && records[i].Depth == 0 && records[i].Place != nil { // the route knows the application only
 			v.Deployment, v.Method = records[i].Place.Deployment, records[i].Place.Method
 		}
 	}
@@ -58,7 +58,7 @@ func summary(r *Record) helvetype.Request {
 		v.App, v.Deployment, v.Method, v.Route = p.App, p.Deployment, p.Method, p.Prefix
 	}
 	if r.More != nil {
-		v.Message, v.FailedAt = r.More.Message, r.More.FailedAt
+		v.Name, v.Message, v.FailedAt = r.More.Name, r.More.Message, r.More.FailedAt
 	}
 	return v
 }

@@ -19,6 +19,9 @@ func Request(r *helvetype.RequestTrace, s helvetype.Status, events Events) (sent
 	t := treeOf(r)
 	q := question{r, t, s, events}
 	name := fmt.Sprintf("request %s to %s", r.ID, place(r.App, r.Deployment, r.Method))
+	if r.Kind == "span" {
+		name = fmt.Sprintf("span %q of a program, request %s,", r.Name, r.ID)
+	}
 	took := ms(r.Milliseconds)
 	if t.root < 0 {
 		if r.Kept == "" {
@@ -91,6 +94,9 @@ func (q *question) failure() (cause, next string) {
 		}
 		return cause, "helve why " + deploymentOf(f)
 	case helvetype.ReasonUser:
+		if f.Kind == "span" && f.Deployment == "" {
+			return fmt.Sprintf("the code of the program has failed in its span %q: %s", f.Name, message), ""
+		}
 		next = "helve logs " + deploymentOf(f)
 		if f.Replica != "" {
 			next += " --replica " + f.Replica
@@ -166,6 +172,9 @@ func (q *question) time(at int) (cause, next string) {
 				cause += ", which took the place of model " + old
 			}
 			return cause, fmt.Sprintf("max_num_models_per_replica is how many models a replica keeps; helve scale %s N adds replicas", deploymentOf(w))
+		}
+		if w.Kind == "span" && w.Deployment == "" {
+			return fmt.Sprintf("%s were spent in the code of the program itself, in its span %q", of, w.Name), ""
 		}
 		return fmt.Sprintf("%s were spent in %s %q of %s%s", of, map[string]string{"span": "the part", "batch": "the batch function"}[w.Kind], w.Name, deploymentOf(w), through), ""
 	}

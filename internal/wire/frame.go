@@ -195,6 +195,10 @@ func appendCall(b []byte, route uint32, c *call.Call, left time.Duration, apart 
 		if i.Sampled {
 			b = appendSampled(b)
 		}
+		if c.Open {
+			b = append(b, 6)
+			b = append(b, "sample\x00\x00"...)
+		}
 		if c.Items != nil {
 			b = append(b, 6)
 			b = append(b, "window\x08\x00"...)
@@ -370,6 +374,8 @@ func parseCallMeta(meta, body []byte, c *call.Call) (route uint32, left time.Dur
 			c.Mode, c.Kept = call.Fetch, le.Uint64(value)
 		case "sampled":
 			i.Sampled = true
+		case "sample":
+			c.Open = true
 		case "window":
 			if len(value) != 8 {
 				return 0, 0, errMeta

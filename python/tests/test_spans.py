@@ -253,3 +253,38 @@ def test_a_batch_of_no_request(conn):
     with _spans.BatchSpan("embed", [(None, None)], info()):
         pass
     assert conn.spans() == []
+
+
+def test_spans_of_a_driver(conn, monkeypatch):
+    """A span outside of methods begins a trace, about which the node decides; the calls in it are below it."""
+    monkeypatch.setattr(_runtime, "replica", None)
+    assert _spans.of_call(None) is None
+    with serve.span("outer") as outer:
+        trace_id, above, sampled = _spans.of_call(None)
+        assert above == outer.id.to_bytes(8, "big") and sampled is None and any(trace_id)
+        with serve.span("inner") as inner:
+            assert _spans.of_call(None) == (trace_id, inner.id.to_bytes(8, "big"), None)
+    assert _spans.of_call(None) is None
+    inner, outer = conn.spans()
+    assert outer["root"] and outer["open"] and outer["request"].replace("-", "") == trace_id.hex() and "parent" not in outer and outer["app"] == ""
+    assert inner["parent"] == outer["id"] and inner["request"] == outer["request"] and "root" not in inner and inner["trace"] == trace_id.hex()
+
+
+def test_a_span_of_a_driver_in_one_of_opentelemetry(conn, monkeypatch):
+    monkeypatch.setattr(_runtime, "replica", None)
+    above = trace.SpanContext(int.from_bytes(TRACE, "big"), 0xB, is_remote=True, trace_flags=trace.TraceFlags(1))
+
+    def program():
+        with trace.use_span(trace.NonRecordingSpan(above)):
+            with serve.span("outer") as outer:
+                assert _spans.of_call(None) == (TRACE, outer.id.to_bytes(8, "big"), True)
+
+    contextvars.copy_context().run(program)
+    (outer,) = conn.spans()
+    assert outer["root"] and outer["sampled"] and "open" not in outer and outer["trace"] == TRACE.hex() and outer["parent"] == "000000000000000b"
+
+
+def test_a_span_outside_of_requests_in_a_replica_does_nothing(conn):
+    with serve.span("constructor") as span:
+        assert span.info is None and _spans.of_call(None) is None
+    assert conn.spans() == []

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from helve import __version__, _find, _fork, _guard, _limits, _metrics, _runtime
+from helve import __version__, _find, _fork, _guard, _limits, _metrics, _runtime, _spans
 from helve._pickling import dumps
 from helve._opening import RefusedError, open_connection
 from helve._wire import Connection
@@ -541,6 +541,7 @@ class Driver:
     def close(self) -> None:
         """Ends the connection."""
         _metrics.finish()  # another program's node goes on
+        _spans.finish(self.conn)
         self.closing = True
         if _runtime.connection is self.conn:
             _runtime.connection = None

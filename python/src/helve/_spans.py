@@ -17,14 +17,18 @@ from contextvars import ContextVar
 from typing import Any, Optional
 
 from helve import _origins, _runtime
+from helve._call import new_request
 from helve._frames import RequestInfo, call_ids, request_info
 
 PERIOD = 0.1  # seconds that the first span waits for others
 MOST = 2048  # spans that wait
+END = 1.0  # seconds that the end of a driver waits for its last report
 MOST_ATTRIBUTES, MOST_LINKS = 64, 128
 LEAST = 1_000_000  # nanoseconds
 LEAST_SAMPLED = 100_000  # of a wait of a sampled request
 OTEL = "opentelemetry.trace"
+NO_TRACE = bytes(16)
+OUTERMOST, INNER = 2, 1
 
 modules = sys.modules
 current: ContextVar[Optional["Span"]] = ContextVar("helve_span", default=None)
@@ -41,12 +45,13 @@ class Span:
         name: Its name in traces.
     """
 
-    __slots__ = ("name", "attributes", "links", "info", "of", "id", "parent", "began", "_kind", "_error", "_token", "_joined")
+    __slots__ = ("name", "attributes", "links", "info", "of", "id", "parent", "began", "outside", "_kind", "_error", "_token", "_joined")
 
     def __init__(self, name: str, attributes: dict, kind: str = "span"):
         self.name, self.attributes, self.links, self._kind = name, attributes, (), kind
         self.info: Optional[RequestInfo] = None  # of the code in the block; None for a span that does nothing
         self.of: Any = None  # the request whose trace has the span: of a batch it is one of its members'
+        self.outside = 0  # of a span of a program outside of methods: OUTERMOST or INNER
         self._error: Optional[BaseException] = None
         self._token = self._joined = None
 
@@ -63,14 +68,28 @@ class Span:
         if info is not None and _runtime.replica is not None:
             outer = current.get()
             self.begin(info, outer.of if outer is not None and outer.info is info else info, above(info))
+        elif info is None and _runtime.replica is None and not (_runtime.building or _runtime.in_worker()):
+            self.begin_outside()
         return self
+
+    def begin_outside(self) -> None:
+        """Begins a span in a driver: inside of the current one, also of OpenTelemetry, or else as the root of a trace, whose id is that of a request of its own. Whether that is
+        sampled is decided by the node, which has the ratio: `sampled` is None then. The calls in it are requests of their own, in its trace.
+        """
+        outer = current.get()
+        inner = outer is not None and outer.outside
+        under = of_call(None)
+        info = RequestInfo(outer.info.request if inner else new_request(), under[0] if under else NO_TRACE, bytes(8), 0, 0, None)
+        info.sampled = under[2] if under else None
+        self.outside = INNER if inner else OUTERMOST
+        self.begin(info, info, int.from_bytes(under[1], "big") if under else 0)
 
     def begin(self, info: RequestInfo, of: RequestInfo, parent: int) -> None:
         global used
         used = True
         self.info, self.of, self.parent, self.id = info, of, parent, next(call_ids)
         self._token = current.set(self)
-        if OTEL in modules:
+        if OTEL in modules and of.sampled is not None:
             self._joined = join(of, self.id)
         self.began = time.time_ns()
 
@@ -85,19 +104,24 @@ class Span:
         except (KeyError, ValueError):  # the block ends in another context than it began in: the block of a generator that was not read to its end
             pass
         error = error or self._error
-        if error is None and not self.of.sampled and ended - self.began < LEAST:
+        if error is None and self.of.sampled is False and ended - self.began < LEAST:
             return
         report(self.record(self.of, self.id, self.parent, ended, error))
 
     def record(self, info: RequestInfo, id: int, parent: int, ended: int, error: Optional[BaseException]) -> dict:
+        record = {"request": info.request_id, "id": f"{id:016x}", "kind": self._kind, "begin": self.began, "end": max(ended, self.began), "name": self.name}
         replica = _runtime.replica
-        record = {
-            "request": info.request_id, "id": f"{id:016x}", "app": replica.app_name, "deployment": replica.deployment, "replica": replica.replica_tag,
-            "kind": self._kind, "begin": self.began, "end": max(ended, self.began), "name": self.name,
-        }
+        if self.outside:
+            record["app"] = record["deployment"] = ""
+            if self.outside == OUTERMOST:
+                record["root"] = True
+            if info.sampled is None:
+                record["open"] = True
+        else:
+            record["app"], record["deployment"], record["replica"] = replica.app_name, replica.deployment, replica.replica_tag
         if parent:
             record["parent"] = f"{parent:016x}"
-        if parent != info.call:
+        if parent != info.call and info.call:
             record["caller"] = f"{info.call:016x}"
         if any(info.trace):
             record["trace"] = info.trace.hex()
@@ -153,7 +177,9 @@ def of_origin() -> Optional[tuple]:
 
 
 def of_call(info: Optional[RequestInfo]) -> Optional[tuple]:
-    """The span in which a call is made: (trace, span, whether it is sampled); None for the call of the request itself, and outside of spans."""
+    """The span in which a call is made: (trace, span, whether it is sampled); None for the call of the request itself, and outside of spans. Whether it is sampled is None if the
+    node decides it.
+    """
     otel = modules.get(OTEL)
     if otel is not None:
         try:
@@ -166,12 +192,12 @@ def of_call(info: Optional[RequestInfo]) -> Optional[tuple]:
                         return trace, context.span_id.to_bytes(8, "big"), sampled
         except AttributeError:  # another thread is importing it
             pass
-    if info is None:
-        return None
     span = current.get()
-    if span is None or span.info is not info:
+    if span is None or (not span.outside if info is None else span.info is not info):
         return None
     of = span.of
+    if info is None:
+        return trace_of(of), span.id.to_bytes(8, "big"), of.sampled
     return of.trace if of is info else trace_of(of), span.id.to_bytes(8, "big"), of.sampled
 
 
@@ -313,6 +339,23 @@ def _send(conn: Any) -> None:
         conn.control("spans", spans=records).add_done_callback(lambda answer: answer.cancelled() or answer.exception())
 
 
+def finish(conn: Any) -> None:
+    """Sends the records that wait, before a driver closes its connection, and waits for the answer for a moment."""
+    with _lock:
+        records = _waiting[:]
+        _waiting.clear()
+    if not records or conn.lost is not None or threading.current_thread() is conn.thread:
+        return
+    done = threading.Event()
+
+    def answered(answer: Any) -> None:
+        answer.cancelled() or answer.exception()
+        done.set()
+
+    conn.post(lambda: done.set() if conn.over is not None else conn.control("spans", spans=records).add_done_callback(answered))
+    done.wait(END)
+
+
 def _in_child() -> None:
     """Runs after a fork: the spans are the parent's, and its lock may be held by a thread that the child does not have."""
     global _lock, _scheduled
@@ -322,4 +365,4 @@ def _in_child() -> None:
 
 os.register_at_fork(after_in_child=_in_child)
 
-__all__ = ["BatchSpan", "Span", "above", "context_of", "enter", "of_call", "of_origin", "trace_of"]
+__all__ = ["BatchSpan", "Span", "above", "context_of", "enter", "finish", "of_call", "of_origin", "trace_of"]

@@ -591,6 +591,8 @@ class Connection(asyncio.BufferedProtocol):
                 tail += entry(b"rid", text.encode())
             if sampled:
                 tail += entry(b"sampled", b"")
+            elif sampled is None:
+                tail += entry(b"sample", b"")  # the node decides
             if options.model:
                 tail += entry(b"model", options.model.encode())
             if options.session:

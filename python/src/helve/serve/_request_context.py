@@ -176,7 +176,9 @@ def get_trace_context() -> Optional[Any]:
 def span(name: str, **attributes: Any) -> _spans.Span:
     """A span: a part of a method that the trace of the request shows by itself, with attributes. Calls and spans in its block are inside of it.
 
-    It works in replicas; elsewhere, and outside of requests, it does nothing. A span of less than a millisecond is kept only if the request is sampled, or if it has failed.
+    In a driver it is a span of the program: inside of the current one, also of OpenTelemetry, or else the begin of a trace; the calls in its block are below it, each a request of
+    its own. It goes to the node that the program uses when it ends, and to none before the program uses one. In constructors and other code of a replica outside of requests it does
+    nothing. A span of less than a millisecond is kept only if the request is sampled, or if it has failed.
 
     Args:
         name: The name of the span, such as "tokenize".

@@ -26,6 +26,7 @@ type Kept struct {
 	batches []batch
 	bytes   int
 	lines   uint64        // that were written, also those that were dropped
+	at      time.Time     // of the newest batch
 	changed chan struct{} // closed by the next batch; nil if no reader waits
 }
 
@@ -41,6 +42,7 @@ func (k *Kept) Write(lines []byte) (int, error) {
 	defer k.mu.Unlock()
 	k.batches, k.bytes = append(k.batches, batch{bytes.Clone(lines), k.lines}), k.bytes+len(lines)
 	k.lines += uint64(bytes.Count(lines, []byte("\n")))
+	k.at = time.Now()
 	for k.bytes > KeptBytes && len(k.batches) > 1 {
 		k.bytes -= len(k.batches[0].text)
 		k.batches[0].text = nil
@@ -51,6 +53,26 @@ func (k *Kept) Write(lines []byte) (int, error) {
 		k.changed = nil
 	}
 	return len(lines), nil
+}
+
+// settle returns when the lines of requests that have ended are here. Lines wait in a [Log] only if others were written in the interval before: for example, an operator asks for a request that ended
+// 20 ms ago, 50 ms after another one, and gets its line after 30 ms more.
+func (k *Kept) settle(ctx context.Context) {
+	const writing = 10 * time.Millisecond // from the end of the interval to the batch
+	_, _, _, changed := k.since(0)
+	k.mu.Lock()
+	left := interval + writing - time.Since(k.at)
+	k.mu.Unlock()
+	if left <= 0 {
+		return
+	}
+	timer := time.NewTimer(left)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // since are the batches from the line of a number on, the number of the next line, and a channel that this one closes. missed is how many lines were dropped meanwhile.
@@ -71,6 +93,9 @@ func (k *Kept) since(from uint64) (batches []batch, missed, next uint64, changed
 // Read gives the lines that a query chooses to yield, as [logs.Ring.Read] does. A line is a record of the logger "access", with the level WARN for a status of 500 or more, else INFO.
 // The lines that a slow reader has missed are counted before its query chooses: they are gone.
 func (k *Kept) Read(ctx context.Context, q helvetype.LogQuery, yield func(line *helvetype.LogLine, missed uint64) error) error {
+	if !q.Follow {
+		k.settle(ctx)
+	}
 	part := q
 	part.Follow = false
 	for from, first := uint64(0), true; ; first = false {

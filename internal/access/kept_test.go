@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -134,4 +135,27 @@ func TestKeptForASlowReader(t *testing.T) {
 	if !errors.Is(err, ended) || missed == 0 || seen+missed != 1000*batches {
 		t.Errorf("%d lines and %d missed of %d, %v", seen, missed, 1000*batches, err)
 	}
+}
+
+// TestKeptHasLinesThatWait: a query finds the lines of all requests that ended before it, also of one whose line waits for others, and does not wait where none can.
+func TestKeptHasLinesThatWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		kept := &Kept{}
+		l := New(kept, false)
+		read := func(want int, atMost time.Duration) {
+			t.Helper()
+			begun, n := time.Now(), 0
+			err := kept.Read(t.Context(), helvetype.LogQuery{}, func(*helvetype.LogLine, uint64) error { n++; return nil })
+			if took := time.Since(begun); n != want || err != nil || took > atMost {
+				t.Errorf("%d lines after %s, %v; want %d after %s at most", n, took, err, want, atMost)
+			}
+		}
+		read(0, 0)
+		ask(l, "a")
+		ask(l, "b")
+		read(2, interval)
+		time.Sleep(2 * interval)
+		read(2, 0)
+	})
 }

@@ -216,8 +216,8 @@ func (n *Node) Status() helvetype.Status {
 	s := n.Controller.Status()
 	n.addLost(s.Applications)
 	n.addFailed(s.Applications)
-	if now := time.Now(); n.usage.Due(now) {
-		n.look(now, s)
+	if n.usage.Due(time.Now()) {
+		n.look(s)
 	}
 	n.usage.Fill(&s)
 	n.workers.Ledger().Fill(&s)
@@ -233,9 +233,7 @@ func (n *Node) Status() helvetype.Status {
 }
 
 // look measures the calls and the processes of the replicas of a status.
-func (n *Node) look(now time.Time, s helvetype.Status) {
-	n.usage.Look(now, n.Controller.Metrics(), usage.Processes(s), usage.Read)
-}
+func (n *Node) look(s helvetype.Status) { n.usage.LookNow(n.Controller.Metrics, usage.Processes(s)) }
 
 // measure looks in periods, so that a question finds the last minute.
 func (n *Node) measure() {
@@ -243,8 +241,8 @@ func (n *Node) measure() {
 	defer tick.Stop()
 	for {
 		select {
-		case now := <-tick.C:
-			n.look(now, n.Controller.Status())
+		case <-tick.C:
+			n.look(n.Controller.Status())
 		case <-n.ctx.Done():
 			return
 		}

@@ -28,6 +28,8 @@ const (
 
 // Meter has the looks of the last minute. The zero Meter is ready, and safe for concurrent use.
 type Meter struct {
+	looking sync.Mutex // held over a look and its counts, so that no look has fewer calls than the one before; taken before mu
+
 	mu        sync.Mutex
 	at        time.Time // of the last look
 	calls     map[deployment][]look
@@ -61,7 +63,16 @@ func (m *Meter) Due(now time.Time) bool {
 	return now.Sub(m.at) >= fresh
 }
 
-// Look takes a look at a time: at the counts of deployments, and at the processes of replicas by their ids ([Processes]). read is [Read].
+// LookNow looks at the counts that take gives, unless the last look answers a question still. Of looks that come at once one takes the counts, and the others find them fresh.
+func (m *Meter) LookNow(take func() telemetry.Snapshot, replicas map[string]int) {
+	m.looking.Lock()
+	defer m.looking.Unlock()
+	if now := time.Now(); m.Due(now) {
+		m.Look(now, take(), replicas, Read)
+	}
+}
+
+// Look takes a look at a time, later than that of the look before: at the counts of deployments, and at the processes of replicas by their ids ([Processes]). read is [Read].
 func (m *Meter) Look(now time.Time, s telemetry.Snapshot, replicas map[string]int, read func(pid int) (Process, bool)) {
 	processes := map[int]used{}
 	for _, pid := range replicas {

@@ -2,7 +2,10 @@ package usage
 
 import (
 	"os"
+	"runtime"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -94,6 +97,31 @@ func TestDue(t *testing.T) {
 	if m.Due(begin.Add(fresh-1)) || !m.Due(begin.Add(fresh)) {
 		t.Error("Due")
 	}
+}
+
+// TestLooksAtOnce: of questions that come together one looks, so that a count that is older than another one is never taken for that of a new deployment.
+func TestLooksAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var m Meter
+		var c telemetry.Calls
+		m.Look(time.Now(), of(&c, 0), nil, none)
+		time.Sleep(2 * time.Second)
+		var asked atomic.Int32
+		for range 8 {
+			go m.LookNow(func() telemetry.Snapshot {
+				asked.Add(1)
+				for range 1000 { // the others ask meanwhile
+					runtime.Gosched()
+				}
+				return of(&c, 0)
+			}, nil)
+		}
+		synctest.Wait()
+		if n := asked.Load(); n != 1 {
+			t.Errorf("%d looks were taken", n)
+		}
+	})
 }
 
 // TestProcesses: memory is that of now, and the use of processors that of the last period. A process that takes the number of another begins at 0. Two replicas of one process count once.

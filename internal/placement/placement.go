@@ -7,7 +7,7 @@
 //	needs 1 GPU, and 0 of 2 are free: shop/Model#1 holds 1 and shop/Model#2 holds 0.5
 //
 // Amounts are integers of a ten-thousandth ([Amount]), because the sum of ten floats of 0.1 is not 1. GPUs are single devices: a whole number is that many devices for one
-// replica alone, and a part is on one device, which other parts share. The parts only count: a process is not kept within its part. For example, with the devices 0 and 1:
+// replica alone, and a part is on one device, which other parts share: 1.5 is one device and a half of another. The parts only count: a process is not kept within its part. For example, with the devices 0 and 1:
 //
 //	A asks for 0.5  gets device 0
 //	B asks for 0.5  gets device 0: a part goes to the device that has the least room that is enough, so that whole devices stay free
@@ -57,8 +57,6 @@ func CheckGPUs(n float64) error {
 	switch {
 	case math.IsNaN(n) || n < 0:
 		return fmt.Errorf("must be 0 or more, is %v", n)
-	case n > 1 && n != math.Trunc(n):
-		return fmt.Errorf("must be a whole number or less than 1, is %v", n)
 	case n > 0 && AmountOf(n) < 1:
 		return fmt.Errorf("must be at least %v, is %v", 1/float64(One), n)
 	case n > most:
@@ -70,8 +68,8 @@ func CheckGPUs(n float64) error {
 // Demand is the amounts and labels that one replica asks for. The zero Demand asks for nothing.
 type Demand struct {
 	CPUs   Amount
-	GPUs   Amount // a whole number, or less than [One]
-	Memory int64  // bytes
+	GPUs   Amount
+	Memory int64 // bytes
 	Custom map[string]Amount
 	// Kind is the kind of GPU, such as "A100"; "" for any. A node of which the kind is not known has every kind.
 	Kind string
@@ -141,9 +139,6 @@ func HoldingOf(holder, deployment string, d Demand, devices []string) Holding {
 		Holder: holder, Deployment: deployment, Amount: d.GPUs.Float(), Devices: devices, CPUs: d.CPUs, Memory: d.Memory, Custom: maps.Clone(d.Custom), PerNode: d.PerNode,
 	}
 }
-
-// part is the part of each device of a holding.
-func (h *Holding) part() Amount { return min(AmountOf(h.Amount), One) }
 
 // Amounts are the amounts of the holding that are not 0, by the names of [helvetype.Status].Resources.
 func (h *Holding) Amounts() map[string]float64 {

@@ -11,10 +11,10 @@ import (
 	"github.com/helve-serve/helve/internal/spec"
 )
 
-// TestAmounts: a number of GPUs that is neither a part nor whole is refused; ten tenths, three thirds and seven sevenths fill a device.
+// TestAmounts: a number of GPUs that cannot be is refused; ten tenths, three thirds and seven sevenths fill a device.
 func TestAmounts(t *testing.T) {
 	t.Parallel()
-	for n, ok := range map[float64]bool{0: true, 0.5: true, 1: true, 8: true, 1.5: false, -1: false, 1e-9: false, 1e30: false} {
+	for n, ok := range map[float64]bool{0: true, 0.5: true, 1: true, 8: true, 1.5: true, -1: false, 1e-9: false, 1e30: false} {
 		if err := CheckGPUs(n); (err == nil) != ok {
 			t.Errorf("%v: %v", n, err)
 		}
@@ -229,7 +229,7 @@ func TestRandomPlacement(t *testing.T) {
 		}
 		var wants []Want
 		for i := range r.IntN(30) {
-			d := Demand{GPUs: AmountOf([]float64{0, 0.1, 0.25, 1.0 / 3, 0.5, 0.9, 1, 2, 3}[r.IntN(9)]), CPUs: Amount(r.IntN(3)) * One / 2, Memory: int64(r.IntN(3)) << 29, PerNode: r.IntN(4)}
+			d := Demand{GPUs: AmountOf([]float64{0, 0.1, 0.25, 1.0 / 3, 0.5, 0.9, 1, 2, 3, 1.5, 2.25}[r.IntN(11)]), CPUs: Amount(r.IntN(3)) * One / 2, Memory: int64(r.IntN(3)) << 29, PerNode: r.IntN(4)}
 			if r.IntN(3) == 0 {
 				d.Custom = map[string]Amount{"x": One / 2}
 			}
@@ -250,6 +250,45 @@ func TestRandomPlacement(t *testing.T) {
 			t.Fatalf("seed %d: %s, and in another order of the nodes %s", seed, nodesOf(answers), nodesOf(again))
 		}
 		check(t, seed, nodes, wants, answers, by)
+	}
+}
+
+// TestWholeAndPart: 1.5 GPUs are one device for the replica alone, and a half of another, which parts of others share. Both come back.
+func TestWholeAndPart(t *testing.T) {
+	t.Parallel()
+	node := Unstated("n", "0", "1", "2")
+	s := NewSpace(&node)
+	hold := func(id string, gpus float64) (h Holding, devices string) {
+		d := Demand{GPUs: AmountOf(gpus)}
+		found, ok := s.Fit("D", &d)
+		if ok {
+			h = HoldingOf(id, "app/D", d, found)
+			s.Add(h)
+		}
+		return h, fmt.Sprint(found)
+	}
+	half, at := hold("A", 0.5)
+	if at != "[0]" {
+		t.Error(at)
+	}
+	mixed, at := hold("B", 1.5)
+	if at != "[1 0]" {
+		t.Error(at)
+	}
+	d := Demand{GPUs: AmountOf(1.5)}
+	if e := s.Short("app/D", &d, []Holding{half, mixed}); e == nil || e.Error() != "needs 1.5 GPUs, and 1 of 3 are free: app/A, B hold 2" {
+		t.Error(e)
+	}
+	if _, at := hold("C", 0.25); at != "[2]" {
+		t.Error(at)
+	}
+	s.Remove(mixed)
+	s.Remove(half)
+	if _, at := hold("D", 2.75); at != "[0 1 2]" {
+		t.Error(at)
+	}
+	if _, at := hold("E", 0.01); at != "[]" {
+		t.Error(at)
 	}
 }
 
@@ -284,8 +323,8 @@ func check(t *testing.T, seed uint64, nodes []Node, wants []Want, answers []Answ
 		if want := int((w.Demand.GPUs + One - 1) / One); len(a.Devices) != want || len(slices.Compact(slices.Sorted(slices.Values(a.Devices)))) != want {
 			t.Fatalf("seed %d: devices %v for %+v", seed, a.Devices, w.Demand)
 		}
-		for _, d := range a.Devices {
-			s.parts[d] += min(w.Demand.GPUs, One)
+		for i, d := range a.Devices {
+			s.parts[d] += min(w.Demand.GPUs-Amount(i)*One, One)
 			s.holders[d]++
 		}
 	}

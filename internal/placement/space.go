@@ -1,6 +1,9 @@
 package placement
 
-import "maps"
+import (
+	"maps"
+	"slices"
+)
 
 // Space has the free resources of one node. It is used by one goroutine at a time.
 type Space struct {
@@ -40,8 +43,11 @@ func (s *Space) count(h Holding, sign int) {
 	s.cpus += by * h.CPUs
 	s.memory += int64(sign) * h.Memory
 	add(s.custom, by, h.Custom)
+	rest := AmountOf(h.Amount) // of 1.5 the first device has 1, and the second a half
 	for _, d := range h.Devices {
-		add(s.used, by, map[string]Amount{d: h.part()})
+		part := min(rest, One)
+		add(s.used, by, map[string]Amount{d: part})
+		rest -= part
 	}
 }
 
@@ -61,22 +67,13 @@ func (s *Space) Fit(deployment string, d *Demand) (devices []string, ok bool) {
 	return s.devices(d.GPUs), true
 }
 
-// devices picks the devices for an amount; nil if too few are free, or for an amount of 0.
+// devices picks the devices for an amount; nil if too few are free, or for an amount of 0. Of an amount such as 1.5 the whole devices come first, and the device of the part last.
 func (s *Space) devices(amount Amount) []string {
 	if amount <= 0 {
 		return nil
 	}
-	if amount < One {
-		var best []string
-		for _, d := range s.node.Devices {
-			if s.used[d.Name]+amount <= One && (best == nil || s.used[d.Name] > s.used[best[0]]) {
-				best = []string{d.Name}
-			}
-		}
-		return best
-	}
-	wanted := int(amount / One)
-	found := make([]string, 0, min(wanted, len(s.node.Devices)))
+	wanted, part := int(amount/One), amount%One
+	found := make([]string, 0, min(wanted, len(s.node.Devices))+1)
 	for _, d := range s.node.Devices {
 		if s.used[d.Name] == 0 && len(found) < wanted {
 			found = append(found, d.Name)
@@ -85,7 +82,19 @@ func (s *Space) devices(amount Amount) []string {
 	if len(found) < wanted {
 		return nil
 	}
-	return found
+	if part == 0 {
+		return found
+	}
+	best := ""
+	for _, d := range s.node.Devices {
+		if s.used[d.Name]+part <= One && (best == "" || s.used[d.Name] > s.used[best]) && !slices.Contains(found, d.Name) {
+			best = d.Name
+		}
+	}
+	if best == "" {
+		return nil
+	}
+	return append(found, best)
 }
 
 // whole is the number of devices of which nothing is held.

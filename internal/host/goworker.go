@@ -6,9 +6,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"slices"
+	"math"
 	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/helve-serve/helve/internal/protocol"
@@ -156,10 +155,13 @@ func (h *GoWorker) launchSpec() launchSpec {
 		s.program.Dir = dir
 	}
 	s.program.Env = worker.WithVariables(s.program.Env, env)
-	isSet := func(v string) bool { return strings.HasPrefix(v, "GOMEMLIMIT=") }
-	if limits.Memory > 0 && !slices.ContainsFunc(s.program.Env, isSet) {
+	if limits.Memory > 0 && worker.Variable(s.program.Env, "GOMEMLIMIT") == "" {
 		// Else the collector lets the heap double past the limit before it works harder.
 		s.extra = append(s.extra, "GOMEMLIMIT="+strconv.FormatInt(limits.Memory/10*9, 10))
+	}
+	if limits.CPUs > 0 && worker.Variable(s.program.Env, "GOMAXPROCS") == "" {
+		// Without a cgroup this is all that bounds the CPUs; with one the runtime has no more threads than it can use in a period.
+		s.extra = append(s.extra, "GOMAXPROCS="+strconv.Itoa(int(math.Ceil(limits.CPUs))))
 	}
 	for _, d := range h.Shared {
 		s.construct = max(s.construct, d.Options.ConstructTimeout)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/helve-serve/helve/internal/spec"
@@ -119,5 +120,25 @@ func TestWorkerOfFormerProgram(t *testing.T) {
 	<-x.decided
 	if left := ws.Former("app"); len(left) != 0 {
 		t.Errorf("it is expected still: %v", left)
+	}
+}
+
+// TestGoWorkerSettings: the Go runtime of a worker knows the limits of the worker, unless the environment says otherwise.
+func TestGoWorkerSettings(t *testing.T) {
+	t.Parallel()
+	for name, env := range map[string][]string{"GOMEMLIMIT=900000000 GOMAXPROCS=3": {"A=1"}, "": {"GOMAXPROCS=1", "GOMEMLIMIT=off"}} {
+		o := spec.Options{Isolation: spec.Process, Limits: spec.Limits{Memory: 1e9, CPUs: 2.1}}
+		g := &spec.Graph{App: "app", Deployments: []spec.Deployment{{Name: "A", Language: "go", Options: o}}}
+		d := &Deployment{Name: "A", App: "app", Spec: g.Deployments[0], Options: o.Effective()}
+		h := &GoWorker{Deployment: d, App: startApp(t), Graph: g, Program: Program{Env: env}, Shared: []*Deployment{d}}
+		var got []string
+		for _, v := range h.launchSpec().extra {
+			if strings.HasPrefix(v, "GO") {
+				got = append(got, v)
+			}
+		}
+		if strings.Join(got, " ") != name {
+			t.Errorf("%v: %v", env, got)
+		}
 	}
 }

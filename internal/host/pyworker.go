@@ -202,7 +202,7 @@ func (h *PythonWorker) launchSpec(replica string, env pyenv.Place, holding place
 	return launchSpec{
 		name: replica, deployment: d.Name, replica: replica, program: p, holding: holding,
 		extra:  append([]string{h.path(env, place).Variable(), "HELVE_LOGGING=" + string(d.Options.LoggingConfig)}, slices.Concat(h.visible(holding), h.threads())...),
-		limits: d.Options.Limits, after: d.Options.UnresponsiveAfter, construct: d.Options.ConstructTimeout,
+		limits: d.Options.ProcessLimits(), after: d.Options.UnresponsiveAfter, construct: d.Options.ConstructTimeout,
 	}
 }
 

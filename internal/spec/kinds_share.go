@@ -196,5 +196,8 @@ func (o Options) checkTogether() (errs []error) {
 		errs = append(errs, &Mistake{options: []label{labelAt("rollout_config.max_surge"), labelAt("rollout_config.max_unavailable")},
 			text: "both are 0, so that an update could replace no replica; give at least 1 to one of them"})
 	}
+	if err := o.checkFromResources(); err != nil {
+		errs = append(errs, err)
+	}
 	return errs
 }

@@ -119,6 +119,8 @@ type Limits struct {
 	Memory    int64   // bytes
 	CPUs      float64 // cores: 1.5 is one and a half
 	OpenFiles int     // descriptors
+	// FromResources has memory and CPUs that are not set be those of [Resources].
+	FromResources bool
 }
 
 // Backpressure says how HTTP answers a request that the limit of queued calls has refused.
@@ -387,6 +389,9 @@ var optionTable = rows( //nolint:gochecknoglobals // a constant
 		inProcesses(row("open_files", "OpenFiles", NewReplicas, integer(leastOpenFiles, 1<<31-1).or(0, "no limit"), 0,
 			func(l *Limits) *int { return &l.OpenFiles },
 			"File descriptors that the worker process may have open.")),
+		inProcesses(row("from_resources", "", NewReplicas, boolean(), false,
+			func(l *Limits) *bool { return &l.FromResources },
+			"Whether `memory` and `num_cpus`, where they are not set, are those of `ray_actor_options`. For Python deployments.")),
 	),
 	row("unresponsive_after_s", "UnresponsiveAfter", NewReplicas, seconds().positive(), 5*time.Second,
 		func(o *Options) *time.Duration { return &o.UnresponsiveAfter },

@@ -284,7 +284,7 @@ func TestChanges(t *testing.T) {
 	if diff := cmp.Diff(map[Update][]string{NeedsReconfigure: {"user_config"}, NewReplicas: {
 		"logging_config", "ray_actor_options.num_cpus", "ray_actor_options.num_gpus", "ray_actor_options.memory", "ray_actor_options.object_store_memory",
 		"ray_actor_options.accelerator_type", "ray_actor_options.resources", "ray_actor_options.label_selector", "ray_actor_options.fallback_strategy", "isolation", "runtime_env.env_vars", "runtime_env.working_dir",
-		"runtime_env.py_modules", "runtime_env.pip.packages", "runtime_env.pip.pip_install_options", "runtime_env.pip.pip_version", "runtime_env.pip.pip_check", "limits.memory", "limits.num_cpus", "limits.open_files", "unresponsive_after_s",
+		"runtime_env.py_modules", "runtime_env.pip.packages", "runtime_env.pip.pip_install_options", "runtime_env.pip.pip_version", "runtime_env.pip.pip_check", "limits.memory", "limits.num_cpus", "limits.open_files", "limits.from_resources", "unresponsive_after_s",
 		"strict_codec", "version", "default",
 	}}, classes); diff != "" {
 		t.Error(diff)

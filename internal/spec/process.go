@@ -46,6 +46,42 @@ func (g Graph) GoWorker(from string) (env map[string]string, dir string, l Limit
 	return env, dir, l
 }
 
+// ProcessLimits are the limits of the process of a Python replica. With limits.from_resources memory and CPUs that are not set are what the replica asks for: for example, with a num_cpus of 2, a memory of 4 GiB
+// and limits of {"from_resources": true, "num_cpus": 3} the process may have 4 GiB and 3 CPUs.
+func (e Effective) ProcessLimits() Limits {
+	l := e.Limits
+	if !l.FromResources {
+		return l
+	}
+	if l.Memory == 0 {
+		l.Memory = e.Resources.Memory
+	}
+	if l.CPUs == 0 {
+		l.CPUs = e.Resources.CPUs
+	}
+	return l
+}
+
+// checkFromResources says why limits cannot be those of the resources.
+func (o Options) checkFromResources() error {
+	if !o.Limits.FromResources {
+		return nil
+	}
+	l := o.Effective().ProcessLimits()
+	wrong := func(text string, of ...label) error {
+		return &Mistake{options: append(of, labelAt("limits.from_resources")), text: text}
+	}
+	switch memory, cpus := labelAt("ray_actor_options.memory"), labelAt("ray_actor_options.num_cpus"); {
+	case l.Memory == 0 && l.CPUs == 0:
+		return wrong("the replicas ask for no memory and no CPUs; give memory or num_cpus to ray_actor_options", memory, cpus)
+	case l.Memory > 0 && l.Memory < leastMemory:
+		return wrong(fmt.Sprintf("no worker starts with %d bytes of memory; ask for at least %d, or give another limit to limits.memory", l.Memory, leastMemory), memory)
+	case l.CPUs > 0 && l.CPUs < leastCPUs:
+		return wrong(fmt.Sprintf("no worker starts with %v CPUs; ask for at least %v, or give another limit to limits.num_cpus", l.CPUs, leastCPUs), cpus)
+	}
+	return nil
+}
+
 func (d Deployment) inGoWorker() bool {
 	return d.Language != "python" && d.Options.Isolation == Process
 }
@@ -72,6 +108,9 @@ func (g Graph) validateWorkers() []error {
 		}
 		if !d.inGoWorker() {
 			continue
+		}
+		if o.Limits.FromResources {
+			wrong(d, []label{labelAt("limits.from_resources")}, "its replicas, whose number changes, share a worker; set limits.memory and limits.num_cpus")
 		}
 		for _, name := range slices.Sorted(maps.Keys(o.Env)) {
 			if v, ok := env[name]; ok && v.text != o.Env[name] {

@@ -34,3 +34,37 @@ func TestGoWorker(t *testing.T) {
 		}
 	}
 }
+
+// TestLimitsFromResources: limits follow the resources where asked, as far as they are not set, and are refused where no worker could have them.
+func TestLimitsFromResources(t *testing.T) {
+	t.Parallel()
+	const asks = `"ray_actor_options": {"num_cpus": 2, "memory": 4294967296}`
+	for text, want := range map[string]Limits{
+		`{` + asks + `}`: {},
+		`{` + asks + `, "limits": {"from_resources": true}}`:                                             {Memory: 4 << 30, CPUs: 2, FromResources: true},
+		`{` + asks + `, "limits": {"from_resources": true, "num_cpus": 3, "open_files": 99}}`:            {Memory: 4 << 30, CPUs: 3, OpenFiles: 99, FromResources: true},
+		`{"limits": {"from_resources": true}}`:                                                           {CPUs: 1, FromResources: true},
+		`{"ray_actor_options": {"memory": 1}, "limits": {"from_resources": true, "memory": 1000000000}}`: {Memory: 1e9, CPUs: 1, FromResources: true},
+	} {
+		o, err := Options{}.Merge([]byte(text), FromCode)
+		if got := o.Effective().ProcessLimits(); err != nil || len(o.Validate()) > 0 || got != want {
+			t.Errorf("%s: %+v %v %v", text, got, err, o.Validate())
+		}
+	}
+	for text, want := range map[string]string{
+		`{"ray_actor_options": {"num_cpus": 0}, "limits": {"from_resources": true}}`:     "ray_actor_options.memory, ray_actor_options.num_cpus, limits.from_resources: the replicas ask for no memory and no CPUs",
+		`{"ray_actor_options": {"memory": 4096}, "limits": {"from_resources": true}}`:    "ray_actor_options.memory, limits.from_resources: no worker starts with 4096 bytes of memory; ask for at least 16777216",
+		`{"ray_actor_options": {"num_cpus": 0.001}, "limits": {"from_resources": true}}`: "ray_actor_options.num_cpus, limits.from_resources: no worker starts with 0.001 CPUs; ask for at least 0.01",
+	} {
+		o, err := Options{}.Merge([]byte(text), FromCode)
+		if got := fmt.Sprint(o.Validate()); err != nil || !strings.Contains(got, want) {
+			t.Errorf("%s: %v %s", text, err, got)
+		}
+	}
+	g := Graph{App: "a", Ingress: &IngressSpec{Deployment: "A"}, Deployments: []Deployment{
+		{Name: "A", Language: "go", Options: Options{Isolation: Process, Limits: Limits{FromResources: true}}},
+	}}
+	if got := fmt.Sprint(g.Validate()); !strings.Contains(got, `deployment "A": limits.from_resources: its replicas, whose number changes, share a worker; set limits.memory and limits.num_cpus`) {
+		t.Error(got)
+	}
+}

@@ -346,7 +346,7 @@ def test_deployment_options():
         A.options(max_ongoing_requests="five")
     with pytest.raises(ValueError, match=r"max_queued_requests: must be -1 \(no limit\) or at least 1, is 0"):
         A.options(max_queued_requests=0)
-    with pytest.raises(ValueError, match="limits: unknown key 'memry'; there are memory, num_cpus, open_files"):
+    with pytest.raises(ValueError, match="limits: unknown key 'memry'; there are memory, num_cpus, open_files, from_resources"):
         A.options(limits={"memry": 1})
     with pytest.raises(ValueError, match="limits.num_cpus: must be a number, is 'all'"):
         A.options(limits={"num_cpus": "all"})

@@ -87,6 +87,7 @@ OPTIONS = {
         "memory": partial(_limits.integer, least=16777216, most=9223372036854775807, beside=0, meaning="no limit", unit=" bytes"),
         "num_cpus": partial(_limits.number, least=0.01, most=1048576, beside=0, meaning="no limit"),
         "open_files": partial(_limits.integer, least=16, most=2147483647, beside=0, meaning="no limit"),
+        "from_resources": _limits.boolean,
     }),
     "unresponsive_after_s": partial(_limits.seconds, positive=True),
     "max_unresponsive_s": _limits.seconds,

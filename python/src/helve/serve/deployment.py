@@ -507,7 +507,7 @@ def deployment(
         request_routing_stats_timeout_s: Time that the answer with routing stats may take. Default: 30.
         runtime_env: Environment of the replicas' processes: `env_vars`, `working_dir`, `py_modules`, `pip`. It goes over the one in
             ray_actor_options. Default: None.
-        limits: Limits of a replica's process: `memory` in bytes, `num_cpus`, `open_files`. Default: None, no limit.
+        limits: Limits of a replica's process: `memory` in bytes, `num_cpus`, `open_files`, and `from_resources` to have the first two from ray_actor_options. Default: None, no limit.
         unresponsive_after_s: Time without an answer after which a replica is reported, with stacks. Default: 5.
         max_unresponsive_s: Time without an answer after which a replica is replaced; 0 is never. Default: 0.
         rollout_config: How an update replaces replicas: `max_surge` and `max_unavailable` (2 or "25%"), `steps`, `step_pause_s`, `min_ready_s`,

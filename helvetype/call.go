@@ -18,6 +18,8 @@ type Call struct {
 	Parent string `json:"parent,omitempty"`
 	// RequestID is the id of the request, which all calls of a composition have in common.
 	RequestID string `json:"request_id"`
+	// TraceID is the id of the trace that the call is in, in hex.
+	TraceID string `json:"trace_id"`
 	// App is the application of the method that is called.
 	App string `json:"app"`
 	// Deployment is the deployment of the method that is called.

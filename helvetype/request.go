@@ -85,6 +85,8 @@ type RequestTrace struct {
 	// Spans are what took time in the request, in the order of their begins: the request itself, calls, waits for slots, and spans of user code. Calls that took less
 	// than a millisecond and did not fail are among them only if the request is sampled.
 	Spans []Span `json:"spans"`
+	// Running says that calls of the request wait or run now.
+	Running bool `json:"running,omitempty"`
 	// Missed is the number of spans without room.
 	Missed int `json:"missed,omitempty"`
 }

@@ -66,7 +66,11 @@ func Request(r helvetype.RequestTrace, width int) string {
 	if len(steps) == 0 {
 		return b.String()
 	}
-	fmt.Fprintf(&b, "\nbegin %s, trace %s\n\n%10s %10s   WORK\n", r.Started.Local().Format("2006-01-02 "+clock), r.TraceID, "AFTER", "TOOK")
+	fmt.Fprintf(&b, "\nbegin %s", r.Started.Local().Format("2006-01-02 "+clock))
+	if r.TraceID != "" {
+		b.WriteString(", trace " + r.TraceID)
+	}
+	fmt.Fprintf(&b, "\n\n%10s %10s   WORK\n", "AFTER", "TOOK")
 	for _, s := range steps {
 		at := strings.Repeat(" ", 2*min(s.Depth, maxDepth))
 		begin := fmt.Sprintf("%7.1f ms %7.1f ms   %s", max(s.After, 0), s.Milliseconds, at)
@@ -97,7 +101,9 @@ func work(r helvetype.RequestTrace, s why.Step) string {
 		if s.WithoutReplica > 0 && s.WithoutReplica*2 >= s.Milliseconds {
 			text = "wait for a replica of " + place(s.App, s.Deployment, "")
 		}
-		if s.Origin != "" {
+		if s.Origin == "broadcast" {
+			text = "wait for the broadcasts before it at " + place(s.App, s.Deployment, "") + " on " + s.Replica
+		} else if s.Origin != "" {
 			text += ", queue " + s.Origin
 		}
 	case "stall":

@@ -85,6 +85,7 @@ func (p *RunningPlace) Leave() {
 // RunningCall is a copy of the parts of a running call that do not change until its end, nor if it runs again elsewhere.
 type RunningCall struct {
 	Request      ID
+	Trace        [16]byte
 	Call, Parent uint64
 	Place        *Place
 	Since        int64 // by [Now]
@@ -104,7 +105,7 @@ func list(calls []RunningCall, places []RunningPlace) []RunningCall {
 	for at := range places {
 		since := places[at].since.Load()
 		if i := places[at].info.Load(); i != nil {
-			calls = append(calls, RunningCall{i.Request, i.Call, i.Parent, i.Place, since, since&1 != 0})
+			calls = append(calls, RunningCall{i.Request, i.TraceID(), i.Call, i.Parent, i.Place, since, since&1 != 0})
 		}
 	}
 	return calls

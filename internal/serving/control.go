@@ -21,6 +21,9 @@ type ControlQueue struct {
 	queue  []*ControlCall
 }
 
+// controlOrigin is the queue in the records of waits for a control queue.
+const controlOrigin = "broadcast"
+
 // ControlCall is a call to one replica through its control queue.
 type ControlCall struct {
 	dep  *Deployment
@@ -118,10 +121,11 @@ func (e *ControlCall) start(b *call.Batch) {
 		return
 	}
 	if failure := expired(e.call, e.sink); failure != nil { // its cancel is on the way
+		e.dep.waited(&e.call.Info, controlOrigin, e.since, failure)
 		e.Complete(b, call.Result{Err: failure})
 		return
 	}
-	e.dep.waited(&e.call.Info, "broadcast", e.since, nil)
+	e.dep.waited(&e.call.Info, controlOrigin, e.since, nil)
 	e.started = true
 	e.sent = e.to.base().begin(e.to, e.call)
 	h := e.to.Transport().Start(b, e.call, e)
@@ -182,15 +186,20 @@ func (e *ControlCall) Cancel(b *call.Batch, cause error) {
 	}
 	e.answered = true
 	e.unwatch()
-	h := e.handle
+	h, waits := e.handle, false
 	for i, w := range l.queue {
 		if w == e {
+			waits = true
 			l.queue = append(l.queue[:i:i], l.queue[i+1:]...)
 			break
 		}
 	}
 	l.mu.Unlock()
-	e.finish(b, call.Result{Err: call.FromCause(cause)})
+	failure := call.FromCause(cause)
+	if waits {
+		e.dep.waited(&e.call.Info, controlOrigin, e.since, failure)
+	}
+	e.finish(b, call.Result{Err: failure})
 	h.Cancel(b, cause)
 }
 
@@ -220,7 +229,9 @@ func (l *ControlQueue) Close() {
 	}
 	l.mu.Unlock()
 	for _, e := range queue {
-		e.finish(nil, call.Result{Err: gone(e.to)})
+		failure := gone(e.to)
+		e.dep.waited(&e.call.Info, controlOrigin, e.since, failure)
+		e.finish(nil, call.Result{Err: failure})
 	}
 }
 

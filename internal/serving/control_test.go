@@ -2,12 +2,15 @@ package serving
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/trace"
 	"github.com/helve-serve/helve/internal/transport"
 )
 
@@ -71,6 +74,37 @@ func TestControlQueue(t *testing.T) {
 		submitted[3].Complete(nil, call.Result{})
 		if h.n != 6 || queue.Busy() || len(submitted) != 6 {
 			t.Errorf("%d answered", h.n)
+		}
+	})
+}
+
+// TestWaitsForTheControlQueue: the wait of a part of a broadcast leaves a record, also if the part is cancelled in the queue or its replica goes.
+func TestWaitsForTheControlQueue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := New(slog.New(slog.DiscardHandler), "node", "app", "D")
+		d.Trace = trace.New()
+		var reasons []string
+		d.Trace.Export(func(r *trace.Record) {
+			if r.Kind == trace.Wait && r.Origin == controlOrigin && r.Replica == "r" {
+				reasons = append(reasons, r.Reason)
+			}
+		})
+		r := &fakeReplica{transport: &silent{}}
+		r.Init(t.Context(), "r", "node", 1)
+		var all []*ControlCall
+		for range 4 {
+			c := &call.Call{}
+			c.Info.Sampled, c.Info.Place = true, &call.Place{App: "app", Deployment: "D"}
+			all = append(all, d.SubmitControl(r, c, &heard{}))
+		}
+		time.Sleep(time.Second) // of the test's own time
+		all[2].Cancel(nil, context.Canceled)
+		all[0].Complete(nil, call.Result{})
+		synctest.Wait()
+		r.Control().Close()
+		if got := fmt.Sprint(reasons); got != "[cancelled  replica_unavailable]" {
+			t.Errorf("the waits have ended with %s", got)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -14,9 +15,10 @@ type listing struct {
 	mono int64 // now, by call.Now
 }
 
-func (l listing) call(request call.ID, id, parent uint64, p *call.Place, since int64) helvetype.Call {
-	c := helvetype.Call{ID: hexID(id), Parent: hexID(parent), RequestID: request.String(), Since: l.now.Add(-time.Duration(l.mono - since))}
-	if p != nil {
+func (l listing) call(i *call.Info, since int64) helvetype.Call {
+	trace := i.TraceID()
+	c := helvetype.Call{ID: hexID(i.Call), Parent: hexID(i.Parent), RequestID: i.Request.String(), TraceID: hex.EncodeToString(trace[:]), Since: l.now.Add(-time.Duration(l.mono - since))}
+	if p := i.Place; p != nil {
 		c.App, c.Deployment, c.Method = p.App, p.Deployment, p.Method
 	}
 	return c
@@ -36,7 +38,7 @@ func (d *Deployment) Calls(replicas []Replica, limit int) (calls []helvetype.Cal
 	l := listing{time.Now(), call.Now()}
 	waiting, more := d.Router.Waiting(limit)
 	for _, w := range waiting {
-		c := l.call(w.Info.Request, w.Info.Call, w.Info.Parent, w.Info.Place, w.Since)
+		c := l.call(&w.Info, w.Since)
 		c.Origin, c.State, c.WaitsFor = w.Origin, helvetype.CallWaiting, "a slot of "+d.App+"/"+d.Name
 		if len(d.Router.Replicas()) == 0 {
 			c.WaitsFor = "the first replica of " + d.App + "/" + d.Name
@@ -53,7 +55,7 @@ func (d *Deployment) Calls(replicas []Replica, limit int) (calls []helvetype.Cal
 		control := r.base().Control()
 		control.mu.Lock()
 		for _, e := range control.queue {
-			c := l.call(e.call.Info.Request, e.call.Info.Call, e.call.Info.Parent, e.call.Info.Place, e.since)
+			c := l.call(&e.call.Info, e.since)
 			c.Origin, c.State, c.Replica, c.WaitsFor = e.call.Origin, helvetype.CallWaiting, r.ID(), "the control queue of "+r.ID()
 			calls = append(calls, c)
 		}
@@ -64,7 +66,7 @@ func (d *Deployment) Calls(replicas []Replica, limit int) (calls []helvetype.Cal
 		control.mu.Unlock()
 		running := runningAt(r)
 		for _, k := range running {
-			c := l.call(k.Request, k.Call, k.Parent, k.Place, k.Since)
+			c := l.call(&call.Info{Request: k.Request, Trace: k.Trace, Call: k.Call, Parent: k.Parent, Place: k.Place}, k.Since)
 			c.State, c.Replica, c.Stream = helvetype.CallRunning, r.ID(), k.Streams
 			calls = append(calls, c)
 		}

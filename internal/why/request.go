@@ -149,6 +149,9 @@ func (q *question) time(at int) (cause, next string) {
 			}
 			return cause, "helve why " + on
 		}
+		if w.Origin == "broadcast" {
+			return fmt.Sprintf("the call waited %s for the broadcasts before it at replica %s of %s%s, which runs one at a time", of, w.Replica, on, through), "helve calls " + on + " lists the calls that run"
+		}
 		if w.Replica != "" && w.Origin == "" {
 			return fmt.Sprintf("the call waited %s for a slot of replica %s of %s%s", of, w.Replica, on, through), ""
 		}

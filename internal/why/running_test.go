@@ -27,7 +27,7 @@ func TestRunning(t *testing.T) {
 		"has parts": {helvetype.RequestTrace{Request: helvetype.Request{ID: "id", App: "shop"}}, []helvetype.Call{front}, "request id to shop has not ended: its call shop/Front.run runs", "--stacks"},
 		"has ended": {helvetype.RequestTrace{Request: helvetype.Request{ID: "id", Status: 200, Kept: "slow"}, Sentence: "it took 12 ms"}, []helvetype.Call{stream}, "it took 12 ms; it has ended, and its call shop/Writer.write runs since 5000 ms at replica W#1, as a stream or for HTTP all the same", "--stacks"},
 	} {
-		if ok := Running(&c.r, "id", c.calls, now); !ok || !strings.Contains(c.r.Sentence, c.want) || !strings.Contains(c.r.Next, c.next) || len(c.r.Spans) == 0 {
+		if ok := Running(&c.r, "id", c.calls, now); !ok || !strings.Contains(c.r.Sentence, c.want) || !strings.Contains(c.r.Next, c.next) || len(c.r.Spans) == 0 || !c.r.Running {
 			t.Errorf("%s: %v %s\nwant %s\nnext %s", name, ok, c.r.Sentence, c.want, c.r.Next)
 		}
 	}

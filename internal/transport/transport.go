@@ -228,7 +228,7 @@ func Send(route *wire.BoundRoute, cd *codec.Codec, python bool, b *call.Batch, c
 	out := &s.call
 	out.Info, out.Slots, out.Encoded, out.Want = c.Info, c.Slots, c.Encoded, c.Want
 	out.Items, out.Window, out.Mode, out.Lease, out.Options = c.Items, c.Window, c.Mode, c.Lease, c.Options
-	out.Exchange, out.Values = c.Exchange, c.Values
+	out.Exchange, out.Values, out.Open = c.Exchange, c.Values, c.Open
 	if out.Items != nil && out.Window == (call.Window{}) {
 		out.Window = call.Room
 	}

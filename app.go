@@ -61,7 +61,7 @@ type Options struct {
 	// NumReplicas is how many replicas run. Default 1.
 	NumReplicas *int
 	// Autoscaling has the number of replicas follow the load, in place of NumReplicas. Default nil: the number stays.
-	Autoscaling *Autoscaling
+	Autoscaling *helvetype.AutoscalingOptions
 	// MaxOngoingRequests is how many calls one replica executes at a time, over all callers. Default 5.
 	MaxOngoingRequests *int
 	// MaxQueuedRequests is how many calls of one origin may wait for a slot: each calling deployment, the HTTP proxy and
@@ -134,9 +134,6 @@ type Options struct {
 	// of each of those deployments is ready, or was; deployments that use each other start together.
 	Uses []Target
 }
-
-// Autoscaling has the number of replicas of a deployment follow its load.
-type Autoscaling = helvetype.AutoscalingConfig
 
 // spec is the options as the packages below this one have them.
 func (o Options) spec() (spec.Options, []error) {

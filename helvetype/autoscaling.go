@@ -70,12 +70,12 @@ type ScalingDecision struct {
 	Policy string `json:"policy,omitempty"`
 }
 
-// AutoscalingConfig has the number of replicas of a deployment follow its load: the calls that wait and run. A field that is zero has its default.
+// AutoscalingOptions has the number of replicas of a deployment follow its load: the calls that wait and run. A field that is zero has its default.
 //
 // For example, a deployment that is often idle, and grows to ten replicas in a burst:
 //
-//	helve.Options{Autoscaling: &helve.Autoscaling{MinReplicas: new(0), MaxReplicas: 10, TargetOngoingRequests: 4}}
-type AutoscalingConfig struct {
+//	helve.Options{Autoscaling: &helvetype.AutoscalingOptions{MinReplicas: new(0), MaxReplicas: 10, TargetOngoingRequests: 4}}
+type AutoscalingOptions struct {
 	// MinReplicas is the lower bound. Default 1. With 0 the last replica ends when no call comes for a while, and the next call starts one.
 	MinReplicas *int
 	// MaxReplicas is the upper bound. Default 1.
@@ -97,7 +97,7 @@ type AutoscalingConfig struct {
 }
 
 // MarshalJSON writes the autoscaling_config, as files have it.
-func (a AutoscalingConfig) MarshalJSON() ([]byte, error) {
+func (a AutoscalingOptions) MarshalJSON() ([]byte, error) {
 	all := map[string]any{}
 	for name, v := range a.Options {
 		all[name] = v

@@ -17,7 +17,7 @@ import (
 
 // byLoad are the options of a deployment of one slot a replica, whose number follows the load.
 func byLoad(least, most int) helve.Options {
-	return helve.Options{MaxOngoingRequests: new(1), Autoscaling: &helve.Autoscaling{MinReplicas: &least, MaxReplicas: most, TargetOngoingRequests: 1}}
+	return helve.Options{MaxOngoingRequests: new(1), Autoscaling: &helvetype.AutoscalingOptions{MinReplicas: &least, MaxReplicas: most, TargetOngoingRequests: 1}}
 }
 
 // settled lets some fake time pass, and gives the status of the deployment "Lab" then.

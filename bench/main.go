@@ -74,7 +74,7 @@ func run(ctx context.Context, only string, quick bool) error {
 		plan func(*bench) []measurement
 	}{
 		{"inproc", inprocRows}, {"core", coreRows}, {"scaling", scalingRows}, {"worker", workerRows}, {"wire", wireRows},
-		{"stream", streamRows}, {"large", largeRows}, {"python", pythonRows}, {"http", httpRows}, {"handler", handlerRows}, {"web", webRows}, {"connections", connectionRows}, {"start", startRows}, {"durable", durableRows}, {"operate", operateRows}, {"observe", observeRows},
+		{"stream", streamRows}, {"large", largeRows}, {"python", pythonRows}, {"http", httpRows}, {"handler", handlerRows}, {"web", webRows}, {"connections", connectionRows}, {"start", startRows}, {"durable", durableRows}, {"operate", operateRows}, {"autoscale", autoscaleRows}, {"observe", observeRows},
 	} {
 		if err := runGroup(ctx, s, t, g.name, match, g.plan); err != nil {
 			return err

@@ -66,6 +66,10 @@ func (d *Deployment) ScaledLocked() Scaled {
 	}
 	s.Policy, s.HasPolicy = d.policyLocked()
 	waiting := (*Replica)(nil)
+	if len(d.Replicas) == len(d.Serving.Router.Replicas()) { // all of them get calls, and none starts
+		s.Facts.HoldUp, s.Facts.HoldDown = d.holdsLocked(nil)
+		return s
+	}
 	for _, r := range d.Replicas {
 		switch r.State {
 		case helvetype.ReplicaRunning:

@@ -22,6 +22,7 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
@@ -53,7 +54,7 @@ func supervised() helve.Options {
 // followsLoad are the options of docs/autoscaling.md.
 func followsLoad() helve.Options {
 	return helve.Options{
-		Autoscaling: &helve.Autoscaling{MinReplicas: new(1), MaxReplicas: 20, TargetOngoingRequests: 2},
+		Autoscaling: &helvetype.AutoscalingOptions{MinReplicas: new(1), MaxReplicas: 20, TargetOngoingRequests: 2},
 	}
 }
 

@@ -321,7 +321,7 @@ func (b *stream[In, Out]) start(ctx context.Context, f *flow[Out], in In, slot s
 func (b *stream[In, Out]) send(ctx context.Context, f *flow[Out], in In, d *serving.Deployment, slot serving.Replica) {
 	c := b.Binding.Call(ctx, f.Call, untyped(in))
 	sink := flowSink[Out]{f}
-	c.Items = sink
+	c.Items, c.Unread = sink, f.Unread()
 	if slot != nil {
 		f.Carry(d.SubmitAssigned(slot, c, sink))
 	} else {
@@ -389,7 +389,7 @@ func (b *stream[In, Out]) run(caller context.Context, f *flow[Out], in In, slot 
 	ctx.Init(caller, &f.Call, deadline)
 	f.Carry(client.MethodContext{Context: ctx})
 	go func() {
-		x := instance.Execution{Of: rep, Call: &f.Call, Caller: caller, Streams: true}
+		x := instance.Execution{Of: rep, Call: &f.Call, Caller: caller, Streams: true, Unread: f.Unread()}
 		defer func() {
 			ctx.End()
 			slot.Gate().Release(nil)

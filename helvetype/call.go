@@ -40,6 +40,9 @@ type Call struct {
 	Stream bool `json:"stream,omitempty"`
 	// CallerEnded is true if the call was made by a method that has returned. For example, a stream that its caller has abandoned holds its slot until it ends.
 	CallerEnded bool `json:"caller_ended,omitempty"`
+	// UnreadSince is the time from which on a stream, or an answer over HTTP, waits for its reader: as many items as may wait for the reader do, and the reader has taken none since, or too few to make room. It is zero
+	// for a call that does not wait for its reader.
+	UnreadSince time.Time `json:"unread_since,omitzero"`
 }
 
 // CallList has the calls of a node.

@@ -46,6 +46,9 @@ func Calls(list helvetype.CallList, now time.Time) string {
 	return b.String()
 }
 
+// readerPauses is the time from which on the list says that a call waits for its reader: a slow reader makes room from time to time.
+const readerPauses = time.Second
+
 // branch writes a call and the calls below it. Each is written once: a call that names itself as its caller, over others, ends the branch.
 func branch(b *strings.Builder, c helvetype.Call, below map[string][]helvetype.Call, depth int, now time.Time) {
 	text := c.App + "/" + c.Deployment + "." + cmp.Or(c.Method, "(default)")
@@ -60,6 +63,9 @@ func branch(b *strings.Builder, c helvetype.Call, below map[string][]helvetype.C
 	}
 	if c.CallerEnded {
 		text += ", its caller has ended"
+	}
+	if waits := now.Sub(c.UnreadSince); !c.UnreadSince.IsZero() && waits >= readerPauses {
+		text += ", its reader has read nothing, or too little, for " + shown.Ago(waits)
 	}
 	children := below[c.ID]
 	delete(below, c.ID)

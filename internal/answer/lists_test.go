@@ -29,6 +29,8 @@ func TestCalls(t *testing.T) {
 	got := Calls(helvetype.CallList{Unlisted: 3, Calls: []helvetype.Call{
 		{ID: "1", App: "a", Deployment: "D", Method: "M", Replica: "D#1", RequestID: "r1", State: helvetype.CallRunning, Since: ago(time.Minute), Stream: true, WaitsFor: "its call 2 to E.N"},
 		{ID: "5", Parent: "4", App: "a", Deployment: "S", Method: "tokens", Replica: "S#1", RequestID: "r3", State: helvetype.CallRunning, Since: ago(50 * time.Second), Stream: true, CallerEnded: true},
+		{ID: "7", App: "a", Deployment: "S", Method: "tokens", Replica: "S#1", RequestID: "r4", State: helvetype.CallRunning, Since: ago(45 * time.Second), Stream: true, UnreadSince: ago(12 * time.Second)},
+		{ID: "8", App: "a", Deployment: "S", Method: "tokens", Replica: "S#1", RequestID: "r4", State: helvetype.CallRunning, Since: ago(44 * time.Second), Stream: true, UnreadSince: ago(100 * time.Millisecond)},
 		{ID: "2", Parent: "1", App: "a", Deployment: "E", Method: "N", Replica: "E#1", RequestID: "r1", State: helvetype.CallRunning, Since: ago(40 * time.Second), WaitsFor: "its call 3 to D.M"},
 		{ID: "3", Parent: "2", App: "a", Deployment: "D", RequestID: "r1", Origin: "worker", State: helvetype.CallWaiting, Since: ago(30 * time.Second), WaitsFor: "a slot of a/D, in a circle of calls"},
 		{ID: "6", App: "a", Deployment: "D", RequestID: "r2", Origin: "proxy", State: helvetype.CallWaiting, Since: ago(time.Second), WaitsFor: "a slot of a/D, in a circle of calls"},
@@ -40,6 +42,10 @@ func TestCalls(t *testing.T) {
                         calls
 request r3
   50s    running  a/S.tokens in S#1, HTTP or a stream, its caller has ended
+request r4
+  45s    running  a/S.tokens in S#1, HTTP or a stream, its reader has read
+                    nothing, or too little, for 12s
+  44s    running  a/S.tokens in S#1, HTTP or a stream
 request r2
   1s     waiting  a/D.(default), from proxy: waits for a slot of a/D, in a
                     circle of calls

@@ -85,6 +85,7 @@ type Call struct {
 	Options  *Options        // nil for none
 	Items    Items           // the consumer of a stream; nil for a call with one result
 	Window   Window          // the first window of a stream that crosses processes
+	Unread   *Unread         // of the reader of the stream, or of the HTTP client; nil where nothing looks at it
 	Mode     Mode            // the request to the deployment
 	Open     bool            // the node that gets the call decides whether it is sampled, although it has a trace
 	Lease    uint64          // the slot that a Reserve got, for this call to use; 0 for none

@@ -21,8 +21,9 @@ type Running struct {
 
 // RunningPlace is the place of a call in a [Running].
 type RunningPlace struct {
-	info  atomic.Pointer[Info]
-	since atomic.Int64 // by [Now]; the lowest bit is set for a call that streams
+	info   atomic.Pointer[Info]
+	since  atomic.Int64 // by [Now]; the lowest bit is set for a call that streams
+	unread atomic.Pointer[Unread]
 }
 
 // runningTable has the places of the calls that found none in the table before.
@@ -37,12 +38,20 @@ const (
 )
 
 // Enter gives the place of the call, which goes back with [RunningPlace.Leave]. now is the time by [Now]; streams says that the call may last long
-// and do nothing, as a stream or a connection.
-func (r *Running) Enter(i *Info, now int64, streams bool) *RunningPlace {
+// and do nothing, as a stream or a connection; unread of such a call is its [Call.Unread].
+func (r *Running) Enter(i *Info, now int64, streams bool, unread *Unread) *RunningPlace {
 	now &^= 1
 	if streams {
 		now |= 1
 	}
+	p := r.enter(i, now)
+	if unread != nil {
+		p.unread.Store(unread)
+	}
+	return p
+}
+
+func (r *Running) enter(i *Info, now int64) *RunningPlace {
 	if p := enter(r.first[:], i.Call, i, now); p != nil {
 		return p
 	}
@@ -78,6 +87,9 @@ func enter(places []RunningPlace, at uint64, i *Info, now int64) *RunningPlace {
 // Leave gives the place back; nil is no place.
 func (p *RunningPlace) Leave() {
 	if p != nil {
+		if p.unread.Load() != nil { // it would keep the stream in memory
+			p.unread.Store(nil)
+		}
 		p.info.Store(nil)
 	}
 }
@@ -90,6 +102,7 @@ type RunningCall struct {
 	Place        *Place
 	Since        int64 // by [Now]
 	Streams      bool  // a stream or a connection
+	Unread       int64 // since when it waits for its reader, by [Now]; 0 if it does not
 }
 
 // List copies the calls.
@@ -105,7 +118,7 @@ func list(calls []RunningCall, places []RunningPlace) []RunningCall {
 	for at := range places {
 		since := places[at].since.Load()
 		if i := places[at].info.Load(); i != nil {
-			calls = append(calls, RunningCall{i.Request, i.TraceID(), i.Call, i.Parent, i.Place, since, since&1 != 0})
+			calls = append(calls, RunningCall{i.Request, i.TraceID(), i.Call, i.Parent, i.Place, since, since&1 != 0, places[at].unread.Load().Since()})
 		}
 	}
 	return calls

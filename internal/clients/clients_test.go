@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/listen"
 )
 
@@ -157,5 +158,40 @@ func TestShareOfAConnection(t *testing.T) {
 	}
 	if m.Used() != 0 || c.held.Load() != 0 {
 		t.Errorf("%d bytes are held, %d for the connection", m.Used(), c.held.Load())
+	}
+}
+
+// TestUnread: an answer waits for its client while a write does, over a connection and for a single request.
+func TestUnread(t *testing.T) {
+	t.Parallel()
+	for name, paced := range map[string]bool{"connection": false, "request": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				unread, written := make(chan *call.Unread, 1), make(chan struct{})
+				connect := serve(t, NewSet(1, time.Hour), func(w http.ResponseWriter, r *http.Request) {
+					client := Of(r)
+					if paced {
+						client, w = nil, Pace(w, r, time.Hour).Writer()
+					}
+					unread <- UnreadOf(client, w, r)
+					w.Write(make([]byte, 100<<10)) //nolint:errcheck // the client reads it later
+					close(written)
+				})
+				c := connect()
+				go io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n") //nolint:errcheck // the test reads the answer
+				of := <-unread
+				synctest.Wait()
+				if of.Since() == 0 {
+					t.Error("the client reads nothing, and the answer does not wait")
+				}
+				go io.Copy(io.Discard, c) //nolint:errcheck // until the connection ends
+				<-written
+				synctest.Wait()
+				if since := of.Since(); since != 0 {
+					t.Errorf("the client has read, and the answer waits since %d", since)
+				}
+			})
+		})
 	}
 }

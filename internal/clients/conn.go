@@ -39,6 +39,7 @@ type Conn struct {
 	linger      atomic.Int32 // see linger.go
 
 	lengths lengthScan
+	unread  call.Unread // of the answer under way
 
 	endless atomic.Bool // see SetEndless
 	rests   atomic.Bool // the next deadline of reads is the server's for the idle time
@@ -58,6 +59,9 @@ func Of(r *http.Request) *Conn {
 	return c
 }
 
+// Unread says since when a write waits for the client.
+func (c *Conn) Unread() *call.Unread { return &c.unread }
+
 // SetEndless says whether the answer under way ends with the end of the connection, as those of HTTP/1.0 do. Only a reset tells the client then that
 // the answer is incomplete, so a connection that closes meanwhile is reset.
 func (c *Conn) SetEndless(endless bool) { c.endless.Store(endless) }
@@ -69,6 +73,8 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 		c.asks.Store(false)
 	}
 	since, taken := call.Now(), 0 // the time at which the client last had taken enough, and the bytes taken since
+	c.unread.Full(since)
+	defer c.unread.Room()
 	for now := since; ; now = call.Now() {
 		if !c.writeChosen.Load() && c.mustSetWriteDeadline(now) {
 			c.writeUntil.Store(now + int64(c.stall/4))
@@ -79,7 +85,11 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 		if err == nil || !c.stalled(err) {
 			return n, err
 		}
-		switch now = call.Now(); {
+		now = call.Now()
+		if m > 0 {
+			c.unread.Full(now)
+		}
+		switch {
 		case taken >= leastTaken:
 			since, taken = now, 0
 		case now-since >= int64(c.stall):
@@ -114,7 +124,9 @@ func (c *Conn) ReadFrom(r io.Reader) (n int64, err error) {
 	if !ok || !isFile {
 		return io.Copy(writeOnly{c}, r)
 	}
+	defer c.unread.Room()
 	for {
+		c.unread.Full(call.Now())
 		part := &io.LimitedReader{R: file, N: leastTaken}
 		if bounded {
 			part.N = min(part.N, limited.N)

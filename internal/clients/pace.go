@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/helve-serve/helve/internal/call"
 )
 
 // An HTTP/2 client can stall one request while its connection goes on: it gives no window, or sends no data. The
@@ -75,6 +77,7 @@ type Paced struct {
 	watch  watch
 	body   *pacedBody  // nil if there is none
 	chosen atomic.Bool // a handler has set a deadline by itself
+	unread call.Unread
 }
 
 // Expired is a deadline that is over. It ends an operation that waits.
@@ -117,12 +120,34 @@ func (h pacedHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 // whileWatched runs a function that may have to wait for the client.
 func (p *Paced) whileWatched(do func() error) error {
+	p.unread.Full(call.Now())
+	defer p.unread.Room()
 	if p.chosen.Load() {
 		return do()
 	}
 	p.watch.begin()
 	defer p.watch.end()
 	return do()
+}
+
+// UnreadOf says since when a write to w waits for the client. client is the connection of the request, nil for none; one of HTTP/2 serves several requests, each of which has a [Paced]. The result is nil for a
+// ResponseWriter that has none.
+func UnreadOf(client *Conn, w http.ResponseWriter, r *http.Request) *call.Unread {
+	if client != nil && r.ProtoMajor < 2 {
+		return client.Unread()
+	}
+	for {
+		switch of := w.(type) {
+		case *Paced:
+			return &of.unread
+		case pacedHijacker:
+			return &of.unread
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = of.Unwrap()
+		default:
+			return nil
+		}
+	}
 }
 
 // Write implements http.ResponseWriter.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -22,7 +23,7 @@ func (o *Operator) Explain(ctx context.Context, of helvetype.Object, revision in
 		return e, &helvetype.OperationError{Code: helvetype.CodeInvalidArgument, Message: "the name of an application is missing", Next: "helve status lists the applications"}
 	}
 	s := o.set.Node.Status()
-	e, ok := o.explain(of, s)
+	e, ok := o.explain(of, s, o.linked())
 	if ok {
 		return e, nil
 	}
@@ -37,15 +38,21 @@ func (o *Operator) Explain(ctx context.Context, of helvetype.Object, revision in
 	}
 }
 
-func (o *Operator) explain(of helvetype.Object, s helvetype.Status) (e helvetype.Explanation, ok bool) {
+// linked gives the calls of the node, which an answer asks for once at most.
+func (o *Operator) linked() func() helvetype.CallList {
+	return sync.OnceValue(func() helvetype.CallList {
+		calls := o.set.Node.Calls("", "", callsMax)
+		why.Link(&calls, calls)
+		return calls
+	})
+}
+
+func (o *Operator) explain(of helvetype.Object, s helvetype.Status, linked func() helvetype.CallList) (e helvetype.Explanation, ok bool) {
 	if e, ok = why.Explain(of, s, o.set.Events, time.Now()); ok {
 		if a, there := s.Applications[of.App]; there {
 			why.Measure(&e, o.load(of.App, a))
-			if waiting(a) {
-				calls := o.set.Node.Calls("", "", callsMax)
-				why.Link(&calls, calls)
-				calls.Calls = slices.DeleteFunc(calls.Calls, func(c helvetype.Call) bool { return c.App != of.App })
-				why.Abandoned(&e, a, calls.Calls, time.Now())
+			if busy(a) {
+				why.Held(&e, a, linked().Calls, time.Now())
 			}
 		}
 	}
@@ -55,10 +62,10 @@ func (o *Operator) explain(of helvetype.Object, s helvetype.Status) (e helvetype
 // callsMax is how many calls that wait for a slot of a deployment an answer looks at.
 const callsMax = 1000
 
-// waiting says that calls wait for a slot.
-func waiting(a helvetype.ApplicationStatus) bool {
+// busy says that calls wait or run.
+func busy(a helvetype.ApplicationStatus) bool {
 	for _, d := range a.Deployments {
-		if d.Calls.Queued > 0 {
+		if d.Calls.Queued+d.Calls.Running > 0 {
 			return true
 		}
 	}
@@ -69,8 +76,9 @@ func waiting(a helvetype.ApplicationStatus) bool {
 func (o *Operator) Overview(context.Context) (helvetype.Overview, error) {
 	s := o.set.Node.Status()
 	maps.DeleteFunc(s.Applications, func(app string, _ helvetype.ApplicationStatus) bool { return strings.HasPrefix(app, spec.HiddenApps) })
+	linked := o.linked()
 	return why.Overview(s, func(app string) helvetype.Explanation {
-		e, _ := o.explain(kindOf(helvetype.Object{App: app}), s)
+		e, _ := o.explain(kindOf(helvetype.Object{App: app}), s, linked)
 		return e
 	}), nil
 }

@@ -58,7 +58,7 @@ func (x *Call) Prepare(c *call.Call, kind uint8, r *http.Request) *call.Error {
 	case !read:
 		x.exchange.More = r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0
 	}
-	c.Exchange, c.Items, c.Window = &x.exchange, x, call.Room
+	c.Exchange, c.Items, c.Window, c.Unread = &x.exchange, x, call.Room, &x.unread
 	return nil
 }
 

@@ -30,6 +30,8 @@ type inbox struct {
 	frame  *buffer         // the current frame
 	taken  call.Window
 	last   int // bytes of the part that was taken last; -1 for none
+
+	unread call.Unread // of the parts of an answer
 }
 
 func (q *inbox) init() { q.last, q.frames = -1, q.few[:0] }

@@ -30,6 +30,7 @@ type Execution struct {
 	Call    *call.Info      // for records, and for lists of running calls, which leave out calls that run Inline; nil for code that is no call
 	Caller  context.Context // when it has ended, the failure is its cause; nil for none
 	Streams bool            // the code is a stream or serves a connection
+	Unread  *call.Unread    // of code that streams, as in [call.Call]
 	Inline  bool            // the code runs on its caller's goroutine, so that it keeps the caller waiting until it returns
 
 	// Outside is set while a stream is suspended in the body of its caller's loop. A panic then passes through to the caller, whose
@@ -57,7 +58,7 @@ func (x *Execution) Run(f func() error) {
 		x.Of.calls.Begin()
 		entered = call.Now()
 		if x.Call != nil && !x.Inline {
-			place = x.Of.running.Enter(x.Call, entered, x.Streams)
+			place = x.Of.running.Enter(x.Call, entered, x.Streams, x.Unread)
 		}
 	}
 	returned := false

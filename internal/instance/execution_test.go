@@ -168,7 +168,7 @@ func TestRunStream(t *testing.T) {
 		var items []any
 		i := New("Model#1", nil)
 		i.Value = 10
-		e := i.RunStream(ctx, upTo, 3, func(v any) bool {
+		e := i.RunStream(ctx, upTo, 3, nil, func(v any) bool {
 			items = append(items, v)
 			if each != nil {
 				each(len(items))

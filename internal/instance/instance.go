@@ -386,9 +386,9 @@ func UserError(err error) *call.Error {
 }
 
 // RunStream executes a method that streams and passes its items to item, until that returns false. It returns how the
-// stream ended; breaking off is no error.
-func (i *Instance) RunStream(ctx context.Context, m *Method, in any, item func(any) bool) *call.Error {
-	x := Execution{Of: i, Call: call.InfoFrom(ctx), Caller: ctx, Streams: true}
+// stream ended; breaking off is no error. unread is that of the call.
+func (i *Instance) RunStream(ctx context.Context, m *Method, in any, unread *call.Unread, item func(any) bool) *call.Error {
+	x := Execution{Of: i, Call: call.InfoFrom(ctx), Caller: ctx, Streams: true, Unread: unread}
 	x.Run(func() error {
 		for v, err := range m.Stream(ctx, i.Value, in) {
 			if ctx.Err() != nil {

@@ -109,3 +109,35 @@ func TestRunningWhileCallsComeAndGo(t *testing.T) {
 	close(over)
 	reading.Wait()
 }
+
+// TestUnreadOfRunningCalls: a list says since when a call waits for its reader, and the next call at its place has nothing of that.
+func TestUnreadOfRunningCalls(t *testing.T) {
+	t.Parallel()
+	i := New("D#1", nil)
+	var u call.Unread
+	list := func() (since int64) {
+		all := i.Running()
+		if len(all) != 1 {
+			t.Fatalf("%+v", all)
+		}
+		return all[0].Unread
+	}
+	run := func(unread *call.Unread, f func()) {
+		x := Execution{Of: i, Call: &call.Info{Call: 7, Place: &call.Place{}}, Streams: true, Unread: unread}
+		x.Run(func() error { f(); return nil })
+	}
+	run(&u, func() {
+		if since := list(); since != 0 {
+			t.Errorf("at first it waits since %d", since)
+		}
+		u.Full(42)
+		if since := list(); since != 42 {
+			t.Errorf("it waits since %d, want 42", since)
+		}
+	})
+	run(nil, func() {
+		if since := list(); since != 0 {
+			t.Errorf("the next one waits since %d", since)
+		}
+	})
+}

@@ -441,6 +441,9 @@ func (p *Proxy) request(w http.ResponseWriter, r *http.Request, route *served, x
 // dispatch makes the call of a request, and answers with its result.
 func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request, route *served, x *exchange, held *clients.Hold) {
 	c := &x.call
+	if route.Handle != nil || route.Stream != nil {
+		c.Unread = clients.UnreadOf(x.client, w, r)
+	}
 	if route.Handle != nil {
 		p.handle(w, r, &route.Route, x)
 		return

@@ -46,6 +46,7 @@ type Stream[T any] struct {
 	leaving  sync.Once
 	frames   frames
 	encoded  call.Payload // the reader's: the last item of a frame
+	unread   call.Unread
 	ring     [maxItems]T
 }
 
@@ -101,8 +102,10 @@ func (s *Stream[T]) Put(ctx context.Context, v T) bool {
 			s.stuck.Store(false)
 			break
 		}
+		s.unread.Full(call.Now())
 		select {
 		case <-s.room:
+			s.unread.Room()
 		case <-s.gone:
 			return false
 		case <-ctx.Done():
@@ -182,6 +185,9 @@ func (s *Stream[T]) Take() (v T, kind Item) {
 	}
 	return v, End
 }
+
+// Unread is the [call.Call.Unread] of the stream.
+func (s *Stream[T]) Unread() *call.Unread { return &s.unread }
 
 // Payload is the item of which Take said that it is Encoded. It stays valid.
 func (s *Stream[T]) Payload() call.Payload { return s.encoded }

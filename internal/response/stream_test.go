@@ -149,3 +149,28 @@ func TestStreamFrames(t *testing.T) {
 		}
 	})
 }
+
+// TestUnread: a stream waits for its reader while its ring is full.
+func TestUnread(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStream[int]()
+		go func() {
+			for i := range maxItems + 1 {
+				s.Put(t.Context(), i)
+			}
+		}()
+		synctest.Wait()
+		if s.Unread().Since() == 0 {
+			t.Error("the ring is full, and the stream does not wait")
+		}
+		for range maxItems {
+			s.Take()
+		}
+		synctest.Wait()
+		if since := s.Unread().Since(); since != 0 {
+			t.Errorf("the reader has read, and the stream waits since %d", since)
+		}
+		s.Close()
+	})
+}

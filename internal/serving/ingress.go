@@ -105,7 +105,7 @@ func (d *Deployment) Stream(ctx context.Context, c *call.Call, item proxy.Item) 
 		f := &Flight{dep: d, call: c, sink: p}
 		ctx, done := untilDone(ctx, r, f.at)
 		defer done()
-		c.Items, c.Values = p, requestFor(r, ctx)
+		c.Items, c.Unread, c.Values = p, &p.unread, requestFor(r, ctx)
 		f.Assigned(nil, r)
 		return p.drain(ctx, f, item)
 	}
@@ -144,6 +144,8 @@ type pipe struct {
 	from   call.Source // of items that came over a wire
 	ended  bool
 	end    *call.Error
+
+	unread call.Unread
 }
 
 func signal(c chan struct{}) {
@@ -171,8 +173,10 @@ func (p *pipe) Item(ctx context.Context, item call.Payload) bool {
 			signal(p.wake)
 			return true
 		}
+		p.unread.Full(call.Now())
 		select {
 		case <-p.room:
+			p.unread.Room()
 		case <-ctx.Done():
 			return false
 		}
@@ -292,7 +296,7 @@ func (d *Deployment) Handle(ctx context.Context, c *call.Call, serve proxy.Serve
 	}
 	ctx, done := untilDone(ctx, r, func() Replica { return r })
 	in := &call.Inline{Caller: ctx, Info: c.Info}
-	x := instance.Execution{Of: i, Call: &in.Info, Streams: true}
+	x := instance.Execution{Of: i, Call: &in.Info, Streams: true, Unread: c.Unread}
 	defer func() {
 		in.End()
 		done()

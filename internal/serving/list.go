@@ -17,12 +17,15 @@ type listing struct {
 
 func (l listing) call(i *call.Info, since int64) helvetype.Call {
 	trace := i.TraceID()
-	c := helvetype.Call{ID: hexID(i.Call), Parent: hexID(i.Parent), RequestID: i.Request.String(), TraceID: hex.EncodeToString(trace[:]), Since: l.now.Add(-time.Duration(l.mono - since))}
+	c := helvetype.Call{ID: hexID(i.Call), Parent: hexID(i.Parent), RequestID: i.Request.String(), TraceID: hex.EncodeToString(trace[:]), Since: l.at(since)}
 	if p := i.Place; p != nil {
 		c.App, c.Deployment, c.Method = p.App, p.Deployment, p.Method
 	}
 	return c
 }
+
+// at is a time by call.Now, as a time of day.
+func (l listing) at(mono int64) time.Time { return l.now.Add(-time.Duration(l.mono - mono)) }
 
 func hexID(id uint64) string {
 	if id == 0 {
@@ -68,6 +71,9 @@ func (d *Deployment) Calls(replicas []Replica, limit int) (calls []helvetype.Cal
 		for _, k := range running {
 			c := l.call(&call.Info{Request: k.Request, Trace: k.Trace, Call: k.Call, Parent: k.Parent, Place: k.Place}, k.Since)
 			c.State, c.Replica, c.Stream = helvetype.CallRunning, r.ID(), k.Streams
+			if k.Unread != 0 {
+				c.UnreadSince = l.at(k.Unread)
+			}
 			calls = append(calls, c)
 		}
 		unlisted += max(r.base().Running()+broadcasts-len(running), 0)

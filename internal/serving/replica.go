@@ -203,7 +203,7 @@ func (b *Base) begin(r Replica, c *call.Call) attempt {
 	}
 	b.calls.Begin()
 	now := call.Now()
-	return attempt{now, b.running.Enter(&c.Info, now, c.Items != nil)}
+	return attempt{now, b.running.Enter(&c.Info, now, c.Items != nil, c.Unread)}
 }
 
 // count counts the end of an attempt, and returns its time by call.Now; 0 for an attempt in this process.

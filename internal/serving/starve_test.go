@@ -42,7 +42,7 @@ func TestStarving(t *testing.T) {
 				at := &call.Place{App: "app", Deployment: "Chat", Method: "M"}
 				for _, streams := range test.streams {
 					r.gate.TryAcquire()
-					r.running.Enter(&call.Info{Place: at}, call.Now(), streams)
+					r.running.Enter(&call.Info{Place: at}, call.Now(), streams, nil)
 				}
 				time.Sleep(test.age)
 				var ends []string
@@ -83,7 +83,7 @@ func TestStarvingEnds(t *testing.T) {
 		d.Router.Update(nil, []router.Replica{r})
 		at := &call.Place{App: "app", Deployment: "Chat", Method: "M"}
 		r.gate.TryAcquire()
-		r.running.Enter(&call.Info{Place: at}, call.Now(), true)
+		r.running.Enter(&call.Info{Place: at}, call.Now(), true, nil)
 		for range 2 {
 			var ends []string
 			p := d.NewPlace(&call.Info{Place: at}, &placed{name: "x", all: &ends})

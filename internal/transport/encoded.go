@@ -41,7 +41,7 @@ func (t *Encoded) Start(b *call.Batch, c *call.Call, sink call.Sink) Handle {
 		out.Values = call.NewRemoteHTTP(call.AppendHTTPRequest(nil, h.HTTPRequest()))
 	}
 	if items := c.Items; items != nil {
-		out.Items = items // Local encodes the items as out.Want
+		out.Items, out.Unread = items, c.Unread // Local encodes the items as out.Want
 	}
 	return t.Local.Start(b, out, encodedErrorSink{sink})
 }

@@ -140,7 +140,7 @@ func (l *Local) call(ctx context.Context, c *call.Call) call.Result {
 func (l *Local) stream(ctx context.Context, c *call.Call, m *instance.Method, in any) (failure *call.Error) {
 	var buf []byte // used for every item: an item is valid only while it is handed over
 	http := call.RemoteHTTPOf(c)
-	e := l.Replica.RunStream(ctx, m, in, func(v any) bool {
+	e := l.Replica.RunStream(ctx, m, in, c.Unread, func(v any) bool {
 		p, e := m.EncodeTo(buf, l.Codec, c.Want, v)
 		if e != nil {
 			failure = e
@@ -228,6 +228,7 @@ func Send(route *wire.BoundRoute, cd *codec.Codec, python bool, b *call.Batch, c
 	out := &s.call
 	out.Info, out.Slots, out.Encoded, out.Want = c.Info, c.Slots, c.Encoded, c.Want
 	out.Items, out.Window, out.Mode, out.Lease, out.Options = c.Items, c.Window, c.Mode, c.Lease, c.Options
+	out.Unread = c.Unread
 	out.Exchange, out.Values, out.Open = c.Exchange, c.Values, c.Open
 	if out.Items != nil && out.Window == (call.Window{}) {
 		out.Window = call.Room

@@ -25,6 +25,11 @@ func TestRunning(t *testing.T) {
 		"no parent": {helvetype.RequestTrace{}, []helvetype.Call{front, {ID: "x", RequestID: "id", App: "shop", Deployment: "Ranker", State: helvetype.CallWaiting, Since: at.Add(time.Second)}}, "its call shop/Ranker.(default) waits since 4000 ms for a slot", "helve calls shop/Ranker"},
 		"runs":      {helvetype.RequestTrace{}, []helvetype.Call{front}, "its call shop/Front.run runs since 5000 ms at replica F#1", "helve profile shop/Front/F#1 --stacks"},
 		"has parts": {helvetype.RequestTrace{Request: helvetype.Request{ID: "id", App: "shop"}}, []helvetype.Call{front}, "request id to shop has not ended: its call shop/Front.run runs", "--stacks"},
+		"is not read": {
+			helvetype.RequestTrace{},
+			[]helvetype.Call{front, {ID: "c", Parent: "a", RequestID: "id", App: "shop", Deployment: "Writer", Method: "write", Replica: "W#1", State: helvetype.CallRunning, Since: at.Add(time.Second), Stream: true, UnreadSince: at.Add(2 * time.Second)}},
+			"its call shop/Writer.write runs since 4000 ms at replica W#1, as a stream or for HTTP, and waits for its reader: the method Front.run of replica F#1 has read nothing, or too little, for 3000 ms", "helve profile shop/Front/F#1 --stacks",
+		},
 		"has ended": {helvetype.RequestTrace{Request: helvetype.Request{ID: "id", Status: 200, Kept: "slow"}, Sentence: "it took 12 ms"}, []helvetype.Call{stream}, "it took 12 ms; it has ended, and its call shop/Writer.write runs since 5000 ms at replica W#1, as a stream or for HTTP all the same", "--stacks"},
 	} {
 		if ok := Running(&c.r, "id", c.calls, now); !ok || !strings.Contains(c.r.Sentence, c.want) || !strings.Contains(c.r.Next, c.next) || len(c.r.Spans) == 0 || !c.r.Running {
@@ -65,9 +70,41 @@ func TestAbandoned(t *testing.T) {
 		"they are ending":      {shop(), held(4, now.Add(-time.Second)), false},
 	} {
 		e := helvetype.Explanation{Object: c.of, Next: "helve scale shop/Writer N"}
-		Abandoned(&e, a, c.calls, now)
+		Held(&e, a, c.calls, now)
 		if got := strings.Contains(e.Sentence, "calls that hold slots of Writer were left by their callers, the oldest for 3600.0 s"); got != c.says || strings.Contains(e.Next, "helve restart shop/Writer frees") != c.says {
 			t.Errorf("%s: %s\nnext %s", name, e.Sentence, e.Next)
+		}
+	}
+}
+
+// TestUnread: an answer names the streams whose readers have read nothing for a while, and the reader of the oldest.
+func TestUnread(t *testing.T) {
+	t.Parallel()
+	now := at.Add(time.Hour)
+	front := helvetype.Call{ID: "f", App: "shop", Deployment: "Front", Method: "run", Replica: "F#1", State: helvetype.CallRunning, Since: at}
+	stream := func(parent string, since time.Duration, left bool) helvetype.Call {
+		return helvetype.Call{Parent: parent, App: "shop", Deployment: "Writer", Method: "write", Replica: "W#1", RequestID: "r", State: helvetype.CallRunning, Stream: true, CallerEnded: left, UnreadSince: now.Add(-since)}
+	}
+	a := helvetype.ApplicationStatus{Deployments: map[string]helvetype.DeploymentStatus{"Writer": {}, "Chat": {}}}
+	for name, c := range map[string]struct {
+		of         helvetype.Object
+		calls      []helvetype.Call
+		want, next string
+	}{
+		"a method":         {shop(), []helvetype.Call{front, stream("f", 42*time.Second, false)}, "; a stream of Writer.write waits for its reader: the method Front.run of replica F#1 has read nothing, or too little, for 42.0 s", "helve profile shop/Front/F#1 --stacks"},
+		"a client":         {shop("Writer"), []helvetype.Call{stream("", 42*time.Second, false)}, "the client of request r has read nothing, or too little, for 42.0 s", "helve calls shop/Writer lists them; helve why --request r is the oldest"},
+		"of the replica":   {shop("Writer", "W#1"), []helvetype.Call{stream("", 42*time.Second, false)}, "the client of request r", "helve why --request r"},
+		"its caller left":  {shop(), []helvetype.Call{stream("gone", 42*time.Second, true)}, "a method that has returned has read nothing", "has to read it or to end it"},
+		"several":          {shop(), []helvetype.Call{front, stream("f", time.Minute, false), stream("", 42*time.Second, false), stream("", time.Second, false)}, "; 2 of the 3 calls that run in Writer wait for the readers of their streams: of the oldest, the method Front.run of replica F#1 has read nothing, or too little, for 60.0 s", "F#1"},
+		"a moment":         {shop(), []helvetype.Call{stream("", time.Second, false)}, "", ""},
+		"of another":       {shop("Chat"), []helvetype.Call{stream("", 42*time.Second, false)}, "", ""},
+		"of other replica": {shop("Writer", "W#2"), []helvetype.Call{stream("", 42*time.Second, false)}, "", ""},
+		"other app":        {helvetype.Object{Kind: helvetype.KindApplication, App: "other"}, []helvetype.Call{stream("", 42*time.Second, false)}, "", ""},
+	} {
+		e := helvetype.Explanation{Object: c.of}
+		Held(&e, a, c.calls, now)
+		if (c.want == "") != (e.Sentence == "") || !strings.Contains(e.Sentence, c.want) || !strings.Contains(e.Next, c.next) {
+			t.Errorf("%s: %s\nwant %s\nnext %s", name, e.Sentence, c.want, e.Next)
 		}
 	}
 }

@@ -579,6 +579,7 @@ func (p *Peer) onCall(b *call.Batch, h Header, meta, body []byte) error {
 	}
 	if in.Window.Items > 0 {
 		in.Items, in.out = in, newOutflow(p, TypeItems, h.ID, in.Window)
+		in.Unread = &in.out.unread
 	}
 	if in.Exchange != nil {
 		in.up = newUploads(p, h.ID, in.Exchange)

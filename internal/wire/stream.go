@@ -33,6 +33,8 @@ type outflow struct {
 	asked        bool          // credit has come
 	source       call.Source   // of a relayed stream, from its first items on
 	credited     chan struct{} // of one: credit has come, or the end; nil before a sender waits for the first time
+
+	unread call.Unread // of the stream of a call that the other side has made
 }
 
 func newOutflow(p *Peer, typ Type, id uint64, w call.Window) *outflow {
@@ -80,11 +82,16 @@ func (o *outflow) reserve(ctx context.Context, p call.Payload, size int) bool {
 	for o.items <= 0 || o.bytes <= 0 {
 		ended, credited := o.ended, o.waitLocked()
 		o.mu.Unlock()
-		if ended || !o.sendPending(ctx) {
+		if ended {
+			return false
+		}
+		o.unread.Full(call.Now())
+		if !o.sendPending(ctx) {
 			return false
 		}
 		select {
 		case <-credited:
+			o.unread.Room()
 		case <-ctx.Done():
 			return false
 		}
@@ -184,10 +191,11 @@ func (o *outflow) addCredit(b *call.Batch, w call.Window) error {
 
 // inflow is the consuming end of a row of items: of a stream, whose caller is on this side, or of the parts that come with an exchange.
 type inflow struct {
-	peer  *Peer
-	typ   Type // of the frames that widen the window: TypeCredit or TypeAllow
-	id    uint64
-	items call.Items
+	peer   *Peer
+	typ    Type // of the frames that widen the window: TypeCredit or TypeAllow
+	id     uint64
+	items  call.Items
+	unread *call.Unread // of the call; nil for parts that come with it
 
 	mu     sync.Mutex
 	window [2]int64 // items and bytes that may still come
@@ -196,7 +204,7 @@ type inflow struct {
 
 func newInflow(p *Peer, id uint64, c *call.Call) *inflow {
 	w := windowOf(c)
-	f := &inflow{peer: p, typ: TypeCredit, id: id, items: c.Items, window: [2]int64{int64(w.Items), int64(w.Bytes)}}
+	f := &inflow{peer: p, typ: TypeCredit, id: id, items: c.Items, unread: c.Unread, window: [2]int64{int64(w.Items), int64(w.Bytes)}}
 	if c.Exchange != nil {
 		f.rows = 1
 	}
@@ -208,6 +216,7 @@ func (f *inflow) Credit(b *call.Batch, w call.Window) {
 	f.mu.Lock()
 	f.window[0] += int64(w.Items)
 	f.window[1] += int64(w.Bytes)
+	f.noteLocked(true)
 	f.mu.Unlock()
 	var meta [creditLen]byte
 	le.PutUint32(meta[:], w.Items)
@@ -234,9 +243,20 @@ func (f *inflow) frame(b *call.Batch, body []byte) error {
 			break
 		}
 	}
+	f.noteLocked(false)
 	f.mu.Unlock()
 	f.items.Frame(b, f, body)
 	return nil
+}
+
+// noteLocked notes that the window is full, and since when: with read the reader has taken items just now. f.mu is held.
+func (f *inflow) noteLocked(read bool) {
+	switch full := f.window[0] <= 0 || f.window[1] <= 0; {
+	case full:
+		f.unread.Full(call.Now())
+	case read:
+		f.unread.Room()
+	}
 }
 
 // admit counts one item. f.mu is held.

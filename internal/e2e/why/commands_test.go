@@ -128,6 +128,40 @@ func (o *operator) asks(args, texts []string) {
 	}
 }
 
+// prints runs a command until its text has all texts, however it is broken into lines.
+func (o *operator) prints(args []string, texts ...string) {
+	o.t.Helper()
+	fixture.Eventually(o.t, func() string {
+		text, _ := o.helve(args...)
+		return lacks(strings.Join(strings.Fields(text), " "), texts)
+	})
+}
+
+// id is the id of the one replica of a deployment.
+func (o *operator) id(app, deployment string) string {
+	o.t.Helper()
+	all := o.replicas(app, deployment)
+	if len(all) != 1 {
+		o.t.Fatalf("%d replicas", len(all))
+	}
+	return all[0].ID
+}
+
+// requestOf is the id of the request whose call runs in a deployment.
+func (o *operator) requestOf(deployment string) string {
+	o.t.Helper()
+	text, err := o.helve("calls", deployment, "-o", "json")
+	var list struct {
+		Calls []struct {
+			Request string `json:"request_id"`
+		}
+	}
+	if err != nil || json.Unmarshal([]byte(text), &list) != nil || len(list.Calls) != 1 {
+		o.t.Fatalf("%v\n%s", err, text)
+	}
+	return list.Calls[0].Request
+}
+
 // get makes a request, and gives the body and the id.
 func (o *operator) get(path string, header ...string) (body, id string) {
 	o.t.Helper()
@@ -605,5 +639,65 @@ app = Model.bind()
 			o.t.Fatalf("%v\n%s", err, text)
 		}
 		o.why("steps", "steps is DEPLOYING", "paused")
+	},
+	"a method does not read its stream": func(o *operator) {
+		o.runs("unread", `
+@serve.deployment
+class Writer:
+    def tokens(self):
+        while True:
+            yield "a" * 1000
+
+@serve.deployment
+class Front:
+    def __init__(self, writer):
+        self.writer = writer
+
+    async def __call__(self, request):
+        async for token in self.writer.options(stream=True).tokens.remote():
+            while not os.path.exists("`+o.dir+`/go"):
+                await asyncio.sleep(0.1)
+            return "read"
+
+app = Front.bind(Writer.bind())
+`)
+		end := o.beside("/unread")
+		front := o.id("unread", "Front")
+		reader := "the method Front.(default) of replica " + front + " has read nothing, or too little, for "
+		for _, of := range []string{"unread", "unread/Writer"} {
+			o.why(of, "a stream of Writer.tokens waits for its reader: "+reader)
+		}
+		o.prints([]string{"why"}, "a stream of Writer.tokens waits for its reader: "+reader)
+		o.prints([]string{"calls", "unread/Writer"}, "its reader has read nothing, or too little, for")
+		o.why(o.requestOf("unread/Writer"), "its call unread/Writer.tokens runs since", "waits for its reader: "+reader)
+		o.write("go", "")
+		end()
+	},
+	"a client does not read its answer": func(o *operator) {
+		o.runs("unreadhttp", `
+from starlette.responses import StreamingResponse
+
+@serve.deployment
+class Writer:
+    async def __call__(self, request):
+        async def parts():
+            while True:
+                yield b"a" * 10000
+        return StreamingResponse(parts())
+
+app = Writer.bind()
+`)
+		r, err := http.NewRequestWithContext(o.t.Context(), http.MethodGet, "http://"+o.http+"/unreadhttp", nil)
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		id := answer.Header.Get("X-Request-ID")
+		o.why(id, "its call unreadhttp/Writer.(default) runs since", "waits for its reader: the client of request "+id+" has read nothing, or too little, for ")
+		o.prints([]string{"calls", "unreadhttp"}, "its reader has read nothing, or too little, for")
 	},
 }

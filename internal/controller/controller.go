@@ -199,6 +199,7 @@ func (c *Controller) applyAppLocked(a *fleet.Application, now time.Time) (behind
 	defer func() { a.NoteTheseLocked(of) }()
 	if a.Own == helvetype.ApplicationRunning {
 		a.Hosts.EndIdle(a.Current.GoKeys)
+		a.WarmLocked()
 	}
 	c.doLocked(a, c.planLocked(a, of, now), now)
 	c.SettleLocked(a.Current) // also of a revision without replicas, which is ready at once

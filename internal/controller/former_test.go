@@ -14,6 +14,7 @@ import (
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/roster"
 	"github.com/helve-serve/helve/internal/snapshot"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/store"
@@ -84,9 +85,9 @@ func TestFormerReplicasAreNotTakenOver(t *testing.T) {
 	was := snapshot.Application{Name: "app", Revision: 2, Identity: def.Identity(host.Program{}), Graph: def.Graph, Former: []string{"D#1", "D#3"}}
 	snap := snapshot.Snapshot{Version: snapshot.Version, LastID: 100, Applications: []snapshot.Application{was}}
 	for _, id := range []string{"1", "2", "3"} {
-		snap.Workers = append(snap.Workers, host.WorkerRecord{
+		snap.Workers = append(snap.Workers, roster.Worker{
 			ID: "app-" + id, App: "app", Token: strings.Repeat("00", 32), Process: worker.Identity{PID: 1 << 30}, // there is none
-			Replicas: []host.ReplicaRecord{{ID: "D#" + id, Deployment: "D"}},
+			Replicas: []roster.Replica{{ID: "D#" + id, Deployment: "D"}},
 		})
 	}
 	b, err := json.Marshal(snap)
@@ -137,7 +138,7 @@ func TestDeletedApplicationLeavesNothing(t *testing.T) {
 		Name: "app", Revision: 7, Identity: def.Identity(host.Program{}), Graph: def.Graph,
 		Configs: map[string]json.RawMessage{"A": json.RawMessage(`"changed"`)}, Scales: map[string]store.Scale{"A": {Replicas: 5}},
 	}
-	b, err := json.Marshal(snapshot.Snapshot{Version: snapshot.Version, LastID: 100, Applications: []snapshot.Application{was}, Workers: []host.WorkerRecord{{
+	b, err := json.Marshal(snapshot.Snapshot{Version: snapshot.Version, LastID: 100, Applications: []snapshot.Application{was}, Workers: []roster.Worker{{
 		ID: "app-1", App: "app", Token: strings.Repeat("00", 32), Process: worker.Identity{PID: 1 << 30}, // there is none
 	}}})
 	if err = errors.Join(err, snapshot.Write(dir, b)); err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/helve-serve/helve/internal/build"
 	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/roster"
 	"github.com/helve-serve/helve/internal/snapshot"
 	"github.com/helve-serve/helve/internal/states"
 	"github.com/helve-serve/helve/internal/takeover"
@@ -19,7 +20,7 @@ import (
 // killed: its workers, which go on for grace after their node has gone, are taken over with their replicas when their
 // application is deployed again as it was. It must be called before the first Deploy. Only one node uses a directory.
 func (c *Controller) UseDir(dir string, grace time.Duration) error {
-	return c.workers.UseDir(dir, grace, func(dir string) (lastID uint64, workers []host.WorkerRecord) {
+	return c.workers.UseDir(dir, grace, func(dir string) (lastID uint64, workers []roster.Worker) {
 		before := c.file.Open(dir)
 		c.Mu.Lock()
 		defer c.Mu.Unlock()

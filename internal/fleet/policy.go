@@ -18,6 +18,18 @@ type foundPolicy struct {
 	custom   bool
 }
 
+// WarmLocked has spare processes for the deployments that want one (warm_spare), and ends those of others. It does not wait.
+func (a *Application) WarmLocked() {
+	var warm []string
+	for name, d := range a.Deployments {
+		if h, ok := d.Now.Host.(*host.PythonWorker); ok && d.Now.Definition.Options.WarmSpare && !d.Dropped && !d.Over {
+			h.Warm()
+			warm = append(warm, name)
+		}
+	}
+	a.Hosts.KeepSpares(warm)
+}
+
 // policyLocked is the policy of a deployment that scales by itself; false for that of the node.
 func (d *Deployment) policyLocked() (policy.Source, bool) {
 	found := &d.policy

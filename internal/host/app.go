@@ -8,6 +8,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/shm"
+	"github.com/helve-serve/helve/internal/spare"
 	"github.com/helve-serve/helve/internal/trace"
 )
 
@@ -22,6 +23,8 @@ type App struct {
 
 	mu        sync.Mutex
 	goWorkers map[string]*goWorkerSlot // by key
+
+	spares spare.Pool[*Worker]
 
 	// Guarded by Workers.mu.
 	memory *shm.Memory // nil until the first worker, or for good
@@ -160,6 +163,7 @@ func (a *App) Close(ctx context.Context) {
 	for _, w := range a.running() {
 		w.Stop(ctx)
 	}
+	a.spares.Close()
 	a.workers.mu.Lock()
 	m := a.memory
 	a.closed = true

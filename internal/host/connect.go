@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 
 	"github.com/helve-serve/helve/internal/spec"
@@ -15,7 +14,7 @@ import (
 // open completes the opening of a worker's connection and serves it until it ends. Until the dialler has proved that it has the worker's
 // token it may be any process of this user: it is refused without a trace at the worker whose id it says.
 func (ws *Workers) open(nc net.Conn) {
-	opened, ok := ws.halfOpen(nc)
+	opened, ok := ws.openings.Add(nc)
 	if !ok {
 		nc.Close()
 		return
@@ -112,29 +111,6 @@ func (ws *Workers) admit(w *Worker) error {
 	}
 	w.admitted = true
 	return nil
-}
-
-// halfOpenMax is how many connections may be in their opening. Over it the oldest is closed: for example, 256 connections that say nothing do
-// not keep the next worker out, whose opening takes milliseconds, and the 257th ends the first of them.
-const halfOpenMax = 256
-
-// halfOpen notes a connection that is in its opening, until it calls the function. false: the node is closing.
-func (ws *Workers) halfOpen(nc net.Conn) (opened func(), ok bool) {
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
-	if ws.ctx.Err() != nil {
-		return nil, false
-	}
-	if len(ws.openings) == halfOpenMax {
-		ws.openings[0].Close()
-		ws.openings = slices.Delete(ws.openings, 0, 1)
-	}
-	ws.openings = append(ws.openings, nc)
-	return func() {
-		ws.mu.Lock()
-		defer ws.mu.Unlock()
-		ws.openings = slices.DeleteFunc(ws.openings, func(c net.Conn) bool { return c == nc })
-	}, true
 }
 
 // answer serves a connection on which code in a worker asks for a thing by itself, because it holds up the reader of the worker's first one.

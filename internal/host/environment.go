@@ -96,4 +96,9 @@ func (h *PythonWorker) threads() []string {
 func (ws *Workers) Ledger() *ledger.Ledger { return ws.set.Ledger }
 
 // release takes back the holding of the replica of a worker whose process is gone.
-func (w *Worker) release() { w.workers.set.Ledger.Free(w.holding.Holder) }
+func (w *Worker) release() {
+	w.workers.mu.Lock()
+	holder := w.holding.Holder
+	w.workers.mu.Unlock()
+	w.workers.set.Ledger.Free(holder)
+}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/helve-serve/helve/internal/roster"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/wire"
@@ -110,7 +111,7 @@ func TestWorkerOfFormerProgram(t *testing.T) {
 	a := startApp(t)
 	ws := a.workers
 	h := &GoWorker{Deployment: &Deployment{App: "app"}, App: a, Graph: &spec.Graph{App: "app"}, Program: Program{Path: "/no/such/program"}}
-	x := &expected{WorkerRecord{ID: "app-1", App: "app", Key: "another", Process: worker.Identity{PID: 1 << 30}}, make(chan struct{})}
+	x := &expected{roster.Worker{ID: "app-1", App: "app", Key: "another", Process: worker.Identity{PID: 1 << 30}}, make(chan struct{})}
 	ws.mu.Lock()
 	ws.former.expected, ws.former.missing = map[string]*expected{x.ID: x}, 1
 	ws.mu.Unlock()

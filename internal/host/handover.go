@@ -141,9 +141,7 @@ func (ws *Workers) Leave() {
 			w.peer.Close(errHandedOver)
 		}
 	}
-	for _, nc := range ws.openings {
-		nc.Close()
-	}
+	ws.openings.Close()
 	if ws.spawner != nil {
 		ws.spawner.Close() // its children outlive it
 	}

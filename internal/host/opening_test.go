@@ -14,6 +14,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/wire"
 	"github.com/helve-serve/helve/internal/worker"
@@ -139,7 +140,7 @@ func TestHalfOpenConnectionsAreBounded(t *testing.T) {
 	first := x.dial(t)
 	x.half(t, first)
 	var last net.Conn
-	for range halfOpenMax {
+	for range listen.HalfOpenMax {
 		last = x.dial(t)
 		x.half(t, last)
 	}

@@ -17,8 +17,10 @@ func (ws *Workers) newOutput(w *Worker, name, deployment, replica string) *outpu
 }
 
 // reporting sets the destinations of a worker's lines and reports. The Go runtime reports crashes, and a Python worker all the rest.
-func (ws *Workers) reporting(of launchSpec, to *output.Output, c worker.Command) worker.Command {
-	c.Output, c.Report, c.Hide, c.Crash = to.Line, to.Report, ws.set.Secrets.ScrubLine, of.replica == ""
+func (ws *Workers) reporting(w *Worker, crash bool, c worker.Command) worker.Command {
+	c.Output = func(stream string, text []byte) { w.out.Load().Line(stream, text) }
+	c.Report = func(text []byte) []byte { return w.out.Load().Report(text) }
+	c.Hide, c.Crash = ws.set.Secrets.ScrubLine, crash
 	return c
 }
 

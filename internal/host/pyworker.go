@@ -4,14 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"sync/atomic"
 
-	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/policy"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/pyenv"
+	"github.com/helve-serve/helve/internal/pymethods"
 	"github.com/helve-serve/helve/internal/pystart"
 	"github.com/helve-serve/helve/internal/spec"
 )
@@ -25,6 +24,7 @@ type PythonWorker struct {
 	Env []string
 
 	methods atomic.Pointer[[]protocol.Method] // of the replica that was ready last; nil for none yet
+	warmed  atomic.Bool                       // see Warm
 }
 
 var _ Host = (*PythonWorker)(nil)
@@ -37,20 +37,12 @@ func (h *PythonWorker) StartsEarly() bool { return true }
 
 // Method describes a method as the first replica that was ready reported it. Before, an ingress sends it the whole request.
 func (h *PythonWorker) Method(name string) Method {
-	if name == "" {
-		name = "__call__"
-	}
-	all := h.Methods()
-	if found, ok := codec.MatchName(name, methodNames(all)); ok {
-		for _, m := range all {
-			if m.Name == found {
-				in := m.HTTP
-				if in == "str" {
-					in = "string"
-				}
-				return Method{In: in, Stream: m.Shape == "stream"}
-			}
+	if m, ok := pymethods.Find(h.Methods(), name); ok {
+		in := m.HTTP
+		if in == "str" {
+			in = "string"
 		}
+		return Method{In: in, Stream: m.Shape == "stream"}
 	}
 	return Method{In: "request"}
 }
@@ -69,14 +61,6 @@ func (h *PythonWorker) Adopt(r Replica) {
 		r.adopt(h.Deployment)
 		h.methods.CompareAndSwap(nil, &r.methods)
 	}
-}
-
-func methodNames(all []protocol.Method) []string {
-	names := make([]string, len(all))
-	for i, m := range all {
-		names[i] = m.Name
-	}
-	return names
 }
 
 // Start starts a worker and the replica in it.
@@ -106,8 +90,14 @@ func (h *PythonWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 		}
 	}
 	of := h.launchSpec(l.ID, env, holding, place)
+	defer h.App.spares.Fill(of.spareKey()) // beside neither the start of the process nor the constructor
 	done := l.Waits(WaitsForProcess)
-	w, err := ws.spawn(ctx, h.App, of)
+	w, taken := h.App.spares.Take(ctx, of.spareKey())
+	if taken {
+		w.employ(of)
+	} else {
+		w, err = ws.spawn(ctx, h.App, of)
+	}
 	done()
 	if err != nil {
 		ws.Ledger().Free(l.ID)
@@ -117,6 +107,7 @@ func (h *PythonWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 	r, err := h.start(ctx, w, l, &code)
 	if err != nil {
 		w.Stop(ctx)
+		ws.Ledger().Free(l.ID) // of a spare process that has ended before it was given the replica
 		return nil, err
 	}
 	return r, nil
@@ -146,7 +137,7 @@ func (h *PythonWorker) Beside(ctx context.Context) (e policy.Environment, err er
 		return e, err
 	}
 	ws := h.App.workers
-	env, err := h.prepare(ctx, Launch{Waits: func(string) func() { return func() {} }}, place)
+	env, err := h.prepare(ctx, unwatched, place)
 	if err == nil {
 		e.Env, err = ws.set.Secrets.Environ(spec.WithoutReserved(h.env()))
 	}
@@ -184,7 +175,7 @@ func (h *PythonWorker) start(ctx context.Context, w *Worker, l Launch, code *pro
 	}
 	s, err := r.construct(ctx, code)
 	if err == nil {
-		err = h.checkMethods(s.Methods)
+		err = pymethods.Missing(&h.Deployment.Spec, s.Methods)
 	}
 	if err != nil {
 		r.forget()
@@ -204,16 +195,4 @@ func (h *PythonWorker) launchSpec(replica string, env pyenv.Place, holding place
 		extra:  append([]string{h.path(env, place).Variable(), "HELVE_LOGGING=" + string(d.Options.LoggingConfig)}, slices.Concat(h.visible(holding), h.threads())...),
 		limits: d.Options.ProcessLimits(), after: d.Options.UnresponsiveAfter, construct: d.Options.ConstructTimeout,
 	}
-}
-
-// checkMethods sees that the methods that the graph binds are there.
-func (h *PythonWorker) checkMethods(have []protocol.Method) error {
-	names := methodNames(have)
-	for _, m := range h.Deployment.Spec.Methods {
-		if _, ok := codec.MatchName(m.Name, names); !ok {
-			return fmt.Errorf("deployment %s: the Python class %s has no method %s; it has %s",
-				h.Deployment.Name, h.Deployment.Spec.Import, codec.SnakeCase(m.Name), strings.Join(names, ", "))
-		}
-	}
-	return nil
 }

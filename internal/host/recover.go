@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/roster"
 	"github.com/helve-serve/helve/internal/wire"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -32,34 +32,8 @@ type former struct {
 
 // expected is a worker of the node that was here before.
 type expected struct {
-	WorkerRecord
+	roster.Worker
 	decided chan struct{} // closed when it was taken over or dismissed
-}
-
-// WorkerRecord describes a worker in the node's state. It holds its token: the file is the user's alone.
-type WorkerRecord struct {
-	ID       string          `json:"id"`
-	App      string          `json:"app"`
-	Key      string          `json:"key,omitempty"` // of a Go worker
-	Token    string          `json:"token"`         // hex
-	Process  worker.Identity `json:"process"`
-	Replicas []ReplicaRecord `json:"replicas"`
-	// Devices is the holding of the replica of a Python worker until its process is gone; nil for none.
-	Devices *placement.Holding `json:"devices,omitempty"`
-}
-
-// ReplicaRecord describes a replica of a worker in the node's state.
-type ReplicaRecord struct {
-	ID         string `json:"id"`
-	Deployment string `json:"deployment"`
-}
-
-// Check says what is wrong with a record: its names become paths and process ids.
-func (w *WorkerRecord) Check() error {
-	if token, err := hex.DecodeString(w.Token); err != nil || len(token) != 32 || w.ID == "" || w.Process.PID <= 1 {
-		return fmt.Errorf("worker %q: malformed", w.ID)
-	}
-	return nil
 }
 
 const (
@@ -72,7 +46,7 @@ const (
 
 // UseDir keeps the workers in a directory that outlasts the node: they go on for grace after it has gone. before are the workers
 // of the node that was here before. It must be called before anything is started. Only one node uses a directory.
-func (ws *Workers) UseDir(dir string, grace time.Duration, read func(dir string) (lastID uint64, before []WorkerRecord)) error {
+func (ws *Workers) UseDir(dir string, grace time.Duration, read func(dir string) (lastID uint64, before []roster.Worker)) error {
 	l, spawner, err := ws.listenAt(dir)
 	if err != nil {
 		return err
@@ -85,7 +59,7 @@ func (ws *Workers) UseDir(dir string, grace time.Duration, read func(dir string)
 	f.dir, f.grace, f.expected = dir, grace, map[string]*expected{}
 	f.hold = time.Now().Add(holdTime)
 	stray := worker.RemoveStrayPipes(dir, func(id string) bool {
-		return slices.ContainsFunc(before, func(w WorkerRecord) bool { return w.ID == id })
+		return slices.ContainsFunc(before, func(w roster.Worker) bool { return w.ID == id })
 	})
 	if ws.lastID = lastID; stray > 0 {
 		ws.lastID = max(lastID, stray+idsAhead)
@@ -122,10 +96,10 @@ func (ws *Workers) listenAt(dir string) (*worker.Listener, *worker.Spawner, erro
 // Snapshot describes the workers that a next node could take over, in the order of their ids: also those of the node before that this one has not
 // taken over yet, because it may be killed before it has. It gives a number above all ids that
 // are given out: no id is used twice.
-func (ws *Workers) Snapshot() (lastID uint64, all []WorkerRecord) {
+func (ws *Workers) Snapshot() (lastID uint64, all []roster.Worker) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	all = []WorkerRecord{}
+	all = []roster.Worker{}
 	for _, w := range ws.all {
 		if w.proc == nil && w.before != nil {
 			all = append(all, *w.before)
@@ -134,27 +108,27 @@ func (ws *Workers) Snapshot() (lastID uint64, all []WorkerRecord) {
 		if w.proc == nil || w.ending.Load() || w.proc.Identity().PID == 0 {
 			continue
 		}
-		r := WorkerRecord{ID: w.id, App: w.app.name, Key: w.key, Token: hex.EncodeToString(w.token[:]), Process: w.proc.Identity(), Replicas: []ReplicaRecord{}}
+		r := roster.Worker{ID: w.id, App: w.app.name, Key: w.key, Token: hex.EncodeToString(w.token[:]), Process: w.proc.Identity(), Replicas: []roster.Replica{}}
 		if w.holding.Holder != "" {
 			r.Devices = &w.holding
 		}
 		for _, u := range w.replicasLocked() {
 			if !u.stopping.Load() {
-				r.Replicas = append(r.Replicas, ReplicaRecord{u.ID(), u.dep.Name})
+				r.Replicas = append(r.Replicas, roster.Replica{ID: u.ID(), Deployment: u.dep.Name})
 			}
 		}
 		for id, name := range w.awaited {
 			if w.replicas[id] == nil {
-				r.Replicas = append(r.Replicas, ReplicaRecord{id, name})
+				r.Replicas = append(r.Replicas, roster.Replica{ID: id, Deployment: name})
 			}
 		}
-		slices.SortFunc(r.Replicas, func(a, b ReplicaRecord) int { return strings.Compare(a.ID, b.ID) })
+		slices.SortFunc(r.Replicas, func(a, b roster.Replica) int { return strings.Compare(a.ID, b.ID) })
 		all = append(all, r)
 	}
 	for _, x := range ws.former.expected {
-		all = append(all, x.WorkerRecord)
+		all = append(all, x.Worker)
 	}
-	slices.SortFunc(all, func(a, b WorkerRecord) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(all, func(a, b roster.Worker) int { return strings.Compare(a.ID, b.ID) })
 	return (ws.lastID/idsAhead + 2) * idsAhead, all
 }
 
@@ -260,15 +234,15 @@ func turnAway(nc net.Conn) error {
 }
 
 // Former lists the workers of the node before that an application had and that were neither taken over nor dismissed.
-func (ws *Workers) Former(app string) (all []WorkerRecord) {
+func (ws *Workers) Former(app string) (all []roster.Worker) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	for _, x := range ws.former.expected {
 		if x.App == app {
-			all = append(all, x.WorkerRecord)
+			all = append(all, x.Worker)
 		}
 	}
-	slices.SortFunc(all, func(a, b WorkerRecord) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(all, func(a, b roster.Worker) int { return strings.Compare(a.ID, b.ID) })
 	return all
 }
 
@@ -333,7 +307,7 @@ func (ws *Workers) TakeOver(t Takeover) *Worker {
 		return nil
 	}
 	w := ws.newWorkerLocked(t.ID, app)
-	w.token, w.taken, w.awaited, w.before = parseToken(x.Token), make(chan struct{}), t.Replicas, &x.WorkerRecord
+	w.token, w.taken, w.awaited, w.before = parseToken(x.Token), make(chan struct{}), t.Replicas, &x.Worker
 	w.graph, w.after, w.key = of.graph, of.after, of.key
 	if x.Devices != nil {
 		w.holding = *x.Devices
@@ -395,10 +369,10 @@ func (ws *Workers) takeOver(w *Worker, x *expected, of launchSpec, t Takeover, s
 // awaitTakeover waits until the worker has dialled in. The error says why it is lost.
 func (ws *Workers) awaitTakeover(w *Worker, x *expected, of launchSpec, t Takeover) error {
 	ws.set.Secrets.Note(of.program.Env...) // the worker may print them
-	out := ws.newOutput(w, of.name, of.deployment, of.replica)
-	proc, err := ws.spawner.Adopt(x.Process, ws.reporting(of, out, worker.Command{}))
+	w.out.Store(ws.newOutput(w, of.name, of.deployment, of.replica))
+	proc, err := ws.spawner.Adopt(x.Process, ws.reporting(w, of.replica == "", worker.Command{}))
 	if err != nil {
-		out.Close()
+		w.out.Load().Close()
 		ws.mu.Lock()
 		delete(ws.all, w.id)
 		ws.mu.Unlock()
@@ -412,7 +386,7 @@ func (ws *Workers) awaitTakeover(w *Worker, x *expected, of launchSpec, t Takeov
 	if w.graph != nil {
 		w.page = ws.reopenPage(x.Process) // before taken is closed, and its replicas are made
 	}
-	ws.wg.Go(func() { w.watch(out) })
+	ws.wg.Go(w.watch)
 	late := time.NewTimer(ws.former.grace)
 	defer late.Stop()
 	select {

@@ -11,6 +11,7 @@ import (
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/ledger"
 	"github.com/helve-serve/helve/internal/placement"
+	"github.com/helve-serve/helve/internal/roster"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -53,11 +54,11 @@ func TestDevicesOfFormerWorkers(t *testing.T) {
 		Logger: slog.New(slog.DiscardHandler), Codec: codec.New(), Node: "local", Ledger: gpus, Changed: func() { changed <- struct{}{} },
 	})
 	defer ws.Close(errors.New("the test is over"))
-	record := WorkerRecord{
+	record := roster.Worker{
 		ID: "app-1", App: "app", Token: strings.Repeat("0", 64), Process: worker.Identity{PID: gone.Process.Pid, Started: 1},
 		Devices: &placement.Holding{Holder: "D#001", Deployment: "D", Amount: 1, Devices: []string{"0"}},
 	}
-	err := ws.UseDir(t.TempDir(), time.Minute, func(string) (uint64, []WorkerRecord) { return 1, []WorkerRecord{record} })
+	err := ws.UseDir(t.TempDir(), time.Minute, func(string) (uint64, []roster.Worker) { return 1, []roster.Worker{record} })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/helve-serve/helve/internal/output"
 	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/protocol"
+	"github.com/helve-serve/helve/internal/roster"
 	"github.com/helve-serve/helve/internal/shm"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/telemetry"
@@ -57,15 +58,16 @@ type Worker struct {
 	killReason   string                    // why the node killed it
 	described    map[string]bool           // deployments of which a replica was told of its end; "" for any
 
-	ending  atomic.Bool   // another goroutine sees to its end
-	opened  chan struct{} // closed when peer is set
-	refused chan error    // why the opening failed
-	stopped chan struct{} // closed when the process is reaped and everything on it was answered
+	out     atomic.Pointer[output.Output] // takes what it prints
+	ending  atomic.Bool                   // another goroutine sees to its end
+	opened  chan struct{}                 // closed when peer is set
+	refused chan error                    // why the opening failed
+	stopped chan struct{}                 // closed when the process is reaped and everything on it was answered
 
 	taken     chan struct{}     // closed when it is known what has become of a worker of the node before; nil for others
 	takenOver error             // why it is lost; nil if it was taken over
 	awaited   map[string]string // of a worker that is taken over: the replicas that it may have, id to deployment. Guarded by Workers.mu
-	before    *WorkerRecord     // of a worker that is taken over: how the node before has described it
+	before    *roster.Worker    // of a worker that is taken over: how the node before has described it
 }
 
 // ID names the worker on its node.
@@ -121,16 +123,16 @@ func (ws *Workers) spawn(ctx context.Context, app *App, of launchSpec) (*Worker,
 		w.page = ws.newPage(run != nil)
 	}
 	limits := worker.Limits{MemoryBytes: of.limits.Memory, CPUs: of.limits.CPUs, OpenFiles: of.limits.OpenFiles}
-	out := ws.newOutput(w, of.name, of.deployment, of.replica)
+	w.out.Store(ws.newOutput(w, of.name, of.deployment, of.replica))
 	var proc *worker.Process
 	var err error
 	if run != nil {
 		proc = worker.InProcess(func(ctx context.Context) error { return run(ctx, w.id, w.token, w.page, ws.dial) })
 	} else {
-		proc, err = ws.startProcess(w, of, limits, out)
+		proc, err = ws.startProcess(w, of, limits)
 	}
 	if err != nil {
-		out.Close()
+		w.out.Load().Close()
 		ws.mu.Lock()
 		delete(ws.all, w.id)
 		ws.mu.Unlock()
@@ -140,7 +142,7 @@ func (ws *Workers) spawn(ctx context.Context, app *App, of launchSpec) (*Worker,
 	w.proc = proc
 	ws.mu.Unlock()
 	ws.logLimits(w, limits)
-	ws.wg.Go(func() { w.watch(out) })
+	ws.wg.Go(w.watch)
 	if run == nil {
 		ws.mu.Lock()
 		spawner := ws.spawner
@@ -228,7 +230,7 @@ func (w *Worker) awaitEnd() {
 	}
 }
 
-func (ws *Workers) startProcess(w *Worker, of launchSpec, limits worker.Limits, out *output.Output) (*worker.Process, error) {
+func (ws *Workers) startProcess(w *Worker, of launchSpec, limits worker.Limits) (*worker.Process, error) {
 	ws.mu.Lock()
 	socket, spawner, state, grace := ws.socket.Path(), ws.spawner, ws.former.dir, ws.former.grace
 	arena := ws.arenaSizeLocked()
@@ -244,7 +246,7 @@ func (ws *Workers) startProcess(w *Worker, of launchSpec, limits worker.Limits, 
 	if state != "" {
 		env = append(env, "HELVE_WORKER_GRACE="+grace.String())
 	}
-	return spawner.Start(ws.reporting(of, out, worker.Command{
+	return spawner.Start(ws.reporting(w, of.replica == "", worker.Command{
 		Path: p.Path, Args: p.Args, Dir: p.Dir, Env: append(env, of.extra...), Token: w.token, ID: w.id,
 		Limits: limits, Outlives: state, Counts: w.page.File(),
 	}))
@@ -292,10 +294,10 @@ func (ws *Workers) dial() (net.Conn, error) {
 }
 
 // watch reaps the process, and then tells the owners of its replicas.
-func (w *Worker) watch(out *output.Output) {
+func (w *Worker) watch() {
 	ws := w.workers
 	<-w.proc.Done()
-	out.Close()
+	w.out.Load().Close()
 	ws.mu.Lock()
 	peer := w.peer
 	ws.mu.Unlock()

@@ -123,7 +123,7 @@ type Workers struct {
 	lastID   uint64
 	socket   *worker.Listener
 	spawner  *worker.Spawner // made with the socket
-	openings []net.Conn      // connections in their opening, the oldest first
+	openings listen.HalfOpen // connections in their opening
 	noArena  bool            // shared memory cannot be had
 	former   former
 	cache    pyenv.Lazy
@@ -159,6 +159,7 @@ func (ws *Workers) ReplicaID(deployment string) string {
 // Close kills the workers that are left, and waits for their ends. ended is the reason that connections get.
 func (ws *Workers) Close(ended error) {
 	ws.stop(ended)
+	ws.openings.Close()
 	ws.mu.Lock()
 	ws.closing = true
 	var left []*worker.Process
@@ -168,9 +169,6 @@ func (ws *Workers) Close(ended error) {
 		}
 	}
 	socket, spawner, dir := ws.socket, ws.spawner, ws.former.dir
-	for _, nc := range ws.openings {
-		nc.Close()
-	}
 	ws.mu.Unlock()
 	for _, p := range left {
 		p.Kill()

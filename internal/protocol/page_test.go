@@ -97,6 +97,7 @@ func TestPageExamples(t *testing.T) {
 		{protocol.SetRank{Replica: "D#1", Rank: 1, WorldSize: 3}, protocol.Done{}},
 		{protocol.RoutingStats{Replica: "D#1", TimeoutS: 30}, protocol.Stats{Stats: json.RawMessage(`{"free":3}`)}},
 		{protocol.Profile{Replica: "D#1", Kind: "stacks", Seconds: 10}, protocol.Profiled{Stacks: json.RawMessage(`{"kind":"stacks","start":1.5,"seconds":0,"samples":1,"cost_s":0,"functions":[["m.D.f","m.py",3]],"stacks":[{"value":1,"count":1,"thread":"MainThread","frames":[0,4]}]}`)}},
+		{protocol.Prepare{Deployment: "D", Code: &protocol.Code{Import: "m:D"}}, protocol.Done{}},
 		{protocol.AutoscalingStats{Replica: "D#1", TimeoutS: 10}, protocol.Numbers{Numbers: map[string]float64{"tokens": 12}}},
 		{protocol.EndProfile{Replica: "D#1"}, protocol.Done{}},
 		{protocol.Release{Lease: 7}, protocol.Done{}},

@@ -57,6 +57,12 @@ type Code struct {
 	Digest string `json:"digest,omitempty"` // of that file: SHA-256 in hex
 }
 
+// Prepare is the node's request to a Python worker without a replica to import the modules of a deployment, of which it may get a replica.
+type Prepare struct {
+	Deployment string `json:"deployment"`
+	Code       *Code  `json:"code"`
+}
+
 // Started describes a replica that is ready.
 type Started struct {
 	Methods      []Method `json:"methods"`
@@ -388,6 +394,7 @@ type HTTP struct {
 }
 
 func (StartReplica) Op() string     { return "start_replica" }
+func (Prepare) Op() string          { return "prepare" }
 func (StopReplica) Op() string      { return "stop_replica" }
 func (Drain) Op() string            { return "drain" }
 func (CheckHealth) Op() string      { return "check_health" }
@@ -421,6 +428,7 @@ func (Configure) Op() string        { return "configure" }
 func (HTTP) Op() string             { return "http" }
 
 func (StartReplica) Reply() (r Started)     { return }
+func (Prepare) Reply() (r Done)             { return }
 func (StopReplica) Reply() (r Done)         { return }
 func (Drain) Reply() (r Done)               { return }
 func (CheckHealth) Reply() (r Done)         { return }

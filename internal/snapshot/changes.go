@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/roster"
 )
 
 // ChangesName is the name of the file with the changes since [Name] was written. It has a line for each: a checksum and a JSON object. The first line names the
@@ -21,12 +21,12 @@ const ChangesName = Name + ".changes"
 
 // change is one line. One field is set, or more.
 type change struct {
-	Of     string             `json:"of,omitempty"` // of the first line
-	LastID uint64             `json:"next_id,omitempty"`
-	App    json.RawMessage    `json:"app,omitempty"` // an Application
-	NoApp  string             `json:"no_app,omitempty"`
-	Worker *host.WorkerRecord `json:"worker,omitempty"`
-	NoWork string             `json:"no_worker,omitempty"`
+	Of     string          `json:"of,omitempty"` // of the first line
+	LastID uint64          `json:"next_id,omitempty"`
+	App    json.RawMessage `json:"app,omitempty"` // an Application
+	NoApp  string          `json:"no_app,omitempty"`
+	Worker *roster.Worker  `json:"worker,omitempty"`
+	NoWork string          `json:"no_worker,omitempty"`
 }
 
 // line is the change as the file has it.
@@ -69,10 +69,10 @@ func (s *Snapshot) change(c change) bool {
 		if w.Check() != nil {
 			return false
 		}
-		s.Workers = replace(s.Workers, w.ID, func(w host.WorkerRecord) string { return w.ID }, *w)
+		s.Workers = replace(s.Workers, w.ID, func(w roster.Worker) string { return w.ID }, *w)
 	}
 	if c.NoWork != "" {
-		s.Workers = replace(s.Workers, c.NoWork, func(w host.WorkerRecord) string { return w.ID })
+		s.Workers = replace(s.Workers, c.NoWork, func(w roster.Worker) string { return w.ID })
 	}
 	return true
 }
@@ -91,13 +91,13 @@ func replace[T any](all []T, name string, of func(T) string, with ...T) []T {
 type content struct {
 	lastID  uint64
 	apps    map[string]json.RawMessage
-	workers map[string]host.WorkerRecord
+	workers map[string]roster.Worker
 }
 
 // update takes over the state as it is now, and gives the changes.
 func (c *content) update(now State) (all []change, err error) {
 	if c.apps == nil {
-		c.apps, c.workers = map[string]json.RawMessage{}, map[string]host.WorkerRecord{}
+		c.apps, c.workers = map[string]json.RawMessage{}, map[string]roster.Worker{}
 	}
 	if now.LastID != c.lastID {
 		c.lastID = now.LastID

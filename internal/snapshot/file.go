@@ -12,7 +12,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/roster"
 )
 
 // File keeps a snapshot in the directory of a node up to date. Before [File.Open] it has no directory, and writes nothing. Its methods may
@@ -137,7 +137,7 @@ func (f *File) writeLocked() error {
 	s := struct {
 		Snapshot
 		Applications []json.RawMessage `json:"applications"`
-	}{Snapshot: Snapshot{Version: Version, Boot: f.boot(), LastID: f.saved.lastID, Workers: []host.WorkerRecord{}, Changes: rand.Text()}, Applications: []json.RawMessage{}}
+	}{Snapshot: Snapshot{Version: Version, Boot: f.boot(), LastID: f.saved.lastID, Workers: []roster.Worker{}, Changes: rand.Text()}, Applications: []json.RawMessage{}}
 	for _, name := range slices.Sorted(maps.Keys(f.saved.apps)) {
 		s.Applications = append(s.Applications, f.saved.apps[name])
 	}

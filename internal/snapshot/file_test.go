@@ -12,7 +12,7 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/roster"
 	"github.com/helve-serve/helve/internal/store"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -114,7 +114,7 @@ func TestBoot(t *testing.T) {
 				f := NewFile(slog.New(slog.DiscardHandler), func(bool) State {
 					return State{
 						Names: []string{"a"}, Applications: []Application{{Name: "a", Ranks: map[string]int{"D#1": 0}}},
-						Workers: []host.WorkerRecord{{ID: "a-1", App: "a", Token: strings.Repeat("00", 32), Process: worker.Identity{PID: 2}}},
+						Workers: []roster.Worker{{ID: "a-1", App: "a", Token: strings.Repeat("00", 32), Process: worker.Identity{PID: 2}}},
 					}
 				})
 				f.boot = func() string { return boot }
@@ -140,7 +140,7 @@ func TestRetire(t *testing.T) {
 	open := func() (*File, Snapshot) {
 		f := NewFile(slog.New(slog.DiscardHandler), func(bool) State {
 			names := []string{"a"}[:len(apps)]
-			return State{Names: names, Applications: apps, Workers: []host.WorkerRecord{{ID: "a-1", App: "a", Token: strings.Repeat("00", 32), Process: worker.Identity{PID: 2}}}}
+			return State{Names: names, Applications: apps, Workers: []roster.Worker{{ID: "a-1", App: "a", Token: strings.Repeat("00", 32), Process: worker.Identity{PID: 2}}}}
 		})
 		return f, f.Open(dir)
 	}
@@ -195,7 +195,7 @@ func (f *fleet) take(all bool) State {
 		}
 	}
 	for id, pid := range f.workers {
-		s.Workers = append(s.Workers, host.WorkerRecord{ID: id, Token: strings.Repeat("00", 32), Process: worker.Identity{PID: pid}})
+		s.Workers = append(s.Workers, roster.Worker{ID: id, Token: strings.Repeat("00", 32), Process: worker.Identity{PID: pid}})
 	}
 	f.changed = map[string]bool{}
 	return s

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/roster"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/store"
 )
@@ -21,11 +21,11 @@ import (
 // Snapshot is the content of the file: a node that takes the place of a node that was killed reads there the applications that should run and the
 // processes that run them. It holds tokens: the file is the user's alone.
 type Snapshot struct {
-	Version      int                 `json:"version"`
-	Boot         string              `json:"boot,omitempty"` // of the machine: another one after each start of it; "" if it is not known
-	LastID       uint64              `json:"next_id"`        // above all ids that were given out: no id is used twice
-	Applications []Application       `json:"applications"`
-	Workers      []host.WorkerRecord `json:"workers"`
+	Version      int             `json:"version"`
+	Boot         string          `json:"boot,omitempty"` // of the machine: another one after each start of it; "" if it is not known
+	LastID       uint64          `json:"next_id"`        // above all ids that were given out: no id is used twice
+	Applications []Application   `json:"applications"`
+	Workers      []roster.Worker `json:"workers"`
 	// Changes names the file of changes that belongs to this one ([ChangesName]); "" for none.
 	Changes string `json:"changes,omitempty"`
 }
@@ -33,9 +33,9 @@ type Snapshot struct {
 // State is the state of a node, as far as it may have changed since the last time.
 type State struct {
 	LastID       uint64
-	Names        []string            // of all applications
-	Applications []Application       // that may have changed
-	Workers      []host.WorkerRecord // all
+	Names        []string        // of all applications
+	Applications []Application   // that may have changed
+	Workers      []roster.Worker // all
 }
 
 // Application is an application as the node had it.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/roster"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
 )
@@ -22,10 +22,10 @@ func someSnapshot() Snapshot {
 			Name: "a", Revision: 2, Identity: "x", Graph: spec.Graph{App: "a", Deployments: []spec.Deployment{{Name: "D", Language: "go"}}},
 			Configs: map[string]json.RawMessage{"D": json.RawMessage(`{"k":1}`)},
 		}},
-		Workers: []host.WorkerRecord{{
+		Workers: []roster.Worker{{
 			ID: "a-1", App: "a", Key: "k", Token: strings.Repeat("ab", 32),
 			Process:  worker.Identity{PID: 77, Started: 5, Pipes: [3]string{"/p/out", "/p/err", "/p/told"}},
-			Replicas: []host.ReplicaRecord{{ID: "D#001", Deployment: "D"}},
+			Replicas: []roster.Replica{{ID: "D#001", Deployment: "D"}},
 		}},
 	}
 }

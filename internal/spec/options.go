@@ -76,6 +76,7 @@ type Options struct {
 	Ejection                 Ejection
 	ConstructTimeout         time.Duration
 	MaxConstructorRetries    int
+	WarmSpare                bool            // of Python
 	AutoscalingConfig        json.RawMessage // an object, checked by [kind] autoscaling; nil for a number of replicas that stays
 	MaxReplicasPerNode       int             // 0 for no limit
 	RollingUpdatePercentage  float64
@@ -242,6 +243,9 @@ var optionTable = rows( //nolint:gochecknoglobals // a constant
 	row("max_constructor_retry_count", "MaxConstructorRetries", Lightweight, integer(1, math.MaxInt), 20,
 		func(o *Options) *int { return &o.MaxConstructorRetries },
 		"Number of failed starts, at most three times the number of replicas, after which a deployment that never ran is given up."),
+	row("warm_spare", "", Lightweight, boolean(), false,
+		func(o *Options) *bool { return &o.WarmSpare },
+		"Whether a Python process waits for the next start of a replica, with the modules of the deployment imported: see [policies](policies.md#a-warm-spare)."),
 	row("autoscaling_config", "Autoscaling", Lightweight, autoscaling(), nil,
 		func(o *Options) *json.RawMessage { return &o.AutoscalingConfig },
 		"Bounds and pace of an autoscaler, which has the number of replicas follow the load. A deployment with it starts with `initial_replicas`, else `min_replicas`."),

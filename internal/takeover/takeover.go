@@ -18,6 +18,7 @@ import (
 
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/records"
+	"github.com/helve-serve/helve/internal/roster"
 	"github.com/helve-serve/helve/internal/snapshot"
 )
 
@@ -107,13 +108,13 @@ func (b *Before) ClaimLocked(r Revision) {
 }
 
 // serves says whether a worker has a replica that goes on.
-func serves(w host.WorkerRecord, was snapshot.Application) bool {
-	return slices.ContainsFunc(w.Replicas, func(r host.ReplicaRecord) bool { return !slices.Contains(was.Former, r.ID) })
+func serves(w roster.Worker, was snapshot.Application) bool {
+	return slices.ContainsFunc(w.Replicas, func(r roster.Replica) bool { return !slices.Contains(was.Former, r.ID) })
 }
 
 // takeOverLocked expects a worker and its replicas. The former replicas end with their worker, or are stopped. For example, the node before was killed
 // while it changed a Python deployment from code 1 to code 2: for the second revision the worker with code 1 is ended, and the other one serves.
-func (b *Before) takeOverLocked(w host.WorkerRecord, r Revision, was snapshot.Application) {
+func (b *Before) takeOverLocked(w roster.Worker, r Revision, was snapshot.Application) {
 	t := host.Takeover{ID: w.ID, Replicas: map[string]string{}, Hosts: map[string]host.Host{}, GiveUp: r.Ended}
 	for _, sr := range w.Replicas {
 		if r.Replicas.HostLocked(sr.Deployment) == nil || slices.Contains(was.Former, sr.ID) {

@@ -535,6 +535,9 @@ class Worker(Succession):
                     await self.stop_replica()
                     return
                 _measures.watch(self.loop)
+            elif op == "prepare":
+                self.load(request["code"], request["deployment"])
+                reply = {}
             elif op == "ping":
                 reply = {}
             elif op == "profile":  # also while the constructor runs
@@ -592,25 +595,28 @@ class Worker(Succession):
         if exits is not None:
             self.leave(exit_code(exits))
 
+    def load(self, code: dict, deployment: str) -> tuple:
+        """The class or function of a deployment, and its arguments. Its modules are imported."""
+        if "blob" in code:
+            with open(code["blob"], "rb") as f:
+                return loads_code(loads(f.read())[deployment])
+        import base64
+
+        module, _, name = code["import"].partition(":")
+        target = importlib.import_module(module)
+        for part in name.split("."):
+            if not hasattr(target, part):
+                raise ImportError(f"module {module!r} has no {name!r}")
+            target = getattr(target, part)
+        if isinstance(target, Deployment):
+            target = target.func_or_class
+        return (target, *decode(1, base64.b64decode(code["args"])))
+
     async def start_replica(self, request: dict, raw: bytes) -> dict:
         self.app, self.deployment, self.replica = request["app"], request["deployment"], request["replica"]
         _logging.name(self.app, self.deployment, self.replica)
-        code, more, self.step = request["code"], [], "import"
-        if "blob" in code:
-            with open(code["blob"], "rb") as f:
-                target, args, kwargs, *more = loads_code(loads(f.read())[self.deployment])
-        else:
-            import base64
-
-            module, _, name = code["import"].partition(":")
-            target = importlib.import_module(module)
-            for part in name.split("."):
-                if not hasattr(target, part):
-                    raise ImportError(f"module {module!r} has no {name!r}")
-                target = getattr(target, part)
-            if isinstance(target, Deployment):
-                target = target.func_or_class
-            args, kwargs = decode(1, base64.b64decode(code["args"]))
+        self.step = "import"
+        target, args, kwargs, *more = self.load(request["code"], self.deployment)
         self.target, self.step = target, ""
         self.methods = methods_of(target)
         id = ReplicaID(self.replica, DeploymentID(self.deployment, self.app))

@@ -29,6 +29,7 @@ OPTIONS = {
     }),
     "construct_timeout_s": partial(_limits.seconds, positive=True),
     "max_constructor_retry_count": partial(_limits.integer, least=1, most=9223372036854775807),
+    "warm_spare": _limits.boolean,
     "autoscaling_config": _limits.json_object,
     "max_replicas_per_node": partial(_limits.integer, least=1, most=100, beside=0, meaning="no limit"),
     "rolling_update_percentage": partial(_limits.number, least=1e-09, most=1),

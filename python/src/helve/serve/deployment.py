@@ -232,6 +232,7 @@ class Deployment(Generic[P, D]):
         limits: Optional[Dict[str, Any]] = ...,
         unresponsive_after_s: Optional[float] = ...,
         max_unresponsive_s: Optional[float] = ...,
+        warm_spare: Optional[bool] = ...,
         rollout_config: Optional[Dict[str, Any]] = ...,
         health_check_failure_threshold: Optional[int] = ...,
         readiness_check_period_s: Optional[float] = ...,
@@ -276,6 +277,7 @@ class Deployment(Generic[P, D]):
         limits: Optional[Dict[str, Any]] = None,
         unresponsive_after_s: Optional[float] = None,
         max_unresponsive_s: Optional[float] = None,
+        warm_spare: Optional[bool] = None,
         rollout_config: Optional[Dict[str, Any]] = None,
         health_check_failure_threshold: Optional[int] = None,
         readiness_check_period_s: Optional[float] = None,
@@ -397,6 +399,7 @@ def deployment(
     limits: Optional[Dict[str, Any]] = None,
     unresponsive_after_s: Optional[float] = 5,
     max_unresponsive_s: Optional[float] = 0,
+    warm_spare: Optional[bool] = False,
     rollout_config: Optional[Dict[str, Any]] = None,
     health_check_failure_threshold: Optional[int] = 3,
     readiness_check_period_s: Optional[float] = 5,
@@ -447,6 +450,7 @@ def deployment(
     limits: Optional[Dict[str, Any]] = None,
     unresponsive_after_s: Optional[float] = None,
     max_unresponsive_s: Optional[float] = None,
+    warm_spare: Optional[bool] = None,
     rollout_config: Optional[Dict[str, Any]] = None,
     health_check_failure_threshold: Optional[int] = None,
     readiness_check_period_s: Optional[float] = None,
@@ -510,6 +514,7 @@ def deployment(
         limits: Limits of a replica's process: `memory` in bytes, `num_cpus`, `open_files`, and `from_resources` to have the first two from ray_actor_options. Default: None, no limit.
         unresponsive_after_s: Time without an answer after which a replica is reported, with stacks. Default: 5.
         max_unresponsive_s: Time without an answer after which a replica is replaced; 0 is never. Default: 0.
+        warm_spare: Whether a process waits for the next start of a replica, with the modules of the deployment imported. Default: False.
         rollout_config: How an update replaces replicas: `max_surge` and `max_unavailable` (2 or "25%"), `steps`, `step_pause_s`, `min_ready_s`,
             `progress_deadline_s`, `automatic_rollback`, `error_rate`. Default: None, one wave of rolling_update_percentage at a time.
         health_check_failure_threshold: Number of failed health checks in a row after which a replica is replaced. Default: 3.

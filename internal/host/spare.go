@@ -28,12 +28,10 @@ func (h *PythonWorker) Warm() {
 		if err != nil {
 			return // the start of a replica says it
 		}
-		env, err := h.prepare(ws.ctx, unwatched, place)
-		if err != nil {
-			return
+		if env, err := h.prepare(ws.ctx, unwatched, place); err == nil {
+			of := h.launchSpec(h.Deployment.Name+"#spare", env, placement.Holding{}, place)
+			h.App.spares.Want(h.Deployment.Name, of.spareKey(), func(ctx context.Context) (*Worker, error) { return h.startSpare(ctx, of) })
 		}
-		of := h.launchSpec(h.Deployment.Name+"#spare", env, placement.Holding{}, place)
-		h.App.spares.Want(h.Deployment.Name, of.spareKey(), func(ctx context.Context) (*Worker, error) { return h.startSpare(ctx, of) })
 	})
 }
 
@@ -45,15 +43,11 @@ func (h *PythonWorker) startSpare(ctx context.Context, of launchSpec) (*Worker, 
 	if err != nil {
 		return nil, err
 	}
-	code, release, err := h.code()
-	if err == nil {
+	if code, release, err := h.code(); err == nil {
 		defer release()
 		ctx, cancel := context.WithTimeout(ctx, prepareTime)
 		defer cancel()
-		_, err = protocol.Ask(ctx, w.peer, protocol.Prepare{Deployment: h.Deployment.Name, Code: &code})
-	}
-	if err != nil { // a start in it says what is wrong
-		h.App.workers.log.Debug("the modules of a spare process", "app", h.App.name, "deployment", h.Deployment.Name, "error", err)
+		protocol.Ask(ctx, w.peer, protocol.Prepare{Deployment: h.Deployment.Name, Code: &code}) //nolint:errcheck // a start in it says what is wrong
 	}
 	return w, nil
 }

@@ -12,8 +12,7 @@ import (
 // prepareTime is how long the modules of a spare process may take to be imported before it is ready all the same.
 const prepareTime = time.Minute
 
-// unwatched is the launch of a process that is no replica.
-var unwatched = Launch{Waits: func(string) func() { return func() {} }} //nolint:gochecknoglobals // a constant
+var unwatched = Launch{Waits: func(string) func() { return func() {} }} //nolint:gochecknoglobals // a constant, of a process that is no replica
 
 // Warm has a process ready for the next start of the deployment, from now on: the interpreter runs, and the modules of the deployment are imported (warm_spare). It does not wait.
 func (h *PythonWorker) Warm() {

@@ -27,7 +27,7 @@ func (a *Application) WarmLocked() {
 			warm = append(warm, name)
 		}
 	}
-	a.Hosts.KeepSpares(warm)
+	a.Hosts.Spares.Keep(warm)
 }
 
 // policyLocked is the policy of a deployment that scales by itself; false for that of the node.

@@ -24,7 +24,7 @@ type App struct {
 	mu        sync.Mutex
 	goWorkers map[string]*goWorkerSlot // by key
 
-	spares spare.Pool[*Worker]
+	Spares spare.Pool[*Worker] // processes for the next starts of Python replicas
 
 	// Guarded by Workers.mu.
 	memory *shm.Memory // nil until the first worker, or for good
@@ -163,7 +163,7 @@ func (a *App) Close(ctx context.Context) {
 	for _, w := range a.running() {
 		w.Stop(ctx)
 	}
-	a.spares.Close()
+	a.Spares.Close()
 	a.workers.mu.Lock()
 	m := a.memory
 	a.closed = true

@@ -90,9 +90,9 @@ func (h *PythonWorker) Start(ctx context.Context, l Launch) (Replica, error) {
 		}
 	}
 	of := h.launchSpec(l.ID, env, holding, place)
-	defer h.App.spares.Fill(of.spareKey()) // beside neither the start of the process nor the constructor
+	defer h.App.Spares.Fill(of.spareKey()) // beside neither the start of the process nor the constructor
 	done := l.Waits(WaitsForProcess)
-	w, taken := h.App.spares.Take(ctx, of.spareKey())
+	w, taken := h.App.Spares.Take(ctx, of.spareKey())
 	if taken {
 		w.employ(of)
 	} else {

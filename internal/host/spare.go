@@ -29,13 +29,10 @@ func (h *PythonWorker) Warm() {
 		}
 		if env, err := h.prepare(ws.ctx, unwatched, place); err == nil {
 			of := h.launchSpec(h.Deployment.Name+"#spare", env, placement.Holding{}, place)
-			h.App.spares.Want(h.Deployment.Name, of.spareKey(), func(ctx context.Context) (*Worker, error) { return h.startSpare(ctx, of) })
+			h.App.Spares.Want(h.Deployment.Name, of.spareKey(), func(ctx context.Context) (*Worker, error) { return h.startSpare(ctx, of) })
 		}
 	})
 }
-
-// KeepSpares ends the spare processes that only other deployments have wanted.
-func (a *App) KeepSpares(deployments []string) { a.spares.Keep(deployments) }
 
 func (h *PythonWorker) startSpare(ctx context.Context, of launchSpec) (*Worker, error) {
 	w, err := h.App.workers.spawn(ctx, h.App, of)

@@ -48,6 +48,7 @@ func TestSpanOfAProgram(t *testing.T) { //nolint:paralleltest // see above
 				t.Errorf("%s: a span without a node", name)
 			}
 			time.Sleep(2 * reportAfter)
+			synctest.Wait()
 			if len(ended) != 3 {
 				t.Fatalf("%s: %d spans, want the call, inner and nightly", name, len(ended))
 			}

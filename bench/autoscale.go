@@ -2,153 +2,20 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"sync"
 	"time"
 
-	"github.com/helve-serve/helve"
-	"github.com/helve-serve/helve/bench/proc"
+	"github.com/helve-serve/helve/bench/scaling"
 	"github.com/helve-serve/helve/bench/stat"
-	"github.com/helve-serve/helve/helvetype"
 )
-
-// Loaded is a deployment whose calls take a while, or until they are let go. It counts its replicas as they start.
-type Loaded struct {
-	started chan struct{}
-	release chan struct{}
-}
-
-func (l *Loaded) Work(ctx context.Context, n int) (int, error) {
-	select {
-	case <-time.After(time.Duration(n)):
-	case <-ctx.Done():
-	}
-	return n, nil
-}
-
-func (l *Loaded) Hold(ctx context.Context, n int) (int, error) {
-	select {
-	case <-l.release:
-	case <-ctx.Done():
-	}
-	return n, nil
-}
-
-func (l *Loaded) construct(context.Context) (*Loaded, error) {
-	l.started <- struct{}{}
-	return l, nil
-}
-
-// autoscaled starts deployments whose numbers of replicas follow the load between bounds.
-func (b *bench) autoscaled(deployments, least, most, first int) (*helve.System, *Loaded, error) {
-	l := &Loaded{started: make(chan struct{}, 1<<16), release: make(chan struct{})}
-	sys, err := helve.Config{}.Run(b.ctx, func() (*helve.App, error) {
-		app := helve.NewApp("load")
-		for i := range deployments {
-			h := helve.Deploy(app, fmt.Sprintf("D%d", i), l.construct, helve.Options{
-				MaxOngoingRequests: new(100), Autoscaling: &helvetype.AutoscalingOptions{MinReplicas: &least, MaxReplicas: most, InitialReplicas: &first, TargetOngoingRequests: 2},
-			})
-			if i == 0 {
-				app.Ingress(helve.MethodOf(h, (*Loaded).Work))
-			}
-		}
-		return app, nil
-	})
-	return sys, l, err
-}
-
-// loadStep is the time from a load of 16 callers, at a deployment of one replica, to its second replica.
-func (b *bench) loadStep() (time.Duration, error) {
-	sys, l, err := b.autoscaled(1, 1, 8, 1)
-	if err != nil {
-		return 0, err
-	}
-	<-l.started
-	h, err := helve.HandleOf[*Loaded](sys, "load", "D0")
-	if err != nil {
-		return 0, errors.Join(err, sys.Close(context.WithoutCancel(b.ctx)))
-	}
-	work := helve.MethodOf(h, (*Loaded).Work)
-	ctx, stop := context.WithCancel(b.ctx)
-	var callers sync.WaitGroup
-	begin := time.Now()
-	for range 16 {
-		callers.Go(func() {
-			for ctx.Err() == nil {
-				work.Call(ctx, int(100*time.Millisecond)) //nolint:errcheck // the last calls end with ctx
-			}
-		})
-	}
-	select {
-	case <-l.started:
-	case <-time.After(time.Minute):
-		err = errors.New("no second replica in a minute")
-	}
-	took := time.Since(begin)
-	stop()
-	callers.Wait()
-	return took, errors.Join(err, sys.Close(context.WithoutCancel(b.ctx)))
-}
-
-// wake is the time of the first call of a deployment of no replicas.
-func (b *bench) wake() (time.Duration, error) {
-	sys, _, err := b.autoscaled(1, 0, 2, 0)
-	if err != nil {
-		return 0, err
-	}
-	h, err := helve.HandleOf[*Loaded](sys, "load", "D0")
-	if err != nil {
-		return 0, errors.Join(err, sys.Close(context.WithoutCancel(b.ctx)))
-	}
-	begin := time.Now()
-	_, err = helve.MethodOf(h, (*Loaded).Work).Call(b.ctx, 0)
-	return time.Since(begin), errors.Join(err, sys.Close(context.WithoutCancel(b.ctx)))
-}
-
-// turnsPerSecond is how often the autoscaler looks at a deployment with load.
-const turnsPerSecond = 10
-
-// decisions is the processor time in milliseconds of one look of the autoscaler at many deployments with load.
-func (b *bench) decisions(deployments, replicas int) (float64, error) {
-	sys, l, err := b.autoscaled(deployments, replicas, replicas, replicas)
-	if err != nil {
-		return 0, err
-	}
-	var held []*helve.Response[int]
-	for i := range deployments {
-		h, of := helve.HandleOf[*Loaded](sys, "load", fmt.Sprintf("D%d", i))
-		if of != nil {
-			err = of
-			break
-		}
-		held = append(held, helve.MethodOf(h, (*Loaded).Hold).Remote(b.ctx, 0))
-	}
-	time.Sleep(time.Second) // each has been seen to have load
-	var all []float64
-	for range b.rounds {
-		before, of := proc.SelfCPU()
-		begin := time.Now()
-		time.Sleep(b.length)
-		after, then := proc.SelfCPU()
-		err = errors.Join(err, of, then)
-		all = append(all, (after-before).Seconds()*1e3/time.Since(begin).Seconds()/turnsPerSecond)
-	}
-	close(l.release)
-	for _, r := range held {
-		_, of := r.Result(b.ctx)
-		err = errors.Join(err, of)
-	}
-	return stat.Median(all), errors.Join(err, sys.Close(context.WithoutCancel(b.ctx)))
-}
 
 // autoscaleRows are the autoscaler in this process: how soon it acts, and what its looks cost.
 func autoscaleRows(b *bench) []measurement {
-	within := func(name string, bar time.Duration, take func() (time.Duration, error)) measurement {
+	within := func(name string, bar time.Duration, take func(context.Context) (time.Duration, error)) measurement {
 		return measurement{name: fmt.Sprintf("%s / %s", name, bar), bar: 1, measure: func() (result, error) {
 			var all []float64
 			for range b.rounds {
-				took, err := take()
+				took, err := take(b.ctx)
 				if err != nil {
 					return result{}, err
 				}
@@ -164,10 +31,10 @@ func autoscaleRows(b *bench) []measurement {
 	}
 	const most = 5.0 // milliseconds
 	return []measurement{
-		within("load step, the second replica", 3*time.Second, b.loadStep),
-		within("wake from zero, Go in the node", 50*time.Millisecond, b.wake),
+		within("load step, the second replica", 3*time.Second, scaling.LoadStep),
+		within("wake from zero, Go in the node", 50*time.Millisecond, scaling.Wake),
 		{name: fmt.Sprintf("CPU of a look at %d deployments of %d replicas / 5 ms", deployments, replicas), bar: 1, measure: func() (result, error) {
-			v, err := b.decisions(deployments, replicas)
+			v, err := scaling.Look(b.ctx, deployments, replicas, b.rounds, b.length)
 			return result{fmt.Sprintf("%.2f ms", v), "5 ms", v / most}, err
 		}},
 	}

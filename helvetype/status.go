@@ -228,7 +228,7 @@ type Calls struct {
 	Running int `json:"running"`
 	// Total is the number of calls that were started.
 	Total uint64 `json:"total"`
-	// Errors is the number of started calls that failed. A call that lets the error of a call below it through has failed too.
+	// Errors is the number of started calls that failed. A call that its caller has ended, such as a stream that its reader has closed, has not. A call that lets the error of a call below it through has failed too.
 	Errors uint64 `json:"errors"`
 	// Rejected is the number of calls that failed before their start, because as many calls of their origin waited as max_queued_requests allows.
 	Rejected uint64 `json:"rejected"`

@@ -49,7 +49,10 @@ func (c *Controller) Restart(app, deployment, id, by string) error {
 	} else if deployment != "" {
 		object.Kind = helvetype.KindDeployment
 	}
-	c.Journal.NoteWith(object, "", "restart_requested", "", 0, map[string]string{"by": by})
+	event := c.Journal.NoteWith(object, "", "restart_requested", "", 0, map[string]string{"by": by})
+	for _, r := range marked {
+		r.Dep.Causes.Retarget(event) // its replicas start and stop because of the restart, and not of the deploy before
+	}
 	a.WakeLocked()
 	return nil
 }

@@ -446,6 +446,16 @@ func TestRestartOfReplicas(t *testing.T) {
 		if now := ids(); len(now) != 3 || slices.ContainsFunc(now, func(id string) bool { return slices.Contains(before, id) }) {
 			t.Errorf("%v after %v", now, before)
 		}
+		var request uint64 // the event of the last restart, which is the cause of what follows
+		events, _ := n.set.Events.Since(0, 1000)
+		for _, ev := range events {
+			switch {
+			case ev.Reason == "restart_requested":
+				request = ev.ID
+			case request != 0 && ev.Object.Kind == helvetype.KindReplica && ev.From == "" && ev.Cause != request:
+				t.Errorf("%s of %s, after the restart #%d, is because of #%d", ev.Reason, ev.Object, request, ev.Cause)
+			}
+		}
 		wantOf(t, "what runs", n.versions(), "map[1:3]")
 		wantOf(t, "afterwards", n.Status().Applications["app"].Deployments["A"].Status, helvetype.DeploymentHealthy)
 		if err := n.Restart("app", "A", "nothing", "ann"); err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/trace"
@@ -72,7 +73,11 @@ func (x *Execution) Run(f func() error) {
 		if x.Of != nil {
 			place.Leave()
 			ended := call.Now()
-			x.Of.calls.End(time.Duration(ended-entered), x.Failure != nil)
+			if took := time.Duration(ended - entered); x.Failure != nil && x.Failure.Reason == helvetype.ReasonCancelled {
+				x.Of.calls.Cancel(took)
+			} else {
+				x.Of.calls.End(took, x.Failure != nil)
+			}
 			if x.Call != nil && trace.Wants(ended-entered, x.Failure != nil, x.Call) {
 				x.record(entered, ended)
 			}

@@ -42,12 +42,12 @@ func TestExecution(t *testing.T) {
 		"error":          {code: func(*Execution) error { return io.ErrUnexpectedEOF }, want: helvetype.ReasonUser, text: "unexpected EOF", counts: telemetry.Counts{Failed: 1}},
 		"panic":          {code: func(*Execution) error { panic("broken") }, want: helvetype.ReasonUser, text: "panic: broken", counts: telemetry.Counts{Failed: 1}},
 		"end of routine": {code: func(*Execution) error { exit(); return nil }, want: helvetype.ReasonUser, text: "runtime.Goexit", counts: telemetry.Counts{Failed: 1}},
-		"late":           {over, true, func(*Execution) error { return nil }, helvetype.ReasonCancelled, "", telemetry.Counts{Failed: 1, Late: 1}},
+		"late":           {over, true, func(*Execution) error { return nil }, helvetype.ReasonCancelled, "", telemetry.Counts{Cancelled: 1, Late: 1}},
 		"late with another error": {over, true, func(*Execution) error { return io.ErrUnexpectedEOF }, helvetype.ReasonCancelled, "",
-			telemetry.Counts{Failed: 1, Late: 1}},
-		"heeds its context":      {over, true, func(*Execution) error { return over.Err() }, helvetype.ReasonCancelled, "", telemetry.Counts{Failed: 1}},
-		"heeds the cause":        {over, true, func(*Execution) error { return fmt.Errorf("stopped: %w", cause) }, helvetype.ReasonCancelled, "", telemetry.Counts{Failed: 1}},
-		"late on its own":        {over, false, func(*Execution) error { return nil }, helvetype.ReasonCancelled, "", telemetry.Counts{Failed: 1}},
+			telemetry.Counts{Cancelled: 1, Late: 1}},
+		"heeds its context":      {over, true, func(*Execution) error { return over.Err() }, helvetype.ReasonCancelled, "", telemetry.Counts{Cancelled: 1}},
+		"heeds the cause":        {over, true, func(*Execution) error { return fmt.Errorf("stopped: %w", cause) }, helvetype.ReasonCancelled, "", telemetry.Counts{Cancelled: 1}},
+		"late on its own":        {over, false, func(*Execution) error { return nil }, helvetype.ReasonCancelled, "", telemetry.Counts{Cancelled: 1}},
 		"panics after the end":   {over, true, func(*Execution) error { panic("broken") }, helvetype.ReasonUser, "panic: broken", telemetry.Counts{Failed: 1}},
 		"stream broken off":      {over, true, func(x *Execution) error { x.Stop(nil); return nil }, "", "", telemetry.Counts{}},
 		"stream fails":           {code: func(x *Execution) error { x.Stop(io.EOF); return nil }, want: helvetype.ReasonUser, text: "EOF", counts: telemetry.Counts{Failed: 1}},
@@ -65,7 +65,7 @@ func TestExecution(t *testing.T) {
 				t.Errorf("the failure is %+v, want %s: %s", x.Failure, c.want, c.text)
 			}
 			got := i.Counts()
-			got.Busy, got.Buckets, c.counts.Started = 0, c.counts.Buckets, 1
+			got.Busy, got.Buckets, got.Peaks, c.counts.Started = 0, c.counts.Buckets, c.counts.Peaks, 1
 			if got != c.counts {
 				t.Errorf("counts are %+v, want %+v", got, c.counts)
 			}
@@ -143,7 +143,7 @@ func TestRun(t *testing.T) {
 	if out, e := i.Run(over, double, 21); out != nil || e == nil || e.Reason != helvetype.ReasonCancelled {
 		t.Errorf("%v, %v", out, e)
 	}
-	if c := i.Counts(); c.Started != 3 || c.Failed != 2 || c.Late != 0 {
+	if c := i.Counts(); c.Started != 3 || c.Failed != 1 || c.Cancelled != 1 || c.Late != 0 {
 		t.Errorf("%+v", c)
 	}
 }

@@ -154,7 +154,7 @@ func sizesOf(s *telemetry.Snapshot, all []view) *sizes {
 			line := lineBytes + len(r.labels)
 			page.rest += replicaLines * line
 			page.small += smallLines * line
-			for _, n := range [...]uint64{r.Calls.Failed, uint64(max(r.Running, 0))} {
+			for _, n := range [...]uint64{r.Calls.Failed + r.Calls.Cancelled, uint64(max(r.Running, 0))} {
 				if n > 0 {
 					page.rest += line
 				} else {

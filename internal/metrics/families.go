@@ -205,6 +205,7 @@ func writeDeployments(p *page, all []view, shown detail) {
 		{prefix + "serve_deployment_status", gauge, "1 deploy failed, 2 unhealthy, 3 updating, 4 upscaling, 5 downscaling, 6 healthy.", func(v *view) float64 { return deploymentStates[v.State] }},
 		{prefix + "serve_autoscaling_target_replicas", gauge, "Replicas that the deployment should have.", func(v *view) float64 { return float64(v.Wanted) }},
 		{"helve_deployment_failed_calls_total", counter, "Calls of all replicas of the deployment that have failed, also of those that are gone.", func(v *view) float64 { return float64(v.Calls.Failed) }},
+		{"helve_deployment_cancelled_calls_total", counter, "Calls of all replicas of the deployment that their callers have ended, such as streams that their readers have closed. They have not failed.", func(v *view) float64 { return float64(v.Calls.Cancelled) }},
 		{"helve_deployment_rejected_calls_total", counter, "Calls to the deployment that have failed at once, because too many calls of their origin waited for a slot (max_queued_requests).", func(v *view) float64 { return float64(v.Rejected) }},
 		{"helve_deployment_late_calls_total", counter, "Calls that returned after the end of their context, and kept their callers waiting.", func(v *view) float64 { return float64(v.Calls.Late) }},
 		{"helve_deployment_replica_starts_total", counter, "Replicas of the deployment that have become ready, also those that are gone.", func(v *view) float64 { return float64(v.Starts) }},
@@ -404,10 +405,10 @@ func writeReplicas(p *page, all []view, shown detail) {
 	}
 	p.family(prefix+"serve_deployment_request_counter_total", counter, "Calls that the replica has begun.")
 	each(func(r *replicaView) { p.whole(r.routed, r.Calls.Started) })
-	p.family(prefix+"serve_deployment_error_counter_total", counter, "Calls of the replica that have failed, also those that died with its process.")
+	p.family(prefix+"serve_deployment_error_counter_total", counter, "Calls of the replica that have failed or that their callers have ended, also those that died with its process.")
 	each(func(r *replicaView) {
-		if r.Calls.Failed > 0 || shown.zeros() {
-			p.whole(r.routed, r.Calls.Failed)
+		if n := r.Calls.Failed + r.Calls.Cancelled; n > 0 || shown.zeros() { // the reference counts both
+			p.whole(r.routed, n)
 		}
 	})
 	p.family(prefix+"serve_deployment_processing_latency_ms", histogram, "Time from the start of a call at the replica to its end.")

@@ -52,6 +52,7 @@ func TestCircle(t *testing.T) {
 				holders := map[string]bool{}
 				var ends []string
 				var places []*Place
+				outside := map[string]bool{} // the calls without a caller
 				for i, w := range test.waits {
 					info := &call.Info{Place: &call.Place{App: "app", Deployment: w.at, Method: "M"}, Call: uint64(100 + i), Link: call.Awaited}
 					var above *call.Info
@@ -60,6 +61,7 @@ func TestCircle(t *testing.T) {
 						holders[c] = true
 					}
 					info.Above = above
+					outside[hexID(info.Call)] = above == nil
 					p := named[w.at].NewPlace(info, &placed{name: fmt.Sprint(i), all: &ends})
 					places = append(places, p)
 				}
@@ -87,6 +89,14 @@ func TestCircle(t *testing.T) {
 				}
 				if strings.Join(got, " ") != test.want || int(noted.Load()) != len(got) {
 					t.Errorf("in a circle: %q, want %q; noted %d times", got, test.want, noted.Load())
+				}
+				for _, d := range all {
+					calls, _ := d.Calls(nil, 10)
+					for _, c := range calls {
+						if d.Cycle() != "" && strings.HasSuffix(c.WaitsFor, "behind a circle of calls") != outside[c.ID] {
+							t.Errorf("call %s waits for %s", c.ID, c.WaitsFor)
+						}
+					}
 				}
 				for _, p := range places {
 					p.Cancel(nil, call.NewError("x", "the test is over"))

@@ -3,6 +3,7 @@ package serving
 import (
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -27,6 +28,21 @@ func (l listing) call(i *call.Info, since int64) helvetype.Call {
 // at is a time by call.Now, as a time of day.
 func (l listing) at(mono int64) time.Time { return l.now.Add(-time.Duration(l.mono - mono)) }
 
+// inOrBehind tells a call that waits at a deployment in a circle, and whose callers hold slots of the circle, from one that only waits behind it. For example, five requests of Store wait for Store by their calls of
+// Items, and a sixth request waits for a slot of Store: the sixth is behind the circle, and closes nothing.
+func (d *Deployment) inOrBehind(c *call.Info) string {
+	all := []*Deployment{d}
+	if d.All != nil {
+		all = d.All()
+	}
+	for i := c.Above; i != nil; i = i.Above {
+		if slices.ContainsFunc(all, func(o *Deployment) bool { return o.App == i.App && o.Name == i.Deployment && o.Cycle() != "" }) {
+			return ", in a circle of calls"
+		}
+	}
+	return ", behind a circle of calls"
+}
+
 func hexID(id uint64) string {
 	if id == 0 {
 		return ""
@@ -49,7 +65,7 @@ func (d *Deployment) Calls(replicas []Replica, limit int) (calls []helvetype.Cal
 		if cycle, _ := d.cycle(&w.Info); cycle != nil {
 			c.WaitsFor += ", which only its own callers hold: " + w.Info.Chain()
 		} else if d.Cycle() != "" {
-			c.WaitsFor += ", in a circle of calls"
+			c.WaitsFor += d.inOrBehind(&w.Info)
 		}
 		calls = append(calls, c)
 	}

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/gate"
 	"github.com/helve-serve/helve/internal/instance"
@@ -217,7 +218,11 @@ func (b *Base) count(r Replica, a attempt, result call.Result) (ended int64) {
 		b.calls.Undo()
 		return ended
 	}
-	b.calls.End(time.Duration(ended-a.at), result.Err != nil)
+	if took := time.Duration(ended - a.at); result.Err != nil && result.Err.Reason == helvetype.ReasonCancelled {
+		b.calls.Cancel(took)
+	} else {
+		b.calls.End(took, result.Err != nil)
+	}
 	return ended
 }
 

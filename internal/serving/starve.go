@@ -9,8 +9,8 @@ import (
 )
 
 // Calls starve when streams and connections, which may last for hours, hold every slot. For example, a chat with max_ongoing_requests 5 has
-// five open WebSockets: the sixth client waits until one of them leaves, and nothing has failed. So a deployment with such calls says which
-// option to raise.
+// five open WebSockets: the sixth client waits until one of them leaves, and nothing has failed. So a deployment with such calls says so.
+// It gives no advice of its own: more slots help a busy chat, and do not help where nothing reads the streams, or where calls wait in a circle. `helve why` tells these apart.
 const (
 	starveTime  = time.Second // for which calls must have waited, and all slots must have been held
 	starveAgain = time.Minute // the time between two warnings of one deployment
@@ -56,8 +56,8 @@ func (d *Deployment) lookAtQueue() {
 	default:
 		if slots := d.slotsOfStreams(); slots > 0 && (d.starved == 0 || time.Duration(call.Now()-d.starved) >= starveAgain) {
 			d.starved = call.Now()
-			text := fmt.Sprintf("all %d slots (max_ongoing_requests) have been held by HTTP requests, streams or connections for more than %s, with %s waiting: raise max_ongoing_requests, or end streams that nothing reads any more (helve calls marks them)",
-				slots, starveTime, calls(queued))
+			text := fmt.Sprintf("all %d slots (max_ongoing_requests) have been held by HTTP requests, streams or connections for more than %s, with %s waiting: helve why %s/%s says what holds them, and what frees them",
+				slots, starveTime, calls(queued), d.App, d.Name)
 			d.log.Warn("deployment "+d.Name+": "+text, "app", d.App, "deployment", d.Name, "slots", slots, "waiting", queued)
 			if d.Starving != nil {
 				d.Starving(text)

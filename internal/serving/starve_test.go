@@ -59,7 +59,7 @@ func TestStarving(t *testing.T) {
 				if got := int(noted.Load()); got != test.want {
 					t.Errorf("%d warnings, want %d", got, test.want)
 				}
-				const want = "all 2 slots (max_ongoing_requests) have been held by HTTP requests, streams or connections for more than 1s, with 3 calls waiting: raise max_ongoing_requests, or end streams that nothing reads any more (helve calls marks them)"
+				const want = "all 2 slots (max_ongoing_requests) have been held by HTTP requests, streams or connections for more than 1s, with 3 calls waiting: helve why app/Chat says what holds them, and what frees them"
 				if test.want > 0 && text.Load() != want {
 					t.Errorf("the warning is %q", text.Load())
 				}

@@ -80,6 +80,10 @@ type Calls struct {
 	buckets [Buckets]atomic.Uint64
 	failed  atomic.Uint64
 	late    atomic.Uint64
+	owner   atomic.Uint64 // of a slot of a [Page]: the digest of its replica's id, 0 for a free slot. It stays in this place, where workers of other builds have it
+
+	cancelled atomic.Uint64
+	peaks     [peakSlots]atomic.Uint64 // see [Peaks]
 }
 
 // Begin counts an execution that begins.
@@ -87,11 +91,25 @@ func (c *Calls) Begin() { c.started.Add(1) }
 
 // End counts the end of an execution that took the time.
 func (c *Calls) End(took time.Duration, failed bool) {
-	c.busy.Add(int64(took))
-	c.buckets[bucket(took)].Add(1)
 	if failed {
 		c.failed.Add(1)
 	}
+	c.end(took)
+}
+
+// Cancel counts the end of an execution that its caller has ended: it is no failure. For example, the reader of a stream has closed it after the first items.
+func (c *Calls) Cancel(took time.Duration) {
+	c.cancelled.Add(1)
+	c.end(took)
+}
+
+func (c *Calls) end(took time.Duration) {
+	c.busy.Add(int64(took))
+	i := bucket(took)
+	if i > 0 { // no one asks for the longest of the shortest calls
+		c.peak(took, time.Now())
+	}
+	c.buckets[i].Add(1)
 }
 
 // Undo takes a Begin back: the call has not begun after all.
@@ -119,11 +137,13 @@ func bucket(took time.Duration) int {
 // Counts is a copy of the numbers of a [Calls], or a sum of several. Each number is right by itself; of a call that ends meanwhile one may have
 // it already, and another not.
 type Counts struct {
-	Started uint64
-	Failed  uint64
-	Late    uint64
-	Busy    time.Duration
-	Buckets [Buckets]uint64 // ended calls by latency
+	Started   uint64
+	Failed    uint64 // without Cancelled
+	Cancelled uint64 // that their callers have ended
+	Late      uint64
+	Busy      time.Duration
+	Buckets   [Buckets]uint64 // ended calls by latency
+	Peaks     Peaks
 }
 
 // Started is the number of executions that have begun.
@@ -131,7 +151,10 @@ func (c *Calls) Started() uint64 { return c.started.Load() }
 
 // Counts reads the counters.
 func (c *Calls) Counts() Counts {
-	k := Counts{Failed: c.failed.Load(), Late: c.late.Load(), Busy: time.Duration(c.busy.Load())}
+	k := Counts{Failed: c.failed.Load(), Cancelled: c.cancelled.Load(), Late: c.late.Load(), Busy: time.Duration(c.busy.Load())}
+	for i := range c.peaks {
+		k.Peaks[i] = c.peaks[i].Load()
+	}
 	for i := range c.buckets {
 		k.Buckets[i] = c.buckets[i].Load()
 	}
@@ -149,7 +172,8 @@ func (k Counts) Ended() (n uint64) {
 
 // Add adds the numbers of other calls.
 func (k *Counts) Add(o Counts) {
-	k.Started, k.Failed, k.Late, k.Busy = k.Started+o.Started, k.Failed+o.Failed, k.Late+o.Late, k.Busy+o.Busy
+	k.Started, k.Failed, k.Cancelled, k.Late, k.Busy = k.Started+o.Started, k.Failed+o.Failed, k.Cancelled+o.Cancelled, k.Late+o.Late, k.Busy+o.Busy
+	k.Peaks.raise(o.Peaks)
 	for i := range k.Buckets {
 		k.Buckets[i] += o.Buckets[i]
 	}
@@ -157,7 +181,9 @@ func (k *Counts) Add(o Counts) {
 
 // Raise makes of two counts of one replica the later one: no number ever falls.
 func (k *Counts) Raise(o Counts) {
-	k.Started, k.Failed, k.Late, k.Busy = max(k.Started, o.Started), max(k.Failed, o.Failed), max(k.Late, o.Late), max(k.Busy, o.Busy)
+	k.Started, k.Failed, k.Cancelled = max(k.Started, o.Started), max(k.Failed, o.Failed), max(k.Cancelled, o.Cancelled)
+	k.Late, k.Busy = max(k.Late, o.Late), max(k.Busy, o.Busy)
+	k.Peaks.raise(o.Peaks)
 	for i := range k.Buckets {
 		k.Buckets[i] = max(k.Buckets[i], o.Buckets[i])
 	}

@@ -82,6 +82,7 @@ func TestCallsAgainstAModel(t *testing.T) {
 				want.Add(s)
 			}
 			got := c.Counts()
+			want.Peaks = got.Peaks // see TestPeaks
 			if got != want {
 				t.Errorf("%+v, want %+v", got, want)
 			}

@@ -34,8 +34,7 @@ type Page struct {
 // slot is one Calls with its owner, on cache lines of its own.
 type slot struct {
 	calls Calls
-	owner atomic.Uint64 // digest of the replica's id, 0 for a free slot
-	_     [slotSize - int(unsafe.Sizeof(Calls{})) - 8]byte
+	_     [slotSize - int(unsafe.Sizeof(Calls{}))]byte
 }
 
 const (
@@ -145,7 +144,7 @@ func (p *Page) used() *atomic.Uint64 { return (*atomic.Uint64)(unsafe.Pointer(&p
 
 func (p *Page) find(owner uint64) *slot {
 	for i := range min(p.used().Load(), pageSlots) {
-		if s := p.slot(int(i)); s.owner.Load() == owner {
+		if s := p.slot(int(i)); s.calls.owner.Load() == owner {
 			return s
 		}
 	}
@@ -172,7 +171,7 @@ func (p *Page) Take(replica string) (*Lent, bool) {
 		p.used().Store(n + 1)
 	}
 	s.calls.clear()
-	s.owner.Store(digest(replica))
+	s.calls.owner.Store(digest(replica))
 	return &Lent{p, s}, true
 }
 
@@ -196,7 +195,7 @@ func (p *Page) FindOrTake(replica string) (*Lent, bool) {
 func (l *Lent) Free() {
 	l.page.mu.Lock()
 	defer l.page.mu.Unlock()
-	l.slot.owner.Store(0)
+	l.slot.calls.owner.Store(0)
 }
 
 // Calls are the counters, as long as l is in use.

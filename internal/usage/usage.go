@@ -184,26 +184,33 @@ func (m *Meter) lastMinute(key deployment) *helvetype.LastMinute {
 	}
 	r.Errors = min(last.counts.Failed-min(first.counts.Failed, last.counts.Failed), r.Calls) // more are of replicas that were taken over
 	if r.Calls > 0 {
-		r.Mean = float64(last.counts.Busy-first.counts.Busy) / float64(time.Millisecond) / float64(r.Calls)
-		r.P99 = max(quantile(buckets[:], telemetry.Bounds(), r.Calls), 0)
+		r.Mean = milliseconds(last.counts.Busy-first.counts.Busy) / float64(r.Calls)
+		r.P99 = max(quantile(buckets[:], telemetry.Bounds(), r.Calls, milliseconds(last.counts.Peaks.Since(first.at))), 0)
 	}
 	return r
 }
 
 // quantile is the time in milliseconds under which 99 of 100 calls have ended, as Prometheus estimates it: within a bucket times are taken as evenly spread. For example, of 100 calls 90 took
-// up to 50 ms and 10 took between 50 and 100 ms: the 99th is the ninth of these ten, 95 ms. A call above all bounds counts as the last bound.
-func quantile(buckets []uint64, bounds []float64, all uint64) float64 {
+// up to 50 ms and 10 took between 50 and 100 ms: the 99th is the ninth of these ten, 95 ms. A call above all bounds counts as the last bound. It is never more than longest, the time of
+// the longest call, as far as that is known (not 0): the bucket from 10 s to 60 s may have calls of 12 s only.
+func quantile(buckets []uint64, bounds []float64, all uint64, longest float64) float64 {
 	const of = 0.99
 	rank, below, from := of*float64(all), 0.0, 0.0
 	for i, bound := range bounds {
 		n := float64(buckets[i])
 		if below+n >= rank && n > 0 {
-			return from + (bound-from)*(rank-below)/n
+			at := from + (bound-from)*(rank-below)/n
+			if longest >= from && longest > 0 { // else the call of this bucket was counted elsewhere
+				at = min(at, longest)
+			}
+			return at
 		}
 		below, from = below+n, bound
 	}
 	return from
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // pidOf is the process of a replica: that of the node for a replica in it, 0 for a replica that has none.
 func pidOf(r *helvetype.ReplicaStatus) int {

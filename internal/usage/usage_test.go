@@ -61,7 +61,7 @@ func TestLastMinute(t *testing.T) {
 	calls(&c, 10, 90*time.Millisecond, true)
 	at = at.Add(Period)
 	m.Look(at, of(&c, 5), nil, none)
-	want := &helvetype.LastMinute{Seconds: 60, Calls: 100, Errors: 10, Rejected: 2, Mean: 45, P99: 95}
+	want := &helvetype.LastMinute{Seconds: 60, Calls: 100, Errors: 10, Rejected: 2, Mean: 45, P99: 90}
 	if diff := cmp.Diff(want, filled(&m).LastMinute); diff != "" {
 		t.Error(diff)
 	}
@@ -83,6 +83,22 @@ func TestLastMinute(t *testing.T) {
 	m.Look(at.Add(3*Period), of(&young, 1), nil, none)
 	if got := filled(&m).LastMinute; got == nil || got.Calls != 2 || got.Errors != 2 || got.Rejected != 1 || got.Seconds != Period.Seconds() {
 		t.Errorf("of a deployment that has begun since the last look: %+v", got)
+	}
+}
+
+// TestLongest: the 99th percentile is not above the longest call, and a call that its caller has ended has not failed.
+func TestLongest(t *testing.T) {
+	t.Parallel()
+	var m Meter
+	var c telemetry.Calls
+	now := time.Now()
+	m.Look(now, of(&c, 0), nil, none)
+	calls(&c, 9, 50*time.Millisecond, false)
+	c.Begin()
+	c.Cancel(12 * time.Second)
+	m.Look(now.Add(Period), of(&c, 0), nil, none)
+	if got := filled(&m).LastMinute; got.P99 != 12000 || got.Calls != 10 || got.Errors != 0 {
+		t.Errorf("%+v", got)
 	}
 }
 
@@ -182,13 +198,17 @@ func TestQuantile(t *testing.T) {
 	bounds := []float64{1, 10, 100}
 	for _, c := range []struct {
 		buckets []uint64
+		longest float64
 		want    float64
-	}{{[]uint64{100, 0, 0, 0}, 0.99}, {[]uint64{98, 2, 0, 0}, 5.5}, {[]uint64{0, 0, 0, 4}, 100}, {[]uint64{1, 0, 0, 0}, 0.99}} {
+	}{
+		{[]uint64{100, 0, 0, 0}, 0, 0.99}, {[]uint64{98, 2, 0, 0}, 0, 5.5}, {[]uint64{0, 0, 0, 4}, 0, 100}, {[]uint64{1, 0, 0, 0}, 0, 0.99},
+		{[]uint64{98, 0, 2, 0}, 12, 12}, {[]uint64{98, 0, 2, 0}, 99, 55}, {[]uint64{98, 0, 2, 0}, 5, 55},
+	} {
 		n := uint64(0)
 		for _, b := range c.buckets {
 			n += b
 		}
-		if got := quantile(c.buckets, bounds, n); got != c.want {
+		if got := quantile(c.buckets, bounds, n, c.longest); got != c.want {
 			t.Errorf("%v: %g, want %g", c.buckets, got, c.want)
 		}
 	}

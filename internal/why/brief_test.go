@@ -76,6 +76,8 @@ func TestTrouble(t *testing.T) {
 		}, "has not answered since 2026-01-02T03:04:05.000Z: the state of its process is T (stopped)", "--stacks", "Threads: 3"},
 		"a queue": {func(d *helvetype.DeploymentStatus) { d.Calls.Queued, d.Calls.Running = 2, 5 },
 			"2 calls wait for a slot, because the ready replicas run as many calls as max_ongoing_requests allows (5)", "helve scale shop/Ranker N", ""},
+		"a circle": {func(d *helvetype.DeploymentStatus) { d.Cycle, d.Calls.Queued = "calls wait in a circle", 2 },
+			"calls wait in a circle", "after at most graceful_shutdown_timeout_s, but the circle comes back while such requests come", ""},
 		"a replica has ended": {func(d *helvetype.DeploymentStatus) {
 			d.LastExit = &helvetype.Exit{Replica: "R#0", At: at, Reason: "exit status 3", Lines: []string{"Segmentation", "fault"}}
 		}, "replica R#0 ended at 2026-01-02T03:04:05.000Z: exit status 3, and another one has taken its place", "helve logs shop/Ranker --replica R#0", "Segmentation\nfault"},
@@ -105,6 +107,19 @@ func TestTrouble(t *testing.T) {
 	})
 	if e, _ := Explain(shop(), s, kept{}, at.Add(recently)); strings.Contains(e.Sentence, "R#0") {
 		t.Errorf("an end of a quarter of an hour ago is named: %s", e.Sentence)
+	}
+}
+
+// TestQueueWhileReplicasStop: the calls of replicas that stop hold no slot for which calls wait, so their number is not that of the ready replicas.
+func TestQueueWhileReplicasStop(t *testing.T) {
+	t.Parallel()
+	d := helvetype.DeploymentStatus{
+		Status: helvetype.DeploymentHealthy, Wanted: 1, Ready: 1, Calls: helvetype.Calls{Queued: 2, Running: 10},
+		Replicas: []helvetype.ReplicaStatus{{ID: "R#0", State: helvetype.ReplicaStopping}, {ID: "R#1", State: helvetype.ReplicaRunning, Ready: true}},
+	}
+	s := helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"shop": {Status: helvetype.ApplicationRunning, Deployments: map[string]helvetype.DeploymentStatus{"Ranker": d}}}}
+	if e, _ := Explain(shop(), s, kept{}, at); !strings.Contains(e.Sentence, "as max_ongoing_requests allows") || strings.Contains(e.Sentence, "(10)") {
+		t.Error(e.Sentence)
 	}
 }
 

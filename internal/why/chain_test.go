@@ -48,7 +48,7 @@ func TestChainOfWaits(t *testing.T) {
 			shop("Front"), fails, "deployment shop/Front is UPDATING (CONFIG_UPDATE_STARTED): 0 of 1 replica get calls; " + failure + "; deployment Front waits for Ranker, and Ranker waits for Model", next, true,
 		},
 		"an application whose Model loads": {
-			shop(), helvetype.DeploymentStatus{Next: "1 replica in its start"}, "application shop is DEPLOYING; " + loads + "; deployment Front waits for Ranker, and Ranker waits for Model", "deployment Model: 1 replica in its start", false,
+			shop(), helvetype.DeploymentStatus{Next: "1 replica in its start"}, "application shop is DEPLOYING; " + loads + "; deployment Front waits for Ranker, and Ranker waits for Model", "helve profile shop/Model/M#3 --stacks shows where its start stands", false,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

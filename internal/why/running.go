@@ -66,7 +66,7 @@ func abandoned(e *helvetype.Explanation, name string, running []helvetype.Call, 
 	on := place(e.Object.App, name, "")
 	e.Sentence += fmt.Sprintf("; %d of the %s that hold slots of %s were left by their callers, the oldest for %s: the method that has called %s has returned, and has neither read its stream to the end nor ended it",
 		left, count(len(running), "call"), name, lasts(now, oldest.Since), place("", name, oldest.Method))
-	e.Next = fmt.Sprintf("helve calls %s lists them; helve why --request %s is the oldest; helve restart %s frees their slots. More slots would only last longer: the code that begins the streams has to end them", on, oldest.RequestID, on)
+	e.Next = fmt.Sprintf("helve calls %s lists them; helve why --request %s is the oldest; helve restart %s frees their slots after the drain (graceful_shutdown_timeout_s), until new streams hold them. More slots would only last longer: the code that begins the streams has to end them", on, oldest.RequestID, on)
 	return true
 }
 

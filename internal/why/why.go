@@ -60,12 +60,12 @@ func Explain(of helvetype.Object, s helvetype.Status, events Events, now time.Ti
 			troubled(&e, of.App, name, app.Deployments[name], passes(app, name), now)
 		}
 	case of.Kind == helvetype.KindDeployment && has:
-		e.Sentence, e.Next, e.Detail = deployment(of, d), step(d.Next, d.NextAt), details(d.Message)
+		e.Sentence, e.Next, e.Detail = deployment(of, d), nextOf("", of.App, of.Deployment, d), details(d.Message)
 		troubled(&e, of.App, of.Deployment, d, passes(app, of.Deployment), now)
 		if path := chain(app, of.Deployment); len(path) > 1 {
 			root := app.Deployments[path[len(path)-1]]
 			e.Sentence += "; " + waitsFor(app, path, "")
-			e.Next, e.Detail = "deployment "+path[len(path)-1]+": "+step(root.Next, root.NextAt), details(root.Message)
+			e.Next, e.Detail = nextOf("deployment "+path[len(path)-1]+": ", of.App, path[len(path)-1], root), details(root.Message)
 		} else if text, next := rollout(of.App, app); text != "" && d.Status == helvetype.DeploymentUpdating {
 			e.Sentence += "; " + text
 			e.Next = cmp.Or(next, e.Next)
@@ -138,9 +138,9 @@ func troubled(e *helvetype.Explanation, app, name string, d helvetype.Deployment
 	switch {
 	case d.Cycle != "":
 		e.Sentence += "; " + prefix + d.Cycle
-		next(fmt.Sprintf("helve calls %s/%s lists the calls; helve restart %[1]s/%[2]s ends those that wait now", app, name))
+		next(fmt.Sprintf("helve calls %s/%s lists the calls; helve restart %[1]s/%[2]s ends those that wait now, after at most graceful_shutdown_timeout_s, but the circle comes back while such requests come: its deployments need more slots, or no calls back to themselves", app, name))
 	case d.Calls.Queued > 0 && d.Ready > 0:
-		e.Sentence += fmt.Sprintf("; %s%s a slot, because the ready replicas run as many calls as max_ongoing_requests allows (%d)", prefix, waitFor(d.Calls.Queued), d.Calls.Running)
+		e.Sentence += fmt.Sprintf("; %s%s a slot, because the ready replicas run as many calls as max_ongoing_requests allows%s", prefix, waitFor(d.Calls.Queued), slots(d))
 		next(fmt.Sprintf("%s; helve calls %s/%s lists the calls that hold the slots", more(app, name, d), app, name))
 	}
 	if m := d.LastMinute; m != nil && m.Errors > 0 && !passes && prefix != "" {
@@ -163,6 +163,14 @@ func troubled(e *helvetype.Explanation, app, name string, d helvetype.Deployment
 	if d.Calls.Errors > 0 && e.Next == "" {
 		next("helve why --failed " + app + " lists requests that have failed")
 	}
+}
+
+// slots says how many calls the ready replicas of a deployment run, in parentheses; "" while replicas that stop run some of its calls too, because nothing tells how many.
+func slots(d helvetype.DeploymentStatus) string {
+	if slices.ContainsFunc(d.Replicas, func(r helvetype.ReplicaStatus) bool { return r.State == helvetype.ReplicaStopping }) {
+		return ""
+	}
+	return fmt.Sprintf(" (%d)", d.Calls.Running)
 }
 
 // afterExit is the command that comes next after the end of a replica: one that has ended for lack of memory leaves nothing to read, and its siblings have the same code.
@@ -275,7 +283,7 @@ func application(of helvetype.Object, a helvetype.ApplicationStatus) (sentence, 
 	}
 	for _, name := range append(path, slices.Sorted(maps.Keys(a.Deployments))...) {
 		if d := a.Deployments[name]; d.Next != "" && next == "" {
-			next = "deployment " + name + ": " + step(d.Next, d.NextAt)
+			next = nextOf("deployment "+name+": ", of.App, name, d)
 		}
 	}
 	if text, goesOn := rollout(of.App, a); text != "" {
@@ -485,6 +493,9 @@ func timeline(own []helvetype.Event, events Events) []helvetype.Event {
 	return list
 }
 
+// inStart is the end of the next step of a deployment that waits for starts.
+const inStart = " in its start"
+
 // Next is the next step of a deployment, and its time, zero if it has none. s.NextAt is the time of the next start, as far as one waits after failures.
 func Next(s *helvetype.DeploymentStatus) (text string, at time.Time) {
 	starting, missing := 0, s.Wanted-s.Ready
@@ -512,11 +523,23 @@ func Next(s *helvetype.DeploymentStatus) (text string, at time.Time) {
 	case !s.NextAt.IsZero():
 		return "the start of " + count(max(missing-starting, 1), "replica"), s.NextAt
 	case starting > 0:
-		return count(starting, "replica") + " in its start", at
+		return count(starting, "replica") + inStart, at
 	case out != nil:
 		return out.Next, out.NextAt
 	}
 	return "", at
+}
+
+// nextOf is the next step of a deployment, after a prefix. It is a command where the node waits for a replica in its start. For example, a constructor that does not return waits for a lock: the stacks show the line.
+func nextOf(prefix, app, name string, d helvetype.DeploymentStatus) string {
+	if strings.HasSuffix(d.Next, inStart) && d.NextAt.IsZero() {
+		for _, r := range d.Replicas {
+			if r.State == helvetype.ReplicaStarting && (r.Wait == nil || r.Wait.For == "its constructor") {
+				return fmt.Sprintf("helve profile %s/%s/%s --stacks shows where its start stands", app, name, r.ID)
+			}
+		}
+	}
+	return prefix + step(d.Next, d.NextAt)
 }
 
 func step(text string, at time.Time) string {

@@ -55,6 +55,7 @@ def test_call(monkeypatch):
 def reported(monkeypatch):
     records: list = []
     monkeypatch.setattr(_spans, "report", records.append)
+    monkeypatch.setattr(_stalls, "ready", True)
     monkeypatch.setattr(_runtime, "replica", types.SimpleNamespace(app_name="app", deployment="D", replica_tag="D#1"))
     return records
 
@@ -81,6 +82,20 @@ def test_report(reported):
     (record,) = reported
     assert told == [True] and record["kind"] == "stall" and record["replica"] == "D#1" and record["begin"] < before < record["end"] and record["name"]
     assert "parent" not in record and len(record["request"]) == 36
+
+
+def test_start(reported, monkeypatch):
+    """An import or a constructor before the replica is ready holds up no call: that stall is not reported, also if it ends when the replica takes calls."""
+    monkeypatch.setattr(_stalls, "ready", False)
+    constructor = _stalls.Stall(threading.get_ident())
+    constructor.look()
+    _stalls.begin()
+    constructor.end()
+    assert reported == []
+    method = _stalls.Stall(threading.get_ident())
+    method.look()
+    method.end()
+    assert len(reported) == 1
 
 
 def test_stopped(reported):

@@ -30,7 +30,7 @@ func TestStreamsThatHoldAllSlots(t *testing.T) {
 		waiting := l.Do.Remote(t.Context(), 1)
 		time.Sleep(900 * time.Millisecond)
 		synctest.Wait()
-		const text = "deployment Lab: all 2 slots (max_ongoing_requests) have been held by HTTP requests, streams or connections for more than 1s, with 1 call waiting: raise max_ongoing_requests, or end streams that nothing reads any more (helve calls marks them)"
+		const text = "deployment Lab: all 2 slots (max_ongoing_requests) have been held by HTTP requests, streams or connections for more than 1s, with 1 call waiting: helve why labs/Lab says what holds them, and what frees them"
 		if strings.Contains(log.String(), text) {
 			t.Error("warned before a second")
 		}

@@ -22,6 +22,7 @@ from helve._frames import RequestInfo, call_ids
 LOOK = 0.25  # seconds between two looks at a loop, and the shortest stall
 IDLE = 1.0  # seconds between two looks while the process does nothing
 BUSY = 0.005  # seconds of processor time between two looks, from which on the process does something
+ready = False  # whether the replica of this process takes calls: from the end of its start on
 HELVE = os.path.dirname(__file__) + os.sep
 
 
@@ -32,6 +33,7 @@ class Stall:
         self.thread, self.began = thread, time.time_ns() - int(LOOK * 1e9)
         self.places: collections.Counter = collections.Counter()
         self.info: Optional[RequestInfo] = None
+        self.serves = ready  # else it began in the start of the replica: no call waits for an import, or for a constructor
 
     def look(self) -> None:
         """Notes where the thread of the loop stands."""
@@ -44,7 +46,7 @@ class Stall:
 
     def end(self) -> None:
         replica = _runtime.replica
-        if replica is None or not self.places:
+        if replica is None or not self.places or not self.serves:
             return
         place, info = self.places.most_common(1)[0][0], self.info
         record: dict = {
@@ -84,6 +86,12 @@ def named(frame: FrameType) -> str:
     return f"{name}, {os.path.basename(code.co_filename)} line {frame.f_lineno}"
 
 
+def begin() -> None:
+    """Has the stalls of the replica reported from now on: it takes calls."""
+    global ready
+    ready = True
+
+
 class Looks:
     """When a watchdog looks again: soon while the process does something."""
 
@@ -112,4 +120,4 @@ def until(turned: threading.Event, stopped: threading.Event, thread: int, after:
         left = after - (time.time_ns() - stall.began) / 1e9
 
 
-__all__ = ["LOOK", "Looks", "Stall", "standing", "until"]
+__all__ = ["LOOK", "Looks", "Stall", "begin", "standing", "until"]

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Optional
 
-from helve import _logging, _measures, _metrics, _origins, _runtime, _signals, _spans, _supervise
+from helve import _logging, _measures, _metrics, _origins, _runtime, _signals, _spans, _stalls, _supervise
 from helve._attach import Node, duration, give_up
 from helve._encoding import CLOUDPICKLE, PICKLE, decode, dumps, encode, encode_error, envelope, loads
 from helve._frames import (
@@ -535,6 +535,7 @@ class Worker(Succession):
                     await self.stop_replica()
                     return
                 _measures.watch(self.loop)
+                self.loop.call_soon(_stalls.begin)  # after the answer, by a loop that turns
             elif op == "prepare":
                 self.load(request["code"], request["deployment"])
                 reply = {}

@@ -15,7 +15,7 @@ type Autoscaling struct {
 	Least int `json:"min_replicas"`
 	// Most is the upper bound: max_replicas under the target capacity.
 	Most int `json:"max_replicas"`
-	// Blocked says why the deployment has not the number that its load asks for, for example "at most 4 by max_replicas". It is "" if it has.
+	// Blocked says why the deployment has not the number that its load asks for, for example "max_replicas", or "a rollout is under way". It is "" if it has.
 	Blocked string `json:"blocked,omitempty"`
 	// Reason says in one sentence how the number came about.
 	Reason string `json:"reason,omitempty"`

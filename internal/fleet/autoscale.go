@@ -35,6 +35,7 @@ type Scaled struct {
 	Config    json.RawMessage // its autoscaling_config
 	Wanted    Number          // that it has now
 	Capacity  *float64        // the target capacity in percent; nil for 100
+	Rising    bool            // Capacity is above the one before it
 	Facts     autoscale.Facts // but for Least and Most, which the config says, and Ready
 	HasPolicy bool            // a custom one: Policy, which is asked with the ids of the replicas that run
 	Policy    policy.Source
@@ -61,12 +62,12 @@ func (f *Fleet) AutoscaledLocked(yield func(*Deployment) bool) {
 // ScaledLocked is the deployment as an autoscaler sees it.
 func (d *Deployment) ScaledLocked() Scaled {
 	s := Scaled{
-		Deployment: d, App: d.App.Name, Name: d.Name, Serving: d.Serving, Config: d.Now.Definition.Options.AutoscalingConfig, Wanted: d.Asked, Capacity: d.App.fleet.Capacity,
+		Deployment: d, App: d.App.Name, Name: d.Name, Serving: d.Serving, Config: d.Now.Definition.Options.AutoscalingConfig, Wanted: d.Asked, Capacity: d.App.fleet.Capacity, Rising: d.App.fleet.rising,
 		Facts: autoscale.Facts{Target: d.Wanted, StartTime: d.StartTook},
 	}
 	s.Policy, s.HasPolicy = d.policyLocked()
 	waiting := (*Replica)(nil)
-	if len(d.Replicas) == len(d.Serving.Router.Replicas()) { // all of them get calls, and none starts
+	if !s.HasPolicy && len(d.Replicas) == len(d.Serving.Router.Replicas()) { // all of them get calls, and none starts
 		s.Facts.HoldUp, s.Facts.HoldDown = d.holdsLocked(nil)
 		return s
 	}

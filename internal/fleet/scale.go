@@ -91,10 +91,16 @@ func (d *Deployment) scaleRecordLocked() store.Scale {
 }
 
 // SetCapacity sets the target capacity: the percentage of all numbers of replicas that this node runs, nil for 100. The records of the numbers stay. For example,
-// with 50 a deployment of 4 replicas runs 2, and with nil again 4.
+// with 50 a deployment of 4 replicas runs 2, and with nil again 4. A number above the one before says that the capacity rises (see [autoscale.Bounds]), until a
+// lower one, or nil, is set.
 func (f *Fleet) SetCapacity(percent *float64) {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
+	if before := f.Capacity; percent == nil || before == nil {
+		f.rising = false
+	} else if *percent != *before {
+		f.rising = *percent > *before
+	}
 	f.Capacity = percent
 	for _, a := range f.Apps {
 		for _, d := range a.Deployments {

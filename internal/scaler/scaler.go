@@ -227,7 +227,7 @@ func (s *Scaler) look(now time.Time, of fleet.Scaled) (c change, changed bool) {
 	if of.Capacity != nil {
 		capacity = *of.Capacity
 	}
-	e.facts.Least, e.facts.Most = autoscale.Bounds(e.config, capacity, false)
+	e.facts.Least, e.facts.Most = autoscale.Bounds(e.config, capacity, of.Rising)
 	s.advise(now, e, of)
 	e.last = autoscale.Decide(now, e.config, &e.memory.State, e.facts)
 	e.reason = ""

@@ -488,8 +488,7 @@ def deployment(
             `BackPressureError`. Default: -1.
         backpressure_config: HTTP answer to a request over max_queued_requests: `status_code` 503 or 429, `retry_after_s` in seconds. Default:
             status 503.
-        autoscaling_config: Bounds and pace of the autoscaler, in place of num_replicas. Until replicas scale by themselves,
-            `initial_replicas` run, else `min_replicas`. Default: None.
+        autoscaling_config: Bounds and pace of the autoscaler, in place of num_replicas. Default: None.
         graceful_shutdown_wait_loop_s: Without effect. Default: 2.
         graceful_shutdown_timeout_s: Time in which a replica that stops may finish its calls. Default: 20.
         health_check_period_s: Time between two health checks of a replica. Default: 10.

@@ -1,0 +1,79 @@
+"""Deployments whose numbers of replicas follow their load, or a policy, in a node that runs."""
+
+import pytest
+from eventually import eventually
+
+from helve import serve
+
+
+@pytest.fixture
+def node():
+    serve.start(http_options={"port": None})
+    yield
+    serve.shutdown()
+
+
+def running(name="Model"):
+    return serve.status().applications["scaled"].deployments[name].replica_states.get("RUNNING", 0)
+
+
+def run(deployment):
+    return serve.run(deployment.bind(), name="scaled", route_prefix=None)
+
+
+@serve.deployment
+class Model:
+    def __call__(self):
+        return "served"
+
+
+def test_a_call_wakes_a_deployment_of_no_replicas_which_goes_back_to_none(node):
+    quick = {"look_back_period_s": 0.5, "upscale_delay_s": 0.0, "downscale_delay_s": 0.2, "downscale_to_zero_delay_s": 0.2}
+    handle = run(Model.options(autoscaling_config={"min_replicas": 0, "max_replicas": 2, **quick}))
+    assert running() == 0
+    for _ in range(2):
+        assert handle.remote().result() == "served"
+        eventually(lambda: running() == 0)
+
+
+def test_a_policy_sees_the_replicas(node):
+    def one_more(ctx):
+        assert ctx.current_num_replicas == len(ctx.running_replicas)
+        return min(ctx.current_num_replicas + 1, 3), {}
+
+    run(Model.options(autoscaling_config={"min_replicas": 1, "max_replicas": 8, "policy": {"policy_function": one_more}}))
+    eventually(lambda: running() == 3)
+
+
+def test_a_class_decides_by_numbers_of_the_replicas(node):
+    class Sum:
+        def __init__(self, each):
+            self.each = each
+
+        def __call__(self, ctx):
+            return sum(ctx.aggregated_metrics.get("tokens", {}).values()) / self.each, {}
+
+    @serve.deployment
+    class Counted:
+        def __init__(self):
+            self.tokens = 400
+
+        def record_autoscaling_stats(self):
+            return {"tokens": self.tokens}
+
+        def __call__(self, tokens):
+            self.tokens = tokens
+
+    policy = {"policy_function": Sum, "policy_kwargs": {"each": 200}}
+    run(Counted.options(autoscaling_config={"min_replicas": 1, "max_replicas": 2, "look_back_period_s": 1.0, "policy": policy}))
+    eventually(lambda: running("Counted") == 2)
+
+
+def test_a_policy_that_fails_leaves_the_number(node):
+    def fails(ctx):
+        raise ValueError("no number")
+
+    handle = run(Model.options(autoscaling_config={"min_replicas": 1, "max_replicas": 3, "initial_replicas": 2, "policy": {"policy_function": fails}}))
+    assert running() == 2
+    assert handle.remote().result() == "served"
+    assert running() == 2

@@ -147,8 +147,9 @@ func MergeOverrides(all map[string]json.RawMessage, patch map[string]json.RawMes
 	return next, nil
 }
 
-// replacedWhole are options whose value is an object that belongs to the user: a patch replaces it as a whole.
-var replacedWhole = []string{"user_config", "autoscaling_config", "logging_config", "args"} //nolint:gochecknoglobals // a constant
+// replacedWhole are options whose value is an object that belongs to the user: a patch replaces it as a whole. Other objects have fields of ours, and keep those that a patch
+// leaves out: for example, the upper bound of an autoscaler stays when the lower one is set.
+var replacedWhole = []string{"user_config", "args"} //nolint:gochecknoglobals // a constant
 
 // mergePatch is RFC 7396 for two objects of options: nil for an empty result.
 func mergePatch(all, patch json.RawMessage) (json.RawMessage, error) {

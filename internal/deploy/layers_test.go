@@ -79,6 +79,20 @@ func TestOverrides(t *testing.T) {
 		patch(t, &a, `null`)
 		want(t, a, "replicas 2 code, ongoing 5 file, env map[A:1] file, memory 1024 code")
 	})
+	t.Run("fields of an object add up", func(t *testing.T) {
+		t.Parallel()
+		a := layered(t, code, file)
+		patch(t, &a, `{"autoscaling_config": {"max_replicas": 8}}`)
+		patch(t, &a, `{"autoscaling_config": {"min_replicas": 2}}`)
+		if got := string(a.Graph.Deployments[0].Options.AutoscalingConfig); got != `{"max_replicas":8,"min_replicas":2}` {
+			t.Errorf("the upper bound and the lower one: %s", got)
+		}
+		patch(t, &a, `{"user_config": {"a": 1}}`)
+		patch(t, &a, `{"user_config": {"b": 2}}`)
+		if got := string(a.Graph.Deployments[0].Options.UserConfig); got != `{"b":2}` {
+			t.Errorf("the user's object: %s", got)
+		}
+	})
 	t.Run("the same file keeps it", func(t *testing.T) {
 		t.Parallel()
 		now, next := over(t), layered(t, code, file)

@@ -76,11 +76,14 @@ func busy(a helvetype.ApplicationStatus) bool {
 func (o *Operator) Overview(context.Context) (helvetype.Overview, error) {
 	s := o.set.Node.Status()
 	maps.DeleteFunc(s.Applications, func(app string, _ helvetype.ApplicationStatus) bool { return strings.HasPrefix(app, spec.HiddenApps) })
-	linked := o.linked()
+	linked, left := o.linked(), 0
+	if o.set.Trace != nil {
+		left = o.set.Trace.GivenUp(time.Now().Add(-time.Minute))
+	}
 	return why.Overview(s, func(app string) helvetype.Explanation {
 		e, _ := o.explain(kindOf(helvetype.Object{App: app}), s, linked)
 		return e
-	}), nil
+	}, left), nil
 }
 
 // slowMax is how many slow requests an answer looks at.

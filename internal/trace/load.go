@@ -35,13 +35,33 @@ func (r *Recorder) Slow(app string, since time.Time, limit int) (all []helvetype
 	return all
 }
 
+// GivenUp is the number of kept requests since a time that their clients have left before the answer (status 499): they may have waited in a queue, so that no call tells of them. Of a flood it counts those that are kept.
+func (r *Recorder) GivenUp(since time.Time) (n int) {
+	r.collect(time.Now().UnixNano())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for e := r.requests.lists[Failed].Back(); e != nil; e = e.Prev() {
+		k := e.Value.(*Kept) //nolint:forcetypeassert // nothing else is there
+		if k.Root.End < since.UnixNano() {
+			break
+		}
+		if k.Root.Status == leftByClient {
+			n++
+		}
+	}
+	return n
+}
+
+// leftByClient is the status of a request whose client has left.
+const leftByClient = 499
+
 // timedOut says that the time of a request was over before its end.
 func timedOut(r *Record) bool {
 	switch helvetype.Reason(r.Reason) {
 	case helvetype.ReasonDeadline, helvetype.ReasonCancelled:
 		return true
 	}
-	return r.Status == 408 || r.Status == 499
+	return r.Status == 408 || r.Status == leftByClient
 }
 
 // Latency is the time of the calls of a method at a replica that took a millisecond or more.

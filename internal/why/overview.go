@@ -10,9 +10,9 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 )
 
-// Overview says what is wrong in a node now, the worst first. explain is the answer about an application, which may have trouble although it runs. For example, of three applications one is UNHEALTHY
+// Overview says what is wrong in a node now, the worst first. left is the number of requests of the last minute that their clients have given up. explain is the answer about an application, which may have trouble although it runs. For example, of three applications one is UNHEALTHY
 // without a replica that gets calls, one waits at a step of its rollout, and one runs: the first two are in the answer, in this order.
-func Overview(s helvetype.Status, explain func(app string) helvetype.Explanation) (o helvetype.Overview) {
+func Overview(s helvetype.Status, explain func(app string) helvetype.Explanation, left int) (o helvetype.Overview) {
 	type found struct {
 		helvetype.Trouble
 		rank int
@@ -30,7 +30,7 @@ func Overview(s helvetype.Status, explain func(app string) helvetype.Explanation
 	for _, f := range all {
 		o.Troubles = append(o.Troubles, f.Trouble)
 	}
-	o.Sentence = numbers(s, len(all))
+	o.Sentence = numbers(s, len(all), left)
 	return o
 }
 
@@ -74,8 +74,8 @@ func rank(a helvetype.ApplicationStatus) int {
 	return best
 }
 
-// numbers are those of the applications, replicas and calls of a node, of which some applications have trouble.
-func numbers(s helvetype.Status, troubled int) string {
+// numbers are those of the applications, replicas and calls of a node, of which some applications have trouble. Requests that their clients have left in a queue are no calls, and are told apart.
+func numbers(s helvetype.Status, troubled, left int) string {
 	var ready, wanted, deployments, running, queued int
 	var calls, failed, rejected uint64
 	for _, a := range s.Applications {
@@ -113,6 +113,9 @@ func numbers(s helvetype.Status, troubled int) string {
 		if rejected > 0 {
 			fmt.Fprintf(&b, ", %d because a queue was full", rejected)
 		}
+	}
+	if left > 0 {
+		fmt.Fprintf(&b, "; %s %s given up by %s", count(left, "request"), map[bool]string{true: "was", false: "were"}[left == 1], map[bool]string{true: "its client", false: "their clients"}[left == 1])
 	}
 	return b.String()
 }

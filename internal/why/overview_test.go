@@ -14,7 +14,20 @@ func overview(apps map[string]helvetype.ApplicationStatus) helvetype.Overview {
 	return Overview(s, func(app string) helvetype.Explanation {
 		e, _ := Explain(helvetype.Object{Kind: helvetype.KindApplication, App: app}, s, kept{}, at)
 		return e
-	})
+	}, 0)
+}
+
+// TestOverviewOfRequestsGivenUp: requests whose clients have left while they waited are named beside the calls, of which none has failed.
+func TestOverviewOfRequestsGivenUp(t *testing.T) {
+	t.Parallel()
+	s := helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"shop": runsWith(helvetype.DeploymentStatus{LastMinute: &helvetype.LastMinute{Seconds: 60, Calls: 160}})}}
+	for left, want := range map[int]string{
+		24: "none of the 160 calls of the last minute failed; 24 requests were given up by their clients", 1: "failed; 1 request was given up by its client", 0: "none of the 160 calls of the last minute failed",
+	} {
+		if o := Overview(s, func(string) helvetype.Explanation { return helvetype.Explanation{} }, left); !strings.HasSuffix(o.Sentence, want) {
+			t.Errorf("%s, want %s", o.Sentence, want)
+		}
+	}
 }
 
 func runsWith(d helvetype.DeploymentStatus) helvetype.ApplicationStatus {

@@ -101,7 +101,13 @@ func Measure(e *helvetype.Explanation, load Load) {
 			say(s.text(), fmt.Sprintf("helve profile %s/%s/%s --cpu, or --block for code that waits", of.App, s.Deployment, s.Replica))
 		}
 	}
-	say(spent(of, load)) // before stalls, which may have held up few of the requests
+	text, goesOn, where := spent(of, load) // before stalls, which may have held up few of the requests
+	if before, rest, ok := failing(e.Sentence, where); ok && text != "" {
+		e.Sentence = before + "; " + text + rest
+		next = cmp.Or(next, goesOn)
+	} else {
+		say(text, goesOn)
+	}
 	for _, s := range load.Stalls {
 		if s.Number == 1 && strings.Contains(s.Place, "<frozen importlib") { // the first call imports a module: that is over
 			continue
@@ -115,6 +121,22 @@ func Measure(e *helvetype.Explanation, load Load) {
 		e.Next = next
 	}
 }
+
+// failing finds the first clause of a sentence that says how many calls of a deployment have failed. false: there is none, or it is of the deployment in which requests have timed out. For example, History has spent
+// the time of the requests, and the calls of Ranker are cut off by their deadlines after it: History is to be named before Ranker.
+func failing(sentence, where string) (before, rest string, ok bool) {
+	clauses := strings.SplitAfter(sentence, "; ")
+	for i, c := range clauses {
+		if name, found := strings.CutPrefix(c, "deployment "); i > 0 && found && strings.HasSuffix(strings.TrimSuffix(c, "; "), haveFailed) {
+			name, _, _ = strings.Cut(name, ":")
+			return strings.TrimSuffix(strings.Join(clauses[:i], ""), "; "), "; " + strings.Join(clauses[i:], ""), where != "" && name != where
+		}
+	}
+	return "", "", false
+}
+
+// haveFailed is the end of the clause about the failed calls of a deployment.
+const haveFailed = " have failed"
 
 // failedList is the begin of the advice of an answer that knows nothing better.
 const failedList = "helve why --failed"
@@ -202,6 +224,7 @@ type group struct {
 	replicas           map[string]int
 	names              map[string]bool
 	slowest            helvetype.RequestTrace
+	cut                bool // some of them were cut off by a deadline, or by their client
 	number             int
 }
 
@@ -211,8 +234,8 @@ func loadOf(s helvetype.Span) (model string, ok bool) {
 	return model, ok && s.Kind == "span" && s.Name == "load of model "+model
 }
 
-// spent says where most of the slow requests of the last minutes have spent their time; "" where they have nothing in common.
-func spent(of helvetype.Object, load Load) (text, next string) {
+// spent says where most of the slow requests of the last minutes have spent their time; "" where they have nothing in common. late is the deployment, if some of them have failed for lack of time.
+func spent(of helvetype.Object, load Load) (text, next, late string) {
 	type key struct {
 		kind, deployment, method string
 		without                  bool
@@ -223,7 +246,8 @@ func spent(of helvetype.Object, load Load) (text, next string) {
 		if t.root < 0 || len(t.spans) == 0 {
 			continue
 		}
-		if late := r.Kept == helvetype.KeptFailed; !late && (load.SlowFrom == 0 || r.Milliseconds < float64(load.SlowFrom)/float64(time.Millisecond)) {
+		cut := r.Kept == helvetype.KeptFailed
+		if !cut && (load.SlowFrom == 0 || r.Milliseconds < float64(load.SlowFrom)/float64(time.Millisecond)) {
 			continue // the slowest of its route, and quick all the same
 		}
 		all++
@@ -241,6 +265,7 @@ func spent(of helvetype.Object, load Load) (text, next string) {
 			groups[k] = g
 		}
 		g.number++
+		g.cut = g.cut || cut
 		g.names[h.Name] = true
 		g.replicas[h.Replica]++
 		if r.Milliseconds > g.slowest.Milliseconds {
@@ -255,7 +280,10 @@ func spent(of helvetype.Object, load Load) (text, next string) {
 		}
 	}
 	if best == nil || best.number < fewSlow || of.Deployment == "" && best.number*2 < all {
-		return "", ""
+		return "", "", ""
+	}
+	if best.cut {
+		late = best.deployment
 	}
 	where, next := best.where(of.App)
 	which := fmt.Sprintf("%d of the %d", best.number, all)
@@ -263,7 +291,7 @@ func spent(of helvetype.Object, load Load) (text, next string) {
 		which = fmt.Sprintf("all %d", all)
 	}
 	return fmt.Sprintf("%s requests of the last %s that were slow or timed out spent most of their time %s", which, minutes(Window), where),
-		next + "; helve why " + best.slowest.ID + " is the slowest of them"
+		next + "; helve why " + best.slowest.ID + " is the slowest of them", late
 }
 
 // where is the way in which the requests of a group have spent their time, and the command that comes next.

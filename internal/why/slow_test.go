@@ -160,3 +160,26 @@ func TestStallOfImports(t *testing.T) {
 		}
 	}
 }
+
+// TestTimeBeforeFailure: where requests that were cut off have spent their time comes before the deployment whose calls were cut off.
+func TestTimeBeforeFailure(t *testing.T) {
+	t.Parallel()
+	const failed = "deployment Front: 57 of the 358 calls of the last 50 s have failed"
+	for _, c := range []struct {
+		kept  string
+		first bool // the time is named first
+	}{{helvetype.KeptFailed, true}, {helvetype.KeptSlow, false}} {
+		var requests []helvetype.RequestTrace
+		for i := range 3 {
+			r := slowRequest(i, 1500, at2(piece("call", "b", "a", "Ranker", 2, 1400), "R#1"))
+			r.Kept = c.kept
+			requests = append(requests, r)
+		}
+		e := helvetype.Explanation{Object: shop(), Sentence: "application shop is RUNNING: each of its 2 deployments has its replicas; " + failed + "; and more"}
+		Measure(&e, Load{SlowFrom: time.Second, Requests: requests})
+		spent, other := strings.Index(e.Sentence, "spent most of their time"), strings.Index(e.Sentence, failed)
+		if spent < 0 || other < 0 || spent < other != c.first || !strings.HasSuffix(e.Sentence, "and more") == c.first {
+			t.Errorf("%s: %s", c.kept, e.Sentence)
+		}
+	}
+}

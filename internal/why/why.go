@@ -144,7 +144,7 @@ func troubled(e *helvetype.Explanation, app, name string, d helvetype.Deployment
 		next(fmt.Sprintf("%s; helve calls %s/%s lists the calls that hold the slots", more(app, name, d), app, name))
 	}
 	if m := d.LastMinute; m != nil && m.Errors > 0 && !passes && prefix != "" {
-		e.Sentence += fmt.Sprintf("; %s%d of the %s of the last %.0f s have failed", prefix, m.Errors, count(int(m.Calls), "call"), m.Seconds)
+		e.Sentence += fmt.Sprintf("; %s%d of the %s of the last %.0f s"+haveFailed, prefix, m.Errors, count(int(m.Calls), "call"), m.Seconds)
 	}
 	if m := d.LastMinute; m != nil && m.Rejected > 0 {
 		e.Sentence += fmt.Sprintf("; %s%s of the last %.0f s found a full queue (max_queued_requests) and %s rejected", prefix, count(int(m.Rejected), "call"), m.Seconds, map[bool]string{true: "was", false: "were"}[m.Rejected == 1])

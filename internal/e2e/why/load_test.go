@@ -171,7 +171,7 @@ app = Front.bind(Model.bind())
 		}
 		o.why("raising", "deployment Model: 3 of the 3 calls of the last", "have failed")
 		_, id := o.get("/raising")
-		o.why(id, "has failed with the status 500", "the code of raising/Model.__call__ of replica", "no such user")
+		o.why(id, "has failed with the status 500", "the code of raising/Model of replica", "no such user")
 	},
 }
 

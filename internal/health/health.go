@@ -305,7 +305,7 @@ func (r *Replica) Failed(text string) {
 	if r.left {
 		return
 	}
-	switch r.of.Failed(k.Ended()-k.Failed, now, c) {
+	switch r.of.Failed(k.Succeeded(), now, c) {
 	case ejection.Eject:
 		r.reason = fmt.Sprintf("%d calls in a row failed for reasons of the system, and none ended well in between; the last: %s", c.Failures, text)
 		r.ejection = r.reason

@@ -170,6 +170,10 @@ func (k Counts) Ended() (n uint64) {
 	return n
 }
 
+// Succeeded is the number of executions that have ended well. One that its caller has ended is not among them: for example, a request that passes its time at a replica that
+// hangs says nothing good of the replica.
+func (k Counts) Succeeded() uint64 { return k.Ended() - min(k.Failed+k.Cancelled, k.Ended()) }
+
 // Add adds the numbers of other calls.
 func (k *Counts) Add(o Counts) {
 	k.Started, k.Failed, k.Cancelled, k.Late, k.Busy = k.Started+o.Started, k.Failed+o.Failed, k.Cancelled+o.Cancelled, k.Late+o.Late, k.Busy+o.Busy

@@ -93,3 +93,19 @@ func TestCallsAgainstAModel(t *testing.T) {
 		})
 	}
 }
+
+// TestSucceeded: a failure is no success, and the end by a caller is none.
+func TestSucceeded(t *testing.T) {
+	t.Parallel()
+	var c Calls
+	for range 5 {
+		c.Begin()
+	}
+	c.End(time.Millisecond, false)
+	c.End(time.Millisecond, true)
+	c.Cancel(time.Second)
+	c.Cancel(time.Second)
+	if k := c.Counts(); k.Ended() != 4 || k.Succeeded() != 1 {
+		t.Errorf("%d ended, %d succeeded: %+v", k.Ended(), k.Succeeded(), k)
+	}
+}

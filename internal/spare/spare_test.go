@@ -72,6 +72,7 @@ func TestSpare(t *testing.T) {
 		p.Fill("env")
 		p.Fill("env")
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if s.started != 2 {
 			t.Error(s.started, "starts")
 		}
@@ -80,12 +81,14 @@ func TestSpare(t *testing.T) {
 		}
 		p.Fill("env")
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		p.Keep([]string{"B"}) // still wanted
 		if s.alive() != 3 {
 			t.Error(s.alive(), "are alive")
 		}
 		p.Want("B", "other", s.start)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if !ended(s.all[2]) || s.started != 4 {
 			t.Error("the spare of an environment that is not wanted any more is there", s.started)
 		}
@@ -113,15 +116,18 @@ func TestSpareFails(t *testing.T) {
 		s.err = nil
 		p.Fill("env")
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		s.all[0].End()
 		if _, ok := p.Take(t.Context(), "env"); ok {
 			t.Error("a spare that has ended")
 		}
 		p.Fill("env")
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		s.all[1].End()
 		p.Fill("env")
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if got, ok := p.Take(t.Context(), "env"); !ok || got.n != 4 {
 			t.Error(got, ok)
 		}

@@ -46,9 +46,9 @@ func fixtures(t testing.TB) (ops []store.Op, records []any) {
 		Own: true, Parts: map[string]store.Part{"exec:/srv/hello#hello": {Graph: graph, Program: program}}, Arguments: map[string]string{"D": code},
 		Versions: map[string]string{"D": "1"}, Archives: map[string][]string{"D": {code}}, RollbackOf: 1, Before: 1,
 		Source: "default", Message: "more replicas", Sources: map[string]map[string]spec.Source{"D": {"num_replicas": spec.FromFile}},
-		Overrides: map[string]json.RawMessage{"D": json.RawMessage(`{"version":"2"}`)}, Below: map[string]json.RawMessage{"D": json.RawMessage(`{"version":"1"}`)}, Keep: 20,
+		Overrides: map[string]json.RawMessage{"D": json.RawMessage(`{"version":"2"}`)}, Below: map[string]json.RawMessage{"D": json.RawMessage(`{"version":"1"}`)}, Keep: 20, ExternalScaler: true,
 	}
-	scale := store.Scale{Replicas: 2, By: "deploy", Reason: "num_replicas of revision 2", At: at}
+	scale := store.Scale{Replicas: 2, By: store.ByAutoscaler, Reason: "4 calls / 2 a replica = 2", At: at, State: json.RawMessage(`{"state":{}}`)}
 	settings := store.Settings{
 		HTTP: store.HTTPSettings{Host: "127.0.0.1", Port: 8000, RootPath: "/a"}, Logging: store.LoggingSettings{Level: "INFO", Encoding: "JSON"},
 		Tracing: store.TracingSettings{Endpoint: "http://127.0.0.1:4317", Ratio: 0.1}, TargetCapacity: &capacity,

@@ -26,6 +26,10 @@ def by_queue(ctx):
     return ctx.total_num_requests / ctx.config.target_ongoing_requests, {"calls": ctx.policy_state.get("calls", 0) + 1}
 
 
+def infinite(ctx):
+    return 1, {"best": float("inf")}
+
+
 def everything(ctx):
     [(replica, value)] = ctx.aggregated_metrics["tokens"].items()
     assert ctx.running_replicas == [replica] and ctx.raw_metrics["tokens"][replica][0].value == 1.0
@@ -105,6 +109,18 @@ def test_a_function_and_its_state():
     assert ask(p) == answered(3, calls=1)
     assert ask(p, views=[view(state={"calls": 4})]) == answered(3, calls=5)
     assert ask(policies(function=everything)) == answered(7)
+
+
+def test_a_state_with_a_number_that_json_does_not_have():
+    answer = ask(policies(function=infinite))
+    assert json.loads(json.dumps(answer, allow_nan=False)) == answer
+    assert ask(policies(function=infinite), views=[view(state=answer["states"]["D"])]) == answer
+
+
+def test_a_state_that_cannot_be_read_holds_up_no_later_question():
+    p = policies(function=by_queue)
+    assert "error" in ask(p, views=[view(state={PICKLE: ""})])
+    assert ask(p) == answered(3, calls=1)
 
 
 def test_a_class_is_constructed_once():

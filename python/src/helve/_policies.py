@@ -102,8 +102,9 @@ class Policies:
             call = self.calls.get(name)
             if call is not None:
                 raise PolicyError(call.still())
+            contexts = [_context(v) for v in question["views"]]  # it may raise: no call has begun then
             call = self.calls[name] = _Call(limit)
-            call.task = asyncio.get_running_loop().create_task(self._run(call, question, [_context(v) for v in question["views"]]))
+            call.task = asyncio.get_running_loop().create_task(self._run(call, question, contexts))
             call.task.add_done_callback(lambda task: self._ended(name, task))
             done, _ = await asyncio.wait({call.task}, timeout=limit)
             if not done:
@@ -274,7 +275,7 @@ def _state_out(state: Any) -> dict:
     if not isinstance(state, dict):
         raise PolicyError(f"its state must be a dict, and is a {type(state).__name__}")
     try:
-        text = json.dumps(state)
+        text = json.dumps(state, allow_nan=False)  # the node reads no Infinity
         plain = json.loads(text) == state
     except (TypeError, ValueError, RecursionError):
         plain = False

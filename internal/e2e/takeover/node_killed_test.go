@@ -86,6 +86,21 @@ func alive(pid int) bool {
 	return err == nil && !bytes.HasPrefix(state, []byte("Z"))
 }
 
+// stop stops the process by SIGSTOP, and returns when all of it stands still.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for t.Context().Err() == nil {
+		b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		if _, state, _ := bytes.Cut(b, []byte(") ")); err != nil || bytes.HasPrefix(state, []byte("T")) {
+			return
+		}
+	}
+	t.Fatal("it goes on")
+}
+
 func (k *Ledger) Do(ctx context.Context, t task) (kept, error) {
 	switch t.Op {
 	case "hold": // until a test opens the pipe, also when its context has ended
@@ -442,10 +457,9 @@ func testNoReplacementBesideTheOld(t *testing.T, dir, language string) {
 	grace := "HELVE_TEST_GRACE=500ms"
 	first := startNode(t, dir, language, grace)
 	was := first.do(task{})
-	if err := syscall.Kill(was.PID, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	stop(t, was.PID)
 	first.kill()
+	stop(t, was.PID) // the kernel lets stopped processes go on (SIGHUP, SIGCONT) when the end of their parent leaves their group without one in the session
 	next := startNode(t, dir, language, grace)
 	if is := next.do(task{}); is.PID == was.PID || is.Count != 1 {
 		t.Errorf("was %+v, is %+v", was, is)

@@ -119,6 +119,10 @@ type Span struct {
 	Started time.Time `json:"started"`
 	// Milliseconds is how long the work took.
 	Milliseconds float64 `json:"duration_ms"`
+	// Open says that the work has not ended: its duration is the time until now.
+	Open bool `json:"open,omitempty"`
+	// WaitsFor is the reason why an open call waits, as in [Call].
+	WaitsFor string `json:"waits_for,omitempty"`
 	// Attempt is how often the call was sent before, and lost.
 	Attempt int `json:"attempt,omitempty"`
 	// RunsAgain says that this attempt was lost, and the call has run again.

@@ -179,7 +179,7 @@ func Running(r *helvetype.RequestTrace, id string, calls []helvetype.Call, now t
 	}
 	r.Next, r.Running, r.TraceID = next, true, cmp.Or(r.TraceID, own[0].TraceID)
 	for _, c := range own {
-		s := helvetype.Span{ID: c.ID, Parent: c.Parent, Kind: "call", App: c.App, Deployment: c.Deployment, Method: c.Method, Replica: c.Replica, Started: c.Since, Milliseconds: float64(now.Sub(c.Since)) / float64(time.Millisecond)}
+		s := helvetype.Span{ID: c.ID, Parent: c.Parent, Kind: "call", App: c.App, Deployment: c.Deployment, Method: c.Method, Replica: c.Replica, Started: c.Since, Milliseconds: float64(now.Sub(c.Since)) / float64(time.Millisecond), Open: true, WaitsFor: c.WaitsFor}
 		if c.State == helvetype.CallWaiting {
 			s.Kind, s.Origin = "wait", c.Origin
 		}

@@ -36,6 +36,16 @@ func TestRunning(t *testing.T) {
 			t.Errorf("%s: %v %s\nwant %s\nnext %s", name, ok, c.r.Sentence, c.want, c.r.Next)
 		}
 	}
+	ended := helvetype.RequestTrace{Request: helvetype.Request{ID: "id"}, Spans: []helvetype.Span{{ID: "x", Kind: "span"}}}
+	Running(&ended, "id", []helvetype.Call{front, waits}, now)
+	for i, want := range []struct {
+		open bool
+		wait string
+	}{{}, {open: true}, {true, waits.WaitsFor}} {
+		if s := ended.Spans[i]; s.Open != want.open || s.WaitsFor != want.wait {
+			t.Errorf("span %d of a request that runs: %+v, want %+v", i, s, want)
+		}
+	}
 	if Running(&helvetype.RequestTrace{}, "id", []helvetype.Call{other}, now) {
 		t.Error("a request runs by the call of another one")
 	}

@@ -1,0 +1,41 @@
+// @ts-check
+// What stands in the place of data that are not there.
+//
+//   html`<${Empty} title="No request is kept">Requests that fail or are slow stand here.</>`
+//   html`<${Loading} what="the events" />`
+//   html`<${Failure} error=${error} retry=${reload} />`        an ApiError, with what to try next; a missing role or token says so
+//   html`<${Answer} of=${useGet(…)} what="the history">${(data) => …}</>`   one of the three, or the data
+import { html } from '../vendor/preact/standalone.module.js';
+import { openSignIn } from './signin.js';
+
+/** @param {{title: string, children?: any}} props */
+export function Empty({ title, children }) {
+  return html`<div class="empty"><p class="empty-title">${title}</p>${children && html`<div class="muted">${children}</div>`}</div>`;
+}
+
+/** @param {{what?: string}} props */
+export function Loading({ what = 'the data' }) {
+  return html`<div class="empty loading" role="status"><p class="muted">Asks the node for ${what} …</p></div>`;
+}
+
+/** The text of an error with its next step, for panels and dialogs. @param {{error: any, retry?: () => void}} props */
+export function Failure({ error, retry }) {
+  const auth = error.status === 401 || error.status === 403;
+  return html`<div class="failure" role="alert">
+    <p class="failure-text">${error.message || String(error)}</p>
+    ${error.next && html`<p class="next"><span class="muted">next:</span> ${error.next}</p>`}
+    ${error.mistakes?.length > 0 && html`<ul class="mistakes">${error.mistakes.map((/** @type {any} */ m) => html`<li>
+      ${m.line > 0 && html`<span class="muted">line ${m.line}: </span>`}${m.path && html`<code>${m.path}</code>`} ${m.message}
+      ${m.excerpt && html`<pre>${m.excerpt}</pre>`}</li>`)}</ul>`}
+    ${(auth || retry) && html`<p class="buttons">
+      ${auth && html`<button onClick=${openSignIn}>Sign in</button>`}
+      ${retry && html`<button onClick=${retry}>Try again</button>`}</p>`}
+  </div>`;
+}
+
+/** @param {{of: {data: any, error: any, reload?: () => void}, what?: string, children: (data: any) => any}} props */
+export function Answer({ of, what, children }) {
+  if (of.data !== undefined) return html`${of.error && html`<p class="warn-line" role="status">These data are old: ${of.error.message}</p>`}${children(of.data)}`;
+  if (of.error) return html`<${Failure} error=${of.error} retry=${of.reload} />`;
+  return html`<${Loading} what=${what} />`;
+}

@@ -18,7 +18,7 @@ import (
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/bench/proc"
 	"github.com/helve-serve/helve/bench/stat"
-	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/rest"
 )
 
 // durable is a node that helve start runs, with its state directory. Its addresses stay the same when it is started again.
@@ -29,7 +29,7 @@ type durable struct {
 	state  string
 	http   string
 	admin  string
-	client *admin.Client
+	client *rest.Client
 	keeper *exec.Cmd
 }
 
@@ -52,7 +52,7 @@ func (b *bench) durableNode() (*durable, error) {
 			return nil, err
 		}
 	}
-	if d.client, err = admin.Dial(d.admin); err != nil {
+	if d.client, err = rest.Dial(d.admin); err != nil {
 		return nil, err
 	}
 	b.onEnd(d.stop)

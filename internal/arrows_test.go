@@ -20,7 +20,7 @@ var layers = [][]string{
 	{"internal/graph", "internal/profiling", "internal/simulation", "internal/tracing"},
 	{"internal/node", "internal/guest", "internal/attach"},
 	{"internal/admin", "internal/control", "internal/metrics", "internal/tables"},
-	{"internal/controller"},
+	{"internal/controller", "internal/rest"},
 	{"internal/scaler", "internal/room"},
 	{"internal/fleet"},
 	{"internal/takeover", "internal/profiler", "internal/restore", "internal/inventory", "internal/details", "internal/claim"},
@@ -118,7 +118,8 @@ var only = map[string][]string{
 	"internal/shown":        {"internal/logs", "github.com/goccy/go-yaml"},
 	"internal/lending":      {"internal/protocol", "internal/serving", "internal/telemetry", "internal/wire"},
 	"internal/details":      {"internal/deploy", "internal/secret"},
-	"internal/admin":        {"internal/audit", "internal/bundle", "internal/controller", "internal/deploy", "internal/details", "internal/jsonbody", "internal/kernel", "internal/listen", "internal/logs", "internal/profile", "internal/secret", "internal/sse", "internal/telemetry", "internal/token", "internal/why"},
+	"internal/admin":        {"internal/audit", "internal/bundle", "internal/controller", "internal/deploy", "internal/details", "internal/jsonbody", "internal/kernel", "internal/listen", "internal/logs", "internal/profile", "internal/rest", "internal/secret", "internal/sse", "internal/telemetry", "internal/token", "internal/why"},
+	"internal/rest":         {"internal/details", "internal/listen", "internal/profile", "internal/token"},
 	"internal/metrics":      {"internal/states", "internal/telemetry", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/common/expfmt"},
 }
 

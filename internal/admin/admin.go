@@ -17,8 +17,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
@@ -26,6 +24,7 @@ import (
 	"github.com/helve-serve/helve/internal/audit"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/listen"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/token"
 )
@@ -179,7 +178,7 @@ func CheckAddress(addr string, certificate bool) error {
 	if err != nil {
 		return fmt.Errorf("%w: give an address of this machine, such as 127.0.0.1:8265", err)
 	}
-	if !certificate && !loopback(host) {
+	if !certificate && !listen.Loopback(host) {
 		return fmt.Errorf("the host %q is not on the loopback interface: there the admin interface needs a certificate (helve start --admin-cert FILE "+
 			"--admin-key FILE); without one it listens on 127.0.0.1, [::1] or localhost only, and an ssh tunnel leads there from other machines", host)
 	}
@@ -208,19 +207,11 @@ func loopbackListener(l net.Listener) bool {
 	return ok && at.IP.IsLoopback()
 }
 
-func loopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
-}
-
 // Failure is the body of an answer that is an error.
 type Failure = helvetype.OperationError
 
 func fail(w http.ResponseWriter, status int, format string, args ...any) {
-	answer(w, status, &Failure{Code: codeOfStatus(status), Message: fmt.Sprintf(format, args...)})
+	answer(w, status, &Failure{Code: rest.CodeOf(status), Message: fmt.Sprintf(format, args...)})
 }
 
 // indentMax is the size of an answer, in bytes, up to which it is indented for people who read it. A larger one is for programs: with a thousand replicas the
@@ -241,20 +232,6 @@ func answer(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	w.Write(append(b, '\n')) //nolint:errcheck // the reader has gone
-}
-
-// About is the answer to GET /: which node this is.
-type About struct {
-	PID          int       `json:"pid"`
-	Version      string    `json:"version"`
-	StartedAt    time.Time `json:"started_at"`
-	HTTP         string    `json:"http,omitempty"`
-	URLs         []string  `json:"urls,omitempty"`      // of all listeners of the ingress
-	Admin        []string  `json:"admin,omitempty"`     // the URLs of this interface over TCP
-	State        string    `json:"state_dir,omitempty"` // of a durable node
-	Draining     bool      `json:"draining"`
-	Applications []string  `json:"applications"`
-	Paths        []string  `json:"paths"`
 }
 
 func (a *Server) metrics(c *ask) {

@@ -23,6 +23,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/details"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
@@ -99,13 +100,13 @@ func serve(t *testing.T, metrics http.Handler) (node fakeNode, socket, tcp strin
 	return node, path, tl.Addr().String(), server
 }
 
-func client(t *testing.T, address string) *Client {
+func client(t *testing.T, address string) *rest.Client {
 	t.Helper()
-	c, err := Dial(address)
+	c, err := rest.Dial(address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.http.CloseIdleConnections)
+	t.Cleanup(c.Close)
 	return c
 }
 
@@ -367,7 +368,7 @@ func TestEvents(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var list EventList
+		var list rest.EventList
 		if err := c.Get(t.Context(), "/events", q, &list); err != nil {
 			t.Fatal(err)
 		}
@@ -392,7 +393,7 @@ func TestEvents(t *testing.T) {
 		}
 	}
 	server.Close()
-	if err := <-ended; !errors.Is(err, ErrEnded) {
+	if err := <-ended; !errors.Is(err, rest.ErrEnded) {
 		t.Error(err)
 	}
 }
@@ -504,7 +505,10 @@ func TestMetricsAreTheProgramsOwn(t *testing.T) {
 func TestProfiles(t *testing.T) {
 	t.Parallel()
 	_, socket, _, _ := serve(t, nil)
-	over := client(t, socket).http
+	over := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}}
+	defer over.CloseIdleConnections()
 	for path, begin := range map[string]string{
 		"/debug/pprof/":                  "{\n  \"profiles\": [",
 		"/debug/pprof/goroutine?debug=2": "goroutine ",
@@ -548,53 +552,5 @@ func TestMistakesInProfiles(t *testing.T) {
 		if w := o.ask(t, "", "GET "+path, ""); w.Code != 401 {
 			t.Errorf("%s without a token: %d %s", path, w.Code, w.Body)
 		}
-	}
-}
-
-// TestRedirects: a client does not carry its token to where an answer leads.
-func TestRedirects(t *testing.T) {
-	t.Parallel()
-	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		t.Errorf("asked for %s with %q", r.URL, r.Header.Get("Authorization"))
-	}))
-	defer other.Close()
-	first := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusTemporaryRedirect))
-	defer first.Close()
-	c, err := Open(first.URL, Access{Token: "helve_x"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.http.CloseIdleConnections()
-	if _, err := c.About(t.Context()); err == nil {
-		t.Error("a redirect is an answer")
-	}
-}
-
-// TestCurl: the command line reads the node from a shell, whatever the path of its socket.
-func TestCurl(t *testing.T) {
-	t.Parallel()
-	for address, want := range map[string]string{
-		"/tmp/helve-1/admin.sock": "curl --unix-socket /tmp/helve-1/admin.sock http://localhost/calls",
-		"unix:/tmp/my dir/a.sock": "curl --unix-socket '/tmp/my dir/a.sock' http://localhost/calls",
-		"/tmp/it's/a.sock":        `curl --unix-socket '/tmp/it'\''s/a.sock' http://localhost/calls`,
-		"127.0.0.1:8265":          "curl http://127.0.0.1:8265/calls",
-		"http://127.0.0.1:8265/":  "curl http://127.0.0.1:8265/calls",
-	} {
-		if got := client(t, address).Curl("/calls"); got != want {
-			t.Errorf("%s: %s, want %s", address, got, want)
-		}
-	}
-}
-
-// TestDial: addresses that lead nowhere.
-func TestDial(t *testing.T) {
-	t.Parallel()
-	for _, address := range []string{"", "nonsense", "ftp://127.0.0.1:1", "https://user@127.0.0.1:1", "http://127.0.0.1:1/path", "127.0.0.1"} {
-		if _, err := Dial(address); err == nil {
-			t.Errorf("%q is an address", address)
-		}
-	}
-	if _, err := client(t, filepath.Join(t.TempDir(), "none")).About(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "no node answers at /") {
-		t.Error(err)
 	}
 }

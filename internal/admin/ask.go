@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/token"
 )
 
@@ -295,34 +296,6 @@ func (a *Server) seen(header []string) (uint64, error) {
 
 const nextTag = `send If-Match with the ETag of an answer, such as "7"`
 
-// statusOf is the HTTP status of a code.
-func statusOf(code helvetype.Code) int {
-	switch code {
-	case helvetype.CodeInvalidArgument, helvetype.CodeOutOfRange:
-		return http.StatusBadRequest
-	case helvetype.CodeUnauthenticated:
-		return http.StatusUnauthorized
-	case helvetype.CodePermissionDenied:
-		return http.StatusForbidden
-	case helvetype.CodeNotFound:
-		return http.StatusNotFound
-	case helvetype.CodeAborted, helvetype.CodeAlreadyExists:
-		return http.StatusConflict
-	case helvetype.CodeFailedPrecondition:
-		return http.StatusPreconditionFailed
-	case helvetype.CodeResourceExhausted:
-		return http.StatusTooManyRequests
-	case helvetype.CodeUnimplemented:
-		return http.StatusNotImplemented
-	case helvetype.CodeUnavailable, helvetype.CodeCanceled:
-		return http.StatusServiceUnavailable
-	case helvetype.CodeDeadlineExceeded:
-		return http.StatusGatewayTimeout
-	default:
-		return http.StatusInternalServerError
-	}
-}
-
 // failed answers with an error of an operation.
 func (a *Server) failed(c *ask, err error) {
 	e, ok := errors.AsType[*helvetype.OperationError](err)
@@ -344,7 +317,7 @@ func (a *Server) failed(c *ask, err error) {
 	case helvetype.CodeFailedPrecondition:
 		a.tag(c)
 	}
-	answer(c.w, statusOf(e.Code), e)
+	answer(c.w, rest.StatusOf(e.Code), e)
 }
 
 // tag sets the generation as the ETag of an answer.
@@ -362,7 +335,7 @@ func (a *Server) note(c *ask, object, detail string, err error) {
 		e.Error, level = a.set.Scrub(err.Error()), slog.LevelWarn
 		if mistake, ok := errors.AsType[*helvetype.OperationError](err); ok {
 			e.Error = a.set.Scrub(mistake.Message)
-			if statusOf(mistake.Code) < http.StatusInternalServerError {
+			if rest.StatusOf(mistake.Code) < http.StatusInternalServerError {
 				level = slog.LevelDebug
 			}
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/kernel"
+	"github.com/helve-serve/helve/internal/listen"
 )
 
 // anonymous is the name of an author without a token. It is no name of a token, and no user has it on the machines that Helve knows.
@@ -78,7 +79,7 @@ func (a *Server) local(h http.Handler) http.Handler {
 		if name, _, err := net.SplitHostPort(host); err == nil {
 			host = name
 		}
-		if !loopback(strings.Trim(host, "[]")) {
+		if !listen.Loopback(strings.Trim(host, "[]")) {
 			a.forbidden(w, r, "the host %q is not on the loopback interface", r.Host)
 			return
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/helve-serve/helve/internal/details"
+	"github.com/helve-serve/helve/internal/rest"
 )
 
 func (a *Server) applications(c *ask) {
@@ -23,7 +24,7 @@ func (a *Server) wholeInstance(c *ask) {
 }
 
 func (a *Server) about(c *ask) {
-	answer(c.w, http.StatusOK, About{
+	answer(c.w, http.StatusOK, rest.About{
 		PID: os.Getpid(), Version: a.set.Version, StartedAt: a.started, HTTP: a.set.Node.HTTP(), URLs: a.set.Node.URLs(), Admin: a.addresses(), State: a.set.State, Draining: a.set.Node.Draining(),
 		Applications: slices.Sorted(maps.Keys(a.set.Node.Applications())), Paths: a.paths(),
 	})

@@ -7,28 +7,10 @@ import (
 	"strconv"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/sse"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
-
-// EventList is the answer to GET /events, the oldest event first. Without the parameter after it has the newest events, up to the limit. With
-// it, it has the events above that id, and the limit cuts off the newest of these: a reader that asks again with after=Next gets the next
-// page. For example, of the events 5 to 9, ?limit=2 gives 8 and 9, and ?after=5&limit=2 gives 6 and 7, with Next 7.
-//
-// With ?follow the answer does not end: it is a line of JSON per event, and a line with Missed alone where the reader was too slow.
-type EventList struct {
-	// Events are the events that the reader wants.
-	Events []helvetype.Event `json:"events"`
-	// Next is the id from which a reader goes on: it has seen, or did not want, every event up to that one.
-	Next uint64 `json:"next"`
-	// Missed is the number of events after the given id that have left the ring, of all objects. It is 0 without the parameter after.
-	Missed uint64 `json:"missed,omitempty"`
-}
-
-// Missed is a line between the events of a reader that follows.
-type Missed struct {
-	Missed uint64 `json:"missed"`
-}
 
 // eventQuery is which events a reader wants.
 type eventQuery struct {
@@ -81,9 +63,9 @@ func (q eventQuery) wants(o helvetype.Object) bool {
 }
 
 // page is the first answer to a query.
-func (q eventQuery) page(events *telemetry.Events) (list EventList) {
+func (q eventQuery) page(events *telemetry.Events) (list rest.EventList) {
 	all, missed := events.Since(q.after, eventLimit)
-	list = EventList{Events: []helvetype.Event{}}
+	list = rest.EventList{Events: []helvetype.Event{}}
 	if q.pages { // a reader without an id does not know of older events
 		list.Missed = missed
 	}
@@ -125,14 +107,14 @@ func (a *Server) events(c *ask) {
 }
 
 // follow writes events until the reader has gone or the server closes. It holds up nothing: it reads the ring at its own speed.
-func (a *Server) follow(c *ask, q eventQuery, list EventList) {
+func (a *Server) follow(c *ask, q eventQuery, list rest.EventList) {
 	ctx, out, stop := a.startFollower(c)
 	if out == nil {
 		return
 	}
 	defer stop()
 	for {
-		if list.Missed > 0 && out.item("", "missed", Missed{list.Missed}) != nil {
+		if list.Missed > 0 && out.item("", "missed", rest.Missed{Missed: list.Missed}) != nil {
 			return
 		}
 		for _, e := range list.Events {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/logs"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/sse"
 )
 
@@ -15,13 +16,6 @@ const (
 	logLimit   = 10_000
 	logDefault = 1000
 )
-
-// LogList is the answer to GET /api/v1/logs without the parameter follow.
-type LogList struct {
-	Lines []helvetype.LogLine `json:"lines"`
-	// Missed is the number of lines before the first one that are not kept any more.
-	Missed uint64 `json:"missed,omitempty"`
-}
 
 // errEnough ends a query that has all lines.
 var errEnough = errors.New("enough")
@@ -42,7 +36,7 @@ func (a *Server) logs(c *ask) {
 		a.followLogs(c, o, q)
 		return
 	}
-	list := LogList{Lines: []helvetype.LogLine{}}
+	list := rest.LogList{Lines: []helvetype.LogLine{}}
 	err = o.Logs(c.r.Context(), q, func(line *helvetype.LogLine, missed uint64) error {
 		list.Missed += missed
 		if line != nil {
@@ -71,7 +65,7 @@ func (a *Server) followLogs(c *ask, o Operator, q helvetype.LogQuery) {
 	err := o.Logs(ctx, q, func(line *helvetype.LogLine, missed uint64) error {
 		begun = true
 		if missed > 0 {
-			if err := out.item("", "missed", Missed{missed}); err != nil {
+			if err := out.item("", "missed", rest.Missed{Missed: missed}); err != nil {
 				return err
 			}
 		}

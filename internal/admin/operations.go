@@ -12,15 +12,9 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/jsonbody"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/why"
 )
-
-// Done is the answer of a change that has no other one. The message is for people.
-type Done struct {
-	Message string `json:"message"`
-	// Generation is the generation of the target after the change.
-	Generation uint64 `json:"generation"`
-}
 
 // rayReference is the version of Ray Serve whose REST API, files and names these are.
 const rayReference = "2.60.0"
@@ -80,7 +74,7 @@ func (a *Server) change(c *ask, object, detail, message string, do func(o Operat
 	}
 	a.tag(c)
 	if v == nil {
-		v = Done{message, o.Generation()}
+		v = rest.Done{Message: message, Generation: o.Generation()}
 	}
 	answer(c.w, http.StatusOK, v)
 }
@@ -258,7 +252,7 @@ func (a *Server) resume(c *ask) {
 	app := c.path("app")
 	a.change(c, app, "", "", func(o Operator) (any, error) {
 		said, err := o.Resume(c.r.Context(), c.by, app)
-		return Done{said, o.Generation()}, err
+		return rest.Done{Message: said, Generation: o.Generation()}, err
 	})
 }
 
@@ -328,13 +322,8 @@ func (a *Server) absent(app string) error {
 // auditLimit is how many entries of the audit log an answer has, at most.
 const auditLimit = 1000
 
-// AuditList is the answer to GET /api/v1/audit.
-type AuditList struct {
-	Entries []helvetype.AuditEntry `json:"entries"`
-}
-
 func (a *Server) auditLog(c *ask) {
-	answer(c.w, http.StatusOK, AuditList{a.set.Audit.Entries(c.number("limit", auditLimit))})
+	answer(c.w, http.StatusOK, rest.AuditList{Entries: a.set.Audit.Entries(c.number("limit", auditLimit))})
 }
 
 func (a *Server) requests(c *ask) {

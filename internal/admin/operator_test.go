@@ -21,6 +21,7 @@ import (
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/profile"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/token"
 )
@@ -625,7 +626,7 @@ func TestTokens(t *testing.T) {
 	t.Parallel()
 	o := operate(t)
 	w := o.ask(t, helvetype.RoleDeploy, "POST /api/v1/tokens", `{"name":"ci","role":"read"}`)
-	var made NewToken
+	var made rest.NewToken
 	if err := json.Unmarshal(w.Body.Bytes(), &made); err != nil || w.Code != 200 {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
@@ -650,7 +651,7 @@ func TestTokens(t *testing.T) {
 	if w := o.send(t, o.open, made.Token, read, ""); w.Code != 401 {
 		t.Errorf("with the removed token: %d", w.Code)
 	}
-	var list AuditList
+	var list rest.AuditList
 	if err := json.Unmarshal(o.ask(t, helvetype.RoleRead, read, "").Body.Bytes(), &list); err != nil || len(list.Entries) != 7 || list.Entries[0].Operation != "add_token" || list.Entries[0].Object != "token ci" || list.Entries[6].Operation != "request" {
 		t.Errorf("%+v, %v", list.Entries, err)
 	}

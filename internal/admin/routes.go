@@ -6,6 +6,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/profile"
+	"github.com/helve-serve/helve/internal/rest"
 )
 
 // route is one method of one path. The handler, the checks before it, the list of paths and the OpenAPI document come from it.
@@ -107,7 +108,7 @@ func routes() []route {
 	const read, operate, deploy = helvetype.RoleRead, helvetype.RoleOperate, helvetype.RoleDeploy
 	get, put, post, patch, remove := http.MethodGet, http.MethodPut, http.MethodPost, http.MethodPatch, http.MethodDelete
 	return []route{
-		{method: get, path: "/", operation: "about", role: read, answer: About{}, serve: (*Server).about, about: "Which node this is"},
+		{method: get, path: "/", operation: "about", role: read, answer: rest.About{}, serve: (*Server).about, about: "Which node this is"},
 		{method: get, path: "/openapi.json", operation: "openapi", role: read, answer: map[string]any{}, serve: (*Server).openAPI, about: "This document"},
 
 		{method: get, path: "/api/ray/version", operation: "ray_version", role: read, answer: RayVersion{}, serve: (*Server).rayVersion, about: "The version of Ray whose clients the node serves"},
@@ -120,9 +121,9 @@ func routes() []route {
 			method: put, path: "/api/serve/applications/", operation: "apply", role: deploy, changes: true, body: files, answer: helvetype.ApplyAnswer{}, serve: (*Server).putAll,
 			query: applyParams, about: "Make the applications of a file the target. Applications that a file of the same source had, and this one does not have, are deleted",
 		},
-		{method: remove, path: "/api/serve/applications/", operation: "shutdown", role: deploy, changes: true, answer: Done{}, serve: (*Server).shutdown, about: "Delete all applications"},
+		{method: remove, path: "/api/serve/applications/", operation: "shutdown", role: deploy, changes: true, answer: rest.Done{}, serve: (*Server).shutdown, about: "Delete all applications"},
 		{
-			method: post, path: deploymentPath + "/scale", operation: "scale", role: operate, changes: true, body: scaleBody{}, answer: Done{}, serve: (*Server).scale,
+			method: post, path: deploymentPath + "/scale", operation: "scale", role: operate, changes: true, body: scaleBody{}, answer: rest.Done{}, serve: (*Server).scale,
 			about: "Set the number of replicas",
 		},
 
@@ -146,7 +147,7 @@ func routes() []route {
 			method: patch, path: appPath, operation: "patch", role: deploy, changes: true, body: map[string]any{}, answer: helvetype.Outcome{}, serve: (*Server).patch,
 			about: `Set options above those of file and code: {"deployments": {"Ranker": {"max_ongoing_requests": 10}}}. null clears`,
 		},
-		{method: remove, path: appPath, operation: "delete", role: deploy, changes: true, answer: Done{}, serve: (*Server).remove, about: "Delete an application"},
+		{method: remove, path: appPath, operation: "delete", role: deploy, changes: true, answer: rest.Done{}, serve: (*Server).remove, about: "Delete an application"},
 		{method: get, path: appPath + "/history", operation: "history", role: read, answer: helvetype.History{}, serve: (*Server).history, about: "The revisions that are kept, the newest first"},
 		{method: get, path: appPath + "/config", operation: "config", role: read, answer: helvetype.EffectiveConfig{}, serve: (*Server).config, about: "Each option, with the source of its value"},
 		{method: get, path: appPath + "/submitted", operation: "submitted", role: read, answer: map[string]any{}, serve: (*Server).submitted, about: "The configuration as it was submitted; null for an application of a program"},
@@ -159,11 +160,11 @@ func routes() []route {
 			query: applyParams[:1], about: "What a PUT of this application would do, without doing it",
 		},
 		{method: post, path: appPath + "/rollback", operation: "rollback", role: operate, changes: true, body: rollbackBody{}, optional: true, answer: helvetype.Outcome{}, serve: (*Server).rollback, about: "Deploy a former revision again"},
-		{method: post, path: appPath + "/pause", operation: "pause", role: operate, changes: true, answer: Done{}, serve: (*Server).pause, about: "Stop the rollout where it is"},
-		{method: post, path: appPath + "/resume", operation: "resume", role: operate, changes: true, answer: Done{}, serve: (*Server).resume, about: "Go on with a rollout"},
-		{method: post, path: appPath + "/restart", operation: "restart", role: operate, changes: true, answer: Done{}, serve: (*Server).restart, about: "Replace all replicas of an application, within the budgets of rollouts"},
-		{method: post, path: deploymentPath + "/restart", operation: "restart_deployment", role: operate, changes: true, answer: Done{}, serve: (*Server).restart, about: "Replace the replicas of a deployment, within the budgets of rollouts"},
-		{method: post, path: deploymentPath + "/replicas/{replica}/restart", operation: "restart_replica", role: operate, changes: true, answer: Done{}, serve: (*Server).restart, about: "Replace one replica"},
+		{method: post, path: appPath + "/pause", operation: "pause", role: operate, changes: true, answer: rest.Done{}, serve: (*Server).pause, about: "Stop the rollout where it is"},
+		{method: post, path: appPath + "/resume", operation: "resume", role: operate, changes: true, answer: rest.Done{}, serve: (*Server).resume, about: "Go on with a rollout"},
+		{method: post, path: appPath + "/restart", operation: "restart", role: operate, changes: true, answer: rest.Done{}, serve: (*Server).restart, about: "Replace all replicas of an application, within the budgets of rollouts"},
+		{method: post, path: deploymentPath + "/restart", operation: "restart_deployment", role: operate, changes: true, answer: rest.Done{}, serve: (*Server).restart, about: "Replace the replicas of a deployment, within the budgets of rollouts"},
+		{method: post, path: deploymentPath + "/replicas/{replica}/restart", operation: "restart_replica", role: operate, changes: true, answer: rest.Done{}, serve: (*Server).restart, about: "Replace one replica"},
 		{
 			method: get, path: deploymentPath + "/replicas/{replica}/profile", operation: "profile_replica", role: operate, private: true, answer: media{"application/octet-stream", "text/plain", "image/svg+xml"}, serve: (*Server).profileReplica,
 			query: []param{
@@ -180,9 +181,9 @@ func routes() []route {
 		{method: get, path: "/api/v1/profiles", operation: "continuous_profiles", role: read, private: true, answer: profile.Continuous{}, serve: (*Server).profiling, about: "Whether the node takes continuous profiles of all replicas"},
 		{method: put, path: "/api/v1/profiles", operation: "set_continuous_profiles", role: operate, changes: true, body: profilingBody{}, answer: profile.Continuous{}, serve: (*Server).setProfiling, about: "Turn continuous profiles of all replicas on or off. Those that were taken are dropped when they are turned off"},
 
-		{method: get, path: "/api/v1/events", operation: "events", role: read, query: eventParams, answer: stream{EventList{}, helvetype.Event{}}, serve: (*Server).events, about: "Transitions, the oldest first"},
+		{method: get, path: "/api/v1/events", operation: "events", role: read, query: eventParams, answer: stream{rest.EventList{}, helvetype.Event{}}, serve: (*Server).events, about: "Transitions, the oldest first"},
 		{
-			method: get, path: "/api/v1/logs", operation: "logs", role: read, private: true, answer: stream{LogList{}, helvetype.LogLine{}}, serve: (*Server).logs, about: "Lines that replicas have written, the oldest first",
+			method: get, path: "/api/v1/logs", operation: "logs", role: read, private: true, answer: stream{rest.LogList{}, helvetype.LogLine{}}, serve: (*Server).logs, about: "Lines that replicas have written, the oldest first",
 			query: []param{
 				{name: "app", kind: "string"}, {name: "deployment", kind: "string"}, {name: "replica", kind: "string"}, {name: "request", kind: "string", about: "the id of a request"},
 				{name: "level", kind: "string", about: "the lowest level: DEBUG, INFO, WARN or ERROR"}, {name: "text", kind: "string", about: "a part of the message or of the value of an attribute, in letters of any case"},
@@ -202,12 +203,12 @@ func routes() []route {
 			method: get, path: "/api/v1/dump", operation: "dump", role: read, private: true, answer: media{"application/gzip"}, serve: (*Server).dump,
 			about: "A support bundle as tar.gz: the answers of the other routes, the stacks of the node, its newest log lines; without secrets",
 		},
-		{method: get, path: "/api/v1/audit", operation: "audit", role: read, private: true, query: []param{{name: "limit", kind: "integer", min: 1, max: auditLimit}}, answer: AuditList{}, serve: (*Server).auditLog, about: "The newest changes, the oldest first: who has asked for what"},
-		{method: get, path: "/api/v1/tokens", operation: "tokens", role: deploy, answer: TokenList{}, serve: (*Server).listTokens, about: "The tokens, without their texts"},
-		{method: post, path: "/api/v1/tokens", operation: "add_token", role: deploy, changes: true, body: tokenBody{}, answer: NewToken{}, serve: (*Server).addToken, about: "Make a token. Its text is in the answer, and nowhere else"},
-		{method: remove, path: "/api/v1/tokens/{name}", operation: "remove_token", role: deploy, changes: true, answer: Done{}, serve: (*Server).removeToken, about: "Take a token out"},
+		{method: get, path: "/api/v1/audit", operation: "audit", role: read, private: true, query: []param{{name: "limit", kind: "integer", min: 1, max: auditLimit}}, answer: rest.AuditList{}, serve: (*Server).auditLog, about: "The newest changes, the oldest first: who has asked for what"},
+		{method: get, path: "/api/v1/tokens", operation: "tokens", role: deploy, answer: rest.TokenList{}, serve: (*Server).listTokens, about: "The tokens, without their texts"},
+		{method: post, path: "/api/v1/tokens", operation: "add_token", role: deploy, changes: true, body: tokenBody{}, answer: rest.NewToken{}, serve: (*Server).addToken, about: "Make a token. Its text is in the answer, and nowhere else"},
+		{method: remove, path: "/api/v1/tokens/{name}", operation: "remove_token", role: deploy, changes: true, answer: rest.Done{}, serve: (*Server).removeToken, about: "Take a token out"},
 
-		{method: get, path: "/events", operation: "events_short", role: read, query: eventParams, answer: stream{EventList{}, helvetype.Event{}}, serve: (*Server).events, about: "As /api/v1/events"},
+		{method: get, path: "/events", operation: "events_short", role: read, query: eventParams, answer: stream{rest.EventList{}, helvetype.Event{}}, serve: (*Server).events, about: "As /api/v1/events"},
 		{method: get, path: "/calls", operation: "calls_short", role: read, query: callParams, answer: helvetype.CallList{}, serve: (*Server).calls, about: "As /api/v1/calls"},
 		{method: get, path: "/metrics", operation: "metrics", role: read, anyQuery: true, answer: texts, serve: (*Server).metrics, about: "Metrics for Prometheus"},
 		{method: get, path: "/debug/pprof/", operation: "profiles", role: read, private: true, answer: Profiles{}, serve: (*Server).profiles, about: "The names of the profiles"},

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/rest"
 )
 
 // TestLogs: the newest lines, and how many are not kept.
@@ -21,7 +22,7 @@ func TestLogs(t *testing.T) {
 	o := operate(t)
 	o.operator.lines = []helvetype.LogLine{{App: "app", Text: "one"}, {App: "app", Text: "two"}}
 	w := o.ask(t, helvetype.RoleRead, "GET /api/v1/logs?app=app&tail=5", "")
-	var list LogList
+	var list rest.LogList
 	if err := json.Unmarshal(w.Body.Bytes(), &list); err != nil || len(list.Lines) != 2 || list.Missed != 3 || o.operator.last() != "logs app tail=5 follow=false" {
 		t.Errorf("%d %s, asked %q", w.Code, w.Body, o.operator.last())
 	}

@@ -6,21 +6,9 @@ import (
 	"net/http"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/token"
 )
-
-// TokenList is the answer to GET /api/v1/tokens.
-type TokenList struct {
-	Tokens []token.Info `json:"tokens"`
-}
-
-// NewToken is the answer to POST /api/v1/tokens.
-type NewToken struct {
-	Name string         `json:"name"`
-	Role helvetype.Role `json:"role"`
-	// Token is the text that requests send in the header Authorization, behind "Bearer ".
-	Token string `json:"token"`
-}
 
 // tokens are the tokens of the node. A node without them answers, and is nil.
 func (a *Server) tokens(c *ask) *token.Tokens {
@@ -37,7 +25,7 @@ func (a *Server) listTokens(c *ask) {
 			a.failed(c, err)
 			return
 		}
-		answer(c.w, http.StatusOK, TokenList{list})
+		answer(c.w, http.StatusOK, rest.TokenList{Tokens: list})
 	}
 }
 
@@ -48,7 +36,7 @@ func (a *Server) addToken(c *ask) {
 		return
 	}
 	text, err := t.Add(body.Name, body.Role)
-	a.tokenChange(c, body.Name, string(body.Role), err, NewToken{body.Name, body.Role, text})
+	a.tokenChange(c, body.Name, string(body.Role), err, rest.NewToken{Name: body.Name, Role: body.Role, Token: text})
 }
 
 func (a *Server) removeToken(c *ask) {
@@ -57,7 +45,7 @@ func (a *Server) removeToken(c *ask) {
 		if !a.present(c, "token "+name) {
 			return
 		}
-		a.tokenChange(c, name, "", t.Remove(name), Done{Message: "The token " + name + " is removed."})
+		a.tokenChange(c, name, "", t.Remove(name), rest.Done{Message: "The token " + name + " is removed."})
 	}
 }
 

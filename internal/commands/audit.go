@@ -7,10 +7,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/answer"
 	"github.com/helve-serve/helve/internal/config"
 	"github.com/helve-serve/helve/internal/layout"
+	"github.com/helve-serve/helve/internal/rest"
 )
 
 func auditCommand(s Settings) *cobra.Command {
@@ -27,7 +27,7 @@ func auditCommand(s Settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var list admin.AuditList
+			var list rest.AuditList
 			if err := node.Get(c.Context(), "/api/v1/audit", url.Values{"limit": {strconv.Itoa(limit)}}, &list); err != nil {
 				return err
 			}

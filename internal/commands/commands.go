@@ -16,9 +16,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/attach"
 	"github.com/helve-serve/helve/internal/details"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/shown"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/worker"
@@ -80,7 +80,7 @@ func (r *reader) nodeFlags(c *cobra.Command) {
 }
 
 // dial finds the node: the one at the address, else the one of HELVE_NODE, else the only durable one, else the only one of this user.
-func (r *reader) dial(ctx context.Context) (*admin.Client, error) {
+func (r *reader) dial(ctx context.Context) (*rest.Client, error) {
 	if !slices.Contains([]string{"text", "json", "yaml"}, r.output) {
 		return nil, usage("--output %q: must be text, json or yaml", r.output)
 	}
@@ -90,11 +90,11 @@ func (r *reader) dial(ctx context.Context) (*admin.Client, error) {
 			return nil, coded{exitUnreachable, err}
 		}
 		if socket != "" {
-			return admin.Dial(socket)
+			return rest.Dial(socket)
 		}
 	}
 	if r.address != "" {
-		c, err := admin.Open(r.address, admin.Access{Token: r.token, CA: r.ca, Tokens: attach.Tokens(r.address)})
+		c, err := rest.Open(r.address, rest.Access{Token: r.token, CA: r.ca, Tokens: attach.Tokens(r.address)})
 		if err != nil {
 			return nil, UsageError{fmt.Errorf("--%w", err)}
 		}
@@ -107,7 +107,7 @@ func (r *reader) dial(ctx context.Context) (*admin.Client, error) {
 			"(nodes are looked for in $%s, else in $TMPDIR or /tmp; it must be the same for both)\n"+
 			"next: a durable node that has ended comes back with its applications: %s start --state-dir DIR", r.start, worker.RuntimeDirEnv, r.program)}
 	case 1:
-		return admin.Dial(sockets[0])
+		return rest.Dial(sockets[0])
 	}
 	return nil, usage("%d nodes of this user run here, choose one:\n%s", len(sockets), NodeTable(ctx, sockets))
 }
@@ -118,7 +118,7 @@ func NodeTable(ctx context.Context, sockets []string) string {
 	w := tabwriter.NewWriter(&text, 0, 0, 3, ' ', 0)
 	for _, socket := range sockets {
 		line := "it does not answer"
-		if c, err := admin.Dial(socket); err == nil {
+		if c, err := rest.Dial(socket); err == nil {
 			if a, err := c.About(ctx); err == nil {
 				a.Applications = slices.DeleteFunc(a.Applications, func(name string) bool { return strings.HasPrefix(name, spec.HiddenApps) })
 				line = fmt.Sprintf("pid %d\t%s\tsince %s\t%s", a.PID, cmp.Or(strings.Join(a.Applications, ", "), "no application"), shown.Ago(time.Since(a.StartedAt)), a.HTTP)
@@ -131,7 +131,7 @@ func NodeTable(ctx context.Context, sockets []string) string {
 }
 
 // known gives an error if the node has no application of the name, or no deployment of the name in it. An empty name is none in particular.
-func (r *reader) known(ctx context.Context, node *admin.Client, app, deployment string) error {
+func (r *reader) known(ctx context.Context, node *rest.Client, app, deployment string) error {
 	if app == "" && deployment == "" {
 		return nil
 	}

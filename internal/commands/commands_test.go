@@ -22,6 +22,7 @@ import (
 	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/layout"
 	"github.com/helve-serve/helve/internal/profile"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/shown"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/worker"
@@ -328,7 +329,7 @@ func TestOperations(t *testing.T) { //nolint:paralleltest // the standard output
 			address := startFake(t, o)
 			status, text := output(t, append(strings.Fields(args), "--address", address)...)
 			if strings.HasPrefix(args, "logs") && strings.Contains(args, "-f") {
-				if status != 1 || !strings.Contains(text, admin.ErrEnded.Error()) { // the fake ends its lines
+				if status != 1 || !strings.Contains(text, rest.ErrEnded.Error()) { // the fake ends its lines
 					t.Errorf("status %d: %s", status, text)
 				}
 			} else if status != 0 {

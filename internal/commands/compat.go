@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/details"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/shown"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/spf13/cobra"
@@ -199,7 +199,7 @@ func serveConfig(s Settings) *cobra.Command {
 }
 
 // visible is the state of the node without tasks and actors, of one application if name is not "".
-func visible(ctx context.Context, node *admin.Client, name string) (details.Instance, error) {
+func visible(ctx context.Context, node *rest.Client, name string) (details.Instance, error) {
 	in, err := node.Instance(ctx)
 	maps.DeleteFunc(in.Applications, func(app string, _ details.AppDetails) bool {
 		return strings.HasPrefix(app, spec.HiddenApps) || name != "" && app != name

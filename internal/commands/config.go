@@ -10,9 +10,9 @@ import (
 	"strings"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/assign"
 	"github.com/helve-serve/helve/internal/layout"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/shown"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/spf13/cobra"
@@ -57,7 +57,7 @@ func configCommand(s Settings) *cobra.Command {
 }
 
 // submitted shows the configurations as they were submitted: documents of YAML, in text too.
-func (r *reader) submitted(ctx context.Context, node *admin.Client, apps []string, named bool) error {
+func (r *reader) submitted(ctx context.Context, node *rest.Client, apps []string, named bool) error {
 	all := map[string]json.RawMessage{}
 	var documents []string
 	for _, app := range apps {
@@ -86,7 +86,7 @@ func (r *reader) submitted(ctx context.Context, node *admin.Client, apps []strin
 	})
 }
 
-func (r *reader) effective(ctx context.Context, node *admin.Client, apps []string, named bool) error {
+func (r *reader) effective(ctx context.Context, node *rest.Client, apps []string, named bool) error {
 	var all []helvetype.EffectiveConfig
 	for _, app := range apps {
 		e, err := node.Config(ctx, app)

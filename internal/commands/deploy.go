@@ -17,9 +17,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/layout"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/tables"
 )
 
@@ -207,7 +207,7 @@ func planCommand(s Settings) *cobra.Command {
 	return c
 }
 
-func (r *reader) plan(ctx context.Context, node *admin.Client, request helvetype.ApplyRequest) error {
+func (r *reader) plan(ctx context.Context, node *rest.Client, request helvetype.ApplyRequest) error {
 	plan, err := node.Plan(ctx, request)
 	if err != nil {
 		return err
@@ -216,7 +216,7 @@ func (r *reader) plan(ctx context.Context, node *admin.Client, request helvetype
 }
 
 // deploy sends a request, and shows what has become of the applications.
-func (r *reader) deploy(ctx context.Context, node *admin.Client, request helvetype.ApplyRequest) error {
+func (r *reader) deploy(ctx context.Context, node *rest.Client, request helvetype.ApplyRequest) error {
 	var answer helvetype.ApplyAnswer
 	err := r.during(ctx, node, request.Wait, func(ctx context.Context) (err error) {
 		answer, err = node.Apply(ctx, request)
@@ -235,7 +235,7 @@ func (r *reader) deploy(ctx context.Context, node *admin.Client, request helvety
 }
 
 // unchangedWaits has a line for each application of an answer that is unchanged, and whose rollout waits at a step or is paused: the same file again does not go on with it.
-func (r *reader) unchangedWaits(ctx context.Context, node *admin.Client, a helvetype.ApplyAnswer) string {
+func (r *reader) unchangedWaits(ctx context.Context, node *rest.Client, a helvetype.ApplyAnswer) string {
 	if !slices.ContainsFunc(slices.Collect(maps.Values(a.Applications)), func(o helvetype.Outcome) bool { return o.Change == "unchanged" }) {
 		return ""
 	}
@@ -332,7 +332,7 @@ func outcomeText(a helvetype.ApplyAnswer, waited bool, program string, width int
 }
 
 // during shows the progress of the node while a request waits for it, and then the result of the request. An interrupted command leaves the change to go on.
-func (r *reader) during(ctx context.Context, node *admin.Client, waits bool, do func(context.Context) error) error {
+func (r *reader) during(ctx context.Context, node *rest.Client, waits bool, do func(context.Context) error) error {
 	if !waits {
 		return do(ctx)
 	}

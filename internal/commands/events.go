@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/answer"
+	"github.com/helve-serve/helve/internal/rest"
 )
 
 func eventsCommand(s Settings) *cobra.Command {
@@ -46,7 +46,7 @@ func eventsCommand(s Settings) *cobra.Command {
 				}
 			}
 			if !follow {
-				var list admin.EventList
+				var list rest.EventList
 				if err := node.Get(ctx, "/events", query, &list); err != nil {
 					return err
 				}
@@ -64,7 +64,7 @@ func eventsCommand(s Settings) *cobra.Command {
 			err = node.Lines(ctx, "/events", query, func(line []byte) error {
 				var e struct {
 					helvetype.Event
-					admin.Missed
+					rest.Missed
 				}
 				if err := json.Unmarshal(line, &e); err != nil {
 					return fmt.Errorf("the node's line %q: %w", line, err)

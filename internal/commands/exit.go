@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/shown"
 )
 
@@ -98,7 +98,7 @@ func StatusOf(err error) int {
 	if errors.As(err, new(UsageError)) {
 		return exitUsage
 	}
-	if _, ok := errors.AsType[*admin.UnreachableError](err); ok {
+	if _, ok := errors.AsType[*rest.UnreachableError](err); ok {
 		return exitUnreachable
 	}
 	if e, ok := errors.AsType[*helvetype.OperationError](err); ok {
@@ -134,7 +134,7 @@ func textOf(err error) string {
 		if errors.As(err, new(x509.UnknownAuthorityError)) {
 			return err.Error() + nextLine + "give --ca with the file of the authority that has signed the certificate of the node"
 		}
-		if errors.As(err, new(*admin.UnreachableError)) {
+		if errors.As(err, new(*rest.UnreachableError)) {
 			return err.Error() + nextLine + "look whether the node runs there, or give --address of another one"
 		}
 		return err.Error()

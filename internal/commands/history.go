@@ -12,9 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/answer"
 	"github.com/helve-serve/helve/internal/layout"
+	"github.com/helve-serve/helve/internal/rest"
 )
 
 func historyCommand(s Settings) *cobra.Command {
@@ -114,7 +114,7 @@ func (r *reader) completeRevision(c *cobra.Command, args []string, typed string)
 }
 
 // revise asks for a change that makes a new revision of an application, waits for it where that is wanted, and shows its outcome.
-func (r *reader) revise(ctx context.Context, node *admin.Client, app string, wait bool, do func(context.Context) (helvetype.Outcome, error)) error {
+func (r *reader) revise(ctx context.Context, node *rest.Client, app string, wait bool, do func(context.Context) (helvetype.Outcome, error)) error {
 	var outcome helvetype.Outcome
 	err := r.during(ctx, node, wait, func(ctx context.Context) (err error) {
 		if outcome, err = do(ctx); err == nil && wait && outcome.Error == "" {
@@ -139,7 +139,7 @@ func (r *reader) revise(ctx context.Context, node *admin.Client, app string, wai
 const settleTime = 300 * time.Millisecond
 
 // settled waits until the revision of an outcome runs, or has failed: the outcome has the error then.
-func settled(ctx context.Context, node *admin.Client, app string, of helvetype.Outcome) (helvetype.Outcome, error) {
+func settled(ctx context.Context, node *rest.Client, app string, of helvetype.Outcome) (helvetype.Outcome, error) {
 	again := time.NewTicker(settleTime)
 	defer again.Stop()
 	for {

@@ -10,8 +10,8 @@ import (
 	"strconv"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/logs"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/spf13/cobra"
 )
 
@@ -109,11 +109,11 @@ func (r *reader) replicas(c *cobra.Command, args []string) (ids []string) {
 }
 
 // followLogs shows lines until the command is interrupted or the node has ended.
-func (r *reader) followLogs(ctx context.Context, node *admin.Client, query url.Values) error {
+func (r *reader) followLogs(ctx context.Context, node *rest.Client, query url.Values) error {
 	err := node.Lines(ctx, "/api/v1/logs", query, func(text []byte) error {
 		var line struct {
 			helvetype.LogLine
-			admin.Missed
+			rest.Missed
 		}
 		if err := json.Unmarshal(text, &line); err != nil {
 			return fmt.Errorf("the node's line %q: %w", text, err)

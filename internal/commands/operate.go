@@ -13,11 +13,11 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/rest"
 )
 
 // change is a command that asks for a change and prints one line.
-func (r *reader) change(p parts, use, short, long string, do func(ctx context.Context, node *admin.Client, of object) (said string, err error)) *cobra.Command {
+func (r *reader) change(p parts, use, short, long string, do func(ctx context.Context, node *rest.Client, of object) (said string, err error)) *cobra.Command {
 	c := &cobra.Command{
 		Use: use, Short: short, Long: long, ValidArgsFunction: r.complete(p),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -101,7 +101,7 @@ func restartCommand(s Settings) *cobra.Command {
 	return r.change(upReplica, "restart APP[/DEPLOYMENT[/REPLICA]]", "Replace replicas by new ones of the same revision",
 		"Replace the replicas of an application or a deployment by new ones of the same revision, a few at a time: the budgets of rollouts hold. One replica that is\n"+
 			"named is replaced alone.",
-		func(ctx context.Context, node *admin.Client, of object) (string, error) {
+		func(ctx context.Context, node *rest.Client, of object) (string, error) {
 			return fmt.Sprintf("%s restarts; follow it with %s status -w", of, r.program), node.Restart(ctx, of.app, of.deployment, of.replica)
 		})
 }
@@ -110,7 +110,7 @@ func pauseCommand(s Settings) *cobra.Command {
 	r := newReader(s)
 	return r.change(anApp, "pause APP", "Stop the rollout of an application where it is",
 		"Stop the rollout of an application where it is: replicas of both revisions serve, and those that die are replaced.",
-		func(ctx context.Context, node *admin.Client, of object) (string, error) {
+		func(ctx context.Context, node *rest.Client, of object) (string, error) {
 			return fmt.Sprintf("the rollout of %s is paused; %s resume %s goes on", of, r.program, of), node.Pause(ctx, of.app)
 		})
 }
@@ -118,7 +118,7 @@ func pauseCommand(s Settings) *cobra.Command {
 func resumeCommand(s Settings) *cobra.Command {
 	r := newReader(s)
 	return r.change(anApp, "resume APP", "Go on with the rollout of an application", "Go on with a rollout that was paused, or that waits between two steps.",
-		func(ctx context.Context, node *admin.Client, of object) (string, error) {
+		func(ctx context.Context, node *rest.Client, of object) (string, error) {
 			return node.Resume(ctx, of.app)
 		})
 }
@@ -126,7 +126,7 @@ func resumeCommand(s Settings) *cobra.Command {
 func deleteCommand(s Settings) *cobra.Command {
 	r := newReader(s)
 	return r.change(anApp, "delete APP", "Delete an application", "Delete an application: its calls that run are finished, its history goes with it.",
-		func(ctx context.Context, node *admin.Client, of object) (string, error) {
+		func(ctx context.Context, node *rest.Client, of object) (string, error) {
 			return fmt.Sprintf("%s is being deleted", of), node.Delete(ctx, of.app)
 		})
 }

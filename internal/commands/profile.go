@@ -5,13 +5,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/profiling"
+	"github.com/helve-serve/helve/internal/rest"
 )
 
 func profileCommand(s Settings) *cobra.Command {
 	r := newReader(s)
-	c := profiling.Command(profiling.Settings{Program: s.Program, Terminal: terminal, Dial: func(ctx context.Context) (*admin.Client, error) {
+	c := profiling.Command(profiling.Settings{Program: s.Program, Terminal: terminal, Dial: func(ctx context.Context) (*rest.Client, error) {
 		r.output = "text"
 		return r.dial(ctx)
 	}})

@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/answer"
 	"github.com/helve-serve/helve/internal/details"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/shown"
 	"github.com/helve-serve/helve/internal/tables"
 )
@@ -24,7 +24,7 @@ import (
 // replica waits for, and takes the drawing away at the end. Elsewhere, for example in the log of a script, it writes a line for each event, and one for each wait of a rollout
 // that an operator can end.
 type progress struct {
-	node     *admin.Client
+	node     *rest.Client
 	out      io.Writer
 	terminal bool
 	width    int
@@ -40,7 +40,7 @@ const progressTime = time.Second
 // show goes on until ctx ends. It closes ready when the events from then on are shown. A node that cannot be followed is shown no more; the request that
 // waits says why.
 func (p *progress) show(ctx context.Context, ready chan<- struct{}) {
-	var newest admin.EventList
+	var newest rest.EventList
 	err := p.node.Get(ctx, "/events", url.Values{"limit": {"1"}}, &newest)
 	close(ready)
 	if err != nil {

@@ -14,10 +14,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/keeper"
 	"github.com/helve-serve/helve/internal/layout"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/shown"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/tables"
@@ -58,7 +58,7 @@ func statusCommand(s Settings) *cobra.Command {
 const applicationsPath = "/api/v1/instance"
 
 // status shows the status of an application, or of all where app is "".
-func (r *reader) status(ctx context.Context, node *admin.Client, app string, out io.Writer) error {
+func (r *reader) status(ctx context.Context, node *rest.Client, app string, out io.Writer) error {
 	var raw json.RawMessage
 	if err := node.Get(ctx, applicationsPath, nil, &raw); err != nil {
 		return err
@@ -120,7 +120,7 @@ func without(raw json.RawMessage, drop func(name string) bool) (json.RawMessage,
 // watch draws the status, and again after every event, until it is interrupted or the node has ended. Events that come together are
 // one drawing, because the status is read after all of them. A terminal shows the newest drawing alone; elsewhere, for example in a file, each
 // drawing has a line with its time above it.
-func (r *reader) watch(ctx context.Context, node *admin.Client, app string) error {
+func (r *reader) watch(ctx context.Context, node *rest.Client, app string) error {
 	changed := make(chan struct{}, 1)
 	ended := make(chan error, 1)
 	go func() {
@@ -140,8 +140,8 @@ func (r *reader) watch(ctx context.Context, node *admin.Client, app string) erro
 			if ctx.Err() != nil {
 				return nil
 			}
-			if _, gone := errors.AsType[*admin.UnreachableError](err); gone && drawn {
-				return admin.ErrEnded
+			if _, gone := errors.AsType[*rest.UnreachableError](err); gone && drawn {
+				return rest.ErrEnded
 			}
 			return err
 		}
@@ -163,8 +163,8 @@ func (r *reader) watch(ctx context.Context, node *admin.Client, app string) erro
 			if ctx.Err() != nil {
 				return nil
 			}
-			if _, gone := errors.AsType[*admin.UnreachableError](err); gone { // the node has answered before, so it has ended
-				return admin.ErrEnded
+			if _, gone := errors.AsType[*rest.UnreachableError](err); gone { // the node has answered before, so it has ended
+				return rest.ErrEnded
 			}
 			return err
 		}
@@ -184,7 +184,7 @@ const keeperTime = time.Second
 
 // keeperVersion is the version of the keeper of a durable node; "" if there is none, or if it does not answer this user. The keeper is asked and not the
 // node, because the program of the keeper may change while the node runs.
-func keeperVersion(ctx context.Context, about admin.About) string {
+func keeperVersion(ctx context.Context, about rest.About) string {
 	if about.State == "" {
 		return ""
 	}
@@ -198,7 +198,7 @@ func keeperVersion(ctx context.Context, about admin.About) string {
 }
 
 // statusTable is the status for people. ofKeeper is the version of the node's keeper, "" for none; curl is a command line that reads the admin interface.
-func statusTable(about admin.About, ofKeeper string, in details.Instance, curl string, now time.Time, width int) string {
+func statusTable(about rest.About, ofKeeper string, in details.Instance, curl string, now time.Time, width int) string {
 	var b strings.Builder
 	node := fmt.Sprintf("helve %s, pid %d, since %s", about.Version, about.PID, shown.Ago(now.Sub(about.StartedAt)))
 	urls := about.URLs

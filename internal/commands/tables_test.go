@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/details"
+	"github.com/helve-serve/helve/internal/rest"
 )
 
 // TestStatusTable: the table of an application whose start waits and whose replicas have trouble.
@@ -49,20 +49,20 @@ application app   UNHEALTHY   revision 3, deployed 1m30s ago   route /
                                                     since 1s
   D#003       RUNNING    7        3d0h   2          D#000 ended: exit status 3
 `
-	got := statusTable(admin.About{Version: "1.2.0", PID: 42, HTTP: "http://h:1", URLs: []string{"unix:/h.sock", "http://h:1"}, Admin: []string{"http://h:2", "https://g:3"}, State: "/var/lib/helve", StartedAt: now.Add(-2 * time.Minute)}, "1.1.0", in, "curl http://h:2/calls", now, 80)
+	got := statusTable(rest.About{Version: "1.2.0", PID: 42, HTTP: "http://h:1", URLs: []string{"unix:/h.sock", "http://h:1"}, Admin: []string{"http://h:2", "https://g:3"}, State: "/var/lib/helve", StartedAt: now.Add(-2 * time.Minute)}, "1.1.0", in, "curl http://h:2/calls", now, 80)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	d := in.Applications["app"].Deployments["D"]
 	d.Calls.Rejected = 7
 	in.Applications["app"].Deployments["D"] = d
-	got = statusTable(admin.About{}, "", in, "curl", now, 80)
+	got = statusTable(rest.About{}, "", in, "curl", now, 80)
 	for _, want := range []string{"CALLS  ERRORS  REJECTED\n", "0      0       0\n", "10     2       7\n"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
 	}
-	got = statusTable(admin.About{Version: "1.2.0"}, "1.2.0", details.Instance{}, "curl", time.Time{}, 80)
+	got = statusTable(rest.About{Version: "1.2.0"}, "1.2.0", details.Instance{}, "curl", time.Time{}, 80)
 	if !strings.Contains(got, "no application runs") || strings.Contains(got, "keeper") || strings.Contains(got, "capacity") {
 		t.Error(got)
 	}
@@ -75,7 +75,7 @@ func TestStatusRevisions(t *testing.T) {
 		"D": {Name: "D", Replicas: []details.ReplicaDetails{{ReplicaID: "D#1", State: "RUNNING", Revision: 2}, {ReplicaID: "D#2", State: "RUNNING", Revision: 3}, {ReplicaID: "D#3", State: "RUNNING", Revision: 4}}},
 	}}
 	text := func() string {
-		return strings.Join(strings.Fields(statusTable(admin.About{}, "", details.Instance{Applications: map[string]details.AppDetails{"app": app}}, "curl", time.Unix(10000, 0), 100)), " ")
+		return strings.Join(strings.Fields(statusTable(rest.About{}, "", details.Instance{Applications: map[string]details.AppDetails{"app": app}}, "curl", time.Unix(10000, 0), 100)), " ")
 	}
 	for _, want := range []string{"revision 2 (old) D#2", "revision 3 (superseded) D#3", "revision 4 (new)"} {
 		if got := text(); !strings.Contains(got, want) {
@@ -93,7 +93,7 @@ func TestStatusSaysOnce(t *testing.T) {
 	t.Parallel()
 	trace := func(of string) string { return "\nTraceback (most recent call last):\n  File \"m.py\", line 4\n" + of }
 	capacity := 37.5
-	got := statusTable(admin.About{}, "", details.Instance{TargetCapacity: &capacity, Applications: map[string]details.AppDetails{"app": {
+	got := statusTable(rest.About{}, "", details.Instance{TargetCapacity: &capacity, Applications: map[string]details.AppDetails{"app": {
 		Status: "DEPLOY_FAILED", Message: "no licence" + trace("E: no licence"),
 		Deployments: map[string]details.DeploymentDetails{
 			"A": {Name: "A", Message: "three times: no licence" + trace("E: no licence") + "\n"}, "B": {Name: "B", Message: "no port" + trace("E: no port")},

@@ -8,8 +8,8 @@ import (
 	"strings"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/layout"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/spf13/cobra"
 )
 
@@ -41,7 +41,7 @@ func tokenAdd(s Settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var made admin.NewToken
+			var made rest.NewToken
 			if err := node.Do(c.Context(), http.MethodPost, tokensPath, nil, map[string]string{"name": args[0], "role": role}, &made); err != nil {
 				return err
 			}
@@ -64,7 +64,7 @@ func tokenList(s Settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var list admin.TokenList
+			var list rest.TokenList
 			if err := node.Get(c.Context(), tokensPath, nil, &list); err != nil {
 				return err
 			}

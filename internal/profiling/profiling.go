@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/profile"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/shown"
 )
 
@@ -24,7 +24,7 @@ type Settings struct {
 	// Program is the name of the executable, for commands that errors name.
 	Program string
 	// Dial finds the node of the flags.
-	Dial func(ctx context.Context) (*admin.Client, error)
+	Dial func(ctx context.Context) (*rest.Client, error)
 	// Terminal says whether a file is one.
 	Terminal func(f *os.File) bool
 }
@@ -170,7 +170,7 @@ func save(s Settings, of object, kind profile.Kind, file, format string, text []
 
 // replica is the replica that an argument means: by its id, with or without the names before it, or the only one of a deployment or an application. With gone it may be one that has
 // ended, by its full name.
-func replica(ctx context.Context, program string, node *admin.Client, arg string, gone bool) (o object, err error) {
+func replica(ctx context.Context, program string, node *rest.Client, arg string, gone bool) (o object, err error) {
 	in, err := node.Instance(ctx)
 	if err != nil {
 		return o, err

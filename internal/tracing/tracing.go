@@ -10,14 +10,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/shown"
 )
 
 // Settings are the arguments of [Command].
 type Settings struct {
 	// Dial finds the node of the flags.
-	Dial func(ctx context.Context) (*admin.Client, error)
+	Dial func(ctx context.Context) (*rest.Client, error)
 	// Show writes a value in the form that the flags name, with text for people.
 	Show func(v any, text func() string) error
 }

@@ -15,10 +15,10 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 	"github.com/helve-serve/helve/internal/kernel"
+	"github.com/helve-serve/helve/internal/rest"
 )
 
 // markEnv is a variable that every process of a machine and of its clients inherits, by which the test finds the processes that are left.
@@ -38,7 +38,7 @@ type machine struct {
 	ledger  string // the files of clients and replicas
 	mark    string
 	http    string // host and port
-	admin   *admin.Client
+	admin   *rest.Client
 	args    []string // of helve start
 	keeper  *exec.Cmd
 	said    *fixture.Output
@@ -72,7 +72,7 @@ func newMachine(t *testing.T, helve string, args ...string) *machine {
 		}
 	}
 	private := fixture.FreeAddress(t)
-	if m.admin, err = admin.Dial(private); err != nil {
+	if m.admin, err = rest.Dial(private); err != nil {
 		t.Fatal(err)
 	}
 	m.args = append([]string{"start", "--state-dir", m.state, "--http", m.http, "--admin", private}, args...)

@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 	"github.com/helve-serve/helve/internal/kernel"
+	"github.com/helve-serve/helve/internal/rest"
 )
 
 // service is a durable node of the binary, with the directory of an operator.
@@ -68,7 +68,7 @@ func newService(t *testing.T) *service {
 
 // node is the process of the node that answers; 0 if none does.
 func (s *service) node() int {
-	c, err := admin.Dial(s.priv)
+	c, err := rest.Dial(s.priv)
 	if err != nil {
 		return 0
 	}

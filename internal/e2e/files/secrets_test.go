@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 	"github.com/helve-serve/helve/internal/kernel"
+	"github.com/helve-serve/helve/internal/rest"
 )
 
 // The values that no file, line or answer of the node may have, and the text that a file marks.
@@ -110,7 +110,7 @@ func TestSecretsAreStoredAndShownNowhere(t *testing.T) {
 	keeper.Env = append(env[:len(env):len(env)], "SHOP_ARGUMENT="+secretArgument, "SHOP_VARIABLE="+secretVariable)
 	keeper.Dir, keeper.WaitDelay, keeper.SysProcAttr = root, time.Second, kernel.Child(syscall.SIGKILL)
 	said, _ := fixture.Launch(t, keeper)
-	client, err := admin.Dial(private)
+	client, err := rest.Dial(private)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,9 +13,9 @@ import (
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 	"github.com/helve-serve/helve/internal/e2e/mixed/echo"
+	"github.com/helve-serve/helve/internal/rest"
 )
 
 // traced is a chain of deployments, each of which passes its calls on to the next: Top of Go, Front of Python, Upper and Lower of Go, which are in one worker, and Last of Python.
@@ -74,7 +74,7 @@ func path(v helvetype.RequestTrace, parent string) string {
 // find awaits that the node keeps a request with that path.
 func find(t *testing.T, s *helve.System, id, parent, want string) (v helvetype.RequestTrace) {
 	t.Helper()
-	c, err := admin.Dial(filepath.Join(s.Address(), "admin.sock"))
+	c, err := rest.Dial(filepath.Join(s.Address(), "admin.sock"))
 	if err != nil {
 		t.Fatal(err)
 	}

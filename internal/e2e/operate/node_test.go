@@ -21,10 +21,10 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 	"github.com/helve-serve/helve/internal/kernel"
+	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/token"
 )
 
@@ -41,7 +41,7 @@ type node struct {
 	root  string
 	state string
 	http  string // host and port
-	admin *admin.Client
+	admin *rest.Client
 	said  *fixture.Output
 }
 
@@ -72,7 +72,7 @@ func start(t *testing.T, binary string) *node {
 		}
 		return []string{first}
 	}
-	if n.admin, err = admin.Open(private, admin.Access{Tokens: tokens}); err != nil {
+	if n.admin, err = rest.Open(private, rest.Access{Tokens: tokens}); err != nil {
 		t.Fatal(err)
 	}
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "HELVE_") || strings.HasPrefix(v, "NOTIFY_SOCKET=") })
@@ -184,7 +184,7 @@ func settled(a details.AppDetails) bool {
 // reader is there.
 func (n *node) events(ctx context.Context, app string) <-chan helvetype.Event {
 	n.t.Helper()
-	var list admin.EventList
+	var list rest.EventList
 	if err := n.admin.Get(ctx, "/events", nil, &list); err != nil {
 		n.t.Fatal(err)
 	}

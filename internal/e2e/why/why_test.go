@@ -10,9 +10,9 @@ import (
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
-	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/attach"
 	"github.com/helve-serve/helve/internal/e2e/fixture"
+	"github.com/helve-serve/helve/internal/rest"
 )
 
 func TestMain(m *testing.M) { fixture.Main(m) }
@@ -22,7 +22,7 @@ type node struct {
 	t    *testing.T
 	sys  *helve.System
 	labs map[string]fixture.RunningLab
-	ask  *admin.Client
+	ask  *rest.Client
 }
 
 // begin runs the application labs.
@@ -34,7 +34,7 @@ func begin(t *testing.T, os map[string]helve.Options, replica func(name string) 
 	n := &node{t: t, sys: sys, labs: fixture.LabsOf(t, sys, "labs", os)}
 	address := strings.TrimPrefix(sys.AdminURL(), "http://")
 	var err error
-	if n.ask, err = admin.Open(address, admin.Access{Tokens: attach.Tokens(address)}); err != nil {
+	if n.ask, err = rest.Open(address, rest.Access{Tokens: attach.Tokens(address)}); err != nil {
 		t.Fatal(err)
 	}
 	return n

@@ -1,4 +1,4 @@
-package admin
+package rest
 
 import (
 	"bufio"
@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/listen"
 )
 
 // Client asks the admin interface of one node. Its methods may be called from any goroutine.
@@ -66,7 +67,7 @@ func Open(address string, access Access) (*Client, error) {
 	if err != nil || strings.ContainsAny(host, "/?#@") || scheme != "http" && scheme != "https" {
 		return nil, fmt.Errorf("address %q: must be a host and port such as 127.0.0.1:8265, or the path of a unix socket, or a URL such as https://node-1:8265", address)
 	}
-	c.local = loopback(name)
+	c.local = listen.Loopback(name)
 	if !c.local && scheme == "http" && access.Token != "" {
 		return nil, fmt.Errorf("address %q: a token goes to another machine over TLS only: write https://%s", address, host)
 	}
@@ -97,6 +98,9 @@ func (c *Client) Local() bool { return c.local }
 
 // Address is the argument of [Dial].
 func (c *Client) Address() string { return c.address }
+
+// Close closes connections that wait for the next question. A question after that opens new ones.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Curl is the command line with which a user of a shell reads a path.
 func (c *Client) Curl(path string) string {
@@ -235,34 +239,9 @@ func (c *Client) send(ctx context.Context, method, target, token string, text []
 		failed = &helvetype.OperationError{Message: fmt.Sprintf("%s answers %s: %s", c.address, resp.Status, strings.TrimSpace(string(b)))}
 	}
 	if failed.Code == helvetype.CodeOK {
-		failed.Code = codeOfStatus(resp.StatusCode)
+		failed.Code = CodeOf(resp.StatusCode)
 	}
 	return nil, failed
-}
-
-// codeOfStatus is the code of an answer by its status: of the checks before a handler, and of an answer without a code, for example that of a proxy in front of the node.
-func codeOfStatus(status int) helvetype.Code {
-	switch status {
-	case http.StatusBadRequest:
-		return helvetype.CodeInvalidArgument
-	case http.StatusUnauthorized:
-		return helvetype.CodeUnauthenticated
-	case http.StatusForbidden:
-		return helvetype.CodePermissionDenied
-	case http.StatusNotFound:
-		return helvetype.CodeNotFound
-	case http.StatusConflict:
-		return helvetype.CodeAborted
-	case http.StatusPreconditionFailed:
-		return helvetype.CodeFailedPrecondition
-	case http.StatusServiceUnavailable:
-		return helvetype.CodeUnavailable
-	case http.StatusNotImplemented, http.StatusMethodNotAllowed:
-		return helvetype.CodeUnimplemented
-	case http.StatusRequestEntityTooLarge, http.StatusTooManyRequests:
-		return helvetype.CodeResourceExhausted
-	}
-	return helvetype.CodeInternal
 }
 
 // lineMax bounds a line of a stream.

@@ -57,7 +57,7 @@ type Settings struct {
 	Metrics http.Handler
 	// Operator does the operations; nil: this node only answers questions.
 	Operator Operator
-	// Tokens are those of requests over TCP; nil: such requests may only read. Audit gets the changes; nil for memory alone.
+	// Tokens has the tokens of requests over TCP; nil: such requests may only read. Audit gets the changes; nil for memory alone.
 	Tokens *token.Tokens
 	Audit  *audit.Log
 	// Scrub takes the values of secrets out of a text; nil for a node without them.
@@ -168,8 +168,8 @@ func (a *Server) Close() {
 	a.open.Close()
 }
 
-// CheckAddress gives an error for an address that is no host and port. Addresses off the loopback interface need a certificate: what operators send and read
-// there, and their tokens, would be open to everyone on the way.
+// CheckAddress gives an error for an address that is no host and port. Addresses off the loopback interface need a certificate: the tokens, requests and
+// answers of operators would be open to everyone on the way.
 func CheckAddress(addr string, certificate bool) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err == nil {

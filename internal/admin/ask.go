@@ -20,7 +20,7 @@ import (
 	"github.com/helve-serve/helve/internal/token"
 )
 
-// Bounds of a request. An author who may deploy sends files, and nobody sends a larger one.
+// Bounds of a request. An author who may deploy sends files, and no file is larger.
 const (
 	bodyMax    = 4 << 20
 	bodyTime   = 30 * time.Second // for the whole body
@@ -40,7 +40,7 @@ type ask struct {
 // path is a part of the path.
 func (c *ask) path(name string) string { return c.r.PathValue(name) }
 
-// handler serves the table of routes. Everything else is answered with an error in JSON.
+// handler serves the table of routes. Any other path is answered with an error in JSON.
 func (a *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	byPath := map[string]map[string]*route{}
@@ -327,7 +327,7 @@ func (a *Server) tag(c *ask) {
 	}
 }
 
-// note adds a change to the audit log. The log of the node has the changes that were made, and those that have failed for another reason than a mistake of the author.
+// note adds a change to the audit log. The log of the node has the changes that were made, and failed changes whose reason is no mistake of the author.
 func (a *Server) note(c *ask, object, detail string, err error) {
 	e := helvetype.AuditEntry{At: time.Now().UTC(), Author: c.by, Operation: c.route.operation, Object: object, Detail: detail}
 	level := slog.LevelInfo

@@ -22,7 +22,7 @@ const anonymous = "-"
 
 type authorKey struct{}
 
-// authorOf is who asks; the guards below have put it into the context.
+// authorOf is the author of a request; the guards below have put it into the context.
 func authorOf(r *http.Request) helvetype.Author {
 	by, _ := r.Context().Value(authorKey{}).(helvetype.Author)
 	return by

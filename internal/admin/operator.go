@@ -9,7 +9,7 @@ import (
 	"github.com/helve-serve/helve/internal/profile"
 )
 
-// Operator does what operators ask of a node. This package has the REST API to it, and package control the implementation. All methods are safe for
+// Operator does the operations of a node that operators ask for. This package has the REST API to it, and package control the implementation. All methods are safe for
 // concurrent use. Their errors are *[helvetype.OperationError]; any other error is a failure of the node itself.
 //
 // The generation of a node is the store's revision of the last change of its target: applications, numbers of replicas, settings. A request with a

@@ -14,7 +14,7 @@ import (
 
 const (
 	streamsMax = 200              // readers that follow, of all kinds, with a token or over the socket
-	strangeMax = 50               // those without a token, who do not keep the others out
+	strangeMax = 50               // readers without a token, which do not keep the others out
 	beatTime   = 15 * time.Second // between comments of server-sent events
 )
 

@@ -19,6 +19,7 @@ import (
 	"github.com/helve-serve/helve/internal/config"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/fetch"
+	"github.com/helve-serve/helve/internal/policy"
 	"github.com/helve-serve/helve/internal/pyenv"
 	"github.com/helve-serve/helve/internal/store"
 	"github.com/helve-serve/helve/internal/worker"
@@ -420,7 +421,7 @@ func (ap *apply) deployOne(ctx context.Context, one ready, taken func()) {
 		return
 	}
 	added := make(chan struct{})
-	one.app.Added = func() { close(added) }
+	one.app.Added, one.app.Taken = func() { close(added) }, c.Taken
 	result := make(chan error, 1)
 	go func() { result <- o.set.Node.Deploy(context.WithoutCancel(ctx), one.app) }()
 	select {
@@ -480,7 +481,10 @@ func (ap *apply) placed(app string, err error) error {
 	if _, ok := errors.AsType[*helvetype.OperationError](err); ok {
 		return err
 	}
-	if errors.Is(err, deploy.ErrClosing) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if e, ok := errors.AsType[*policy.LoadError](err); ok {
+		return mistaken(ap.file.Place(app, e.Deployment, e.Option(), err))
+	}
+	if errors.Is(err, deploy.ErrSuperseded) || errors.Is(err, deploy.ErrClosing) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return refusal(err)
 	}
 	if all, ok := errors.AsType[config.Mistakes](err); ok {

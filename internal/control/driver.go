@@ -161,7 +161,7 @@ func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (done protocol.D
 		done.Notices = append(done.Notices, fmt.Sprintf("application %q was deployed by source %s, and belongs to this program with this deploy; the next deploy from there takes it back", app.Graph.App, now.Source))
 	}
 	var unchanged atomic.Bool
-	app.Unchanged = func() { unchanged.Store(true) }
+	app.Unchanged, app.Taken = func() { unchanged.Store(true) }, c.Taken
 	deploy := func() error { return d.node.Deploy(ctx, app) }
 	switch {
 	case r.App.EndsWithDriver:

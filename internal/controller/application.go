@@ -49,6 +49,9 @@ func (c *Controller) Deploy(ctx context.Context, def deploy.App) error {
 	if ctx.Err() != nil { // replicas that are quick would else be ready before finish looks at ctx
 		return call.EndOf(ctx)
 	}
+	if err := c.loadPolicies(ctx, &def); err != nil {
+		return err
+	}
 	r, same, err := c.add(ctx, def, record)
 	if err == nil && same {
 		def.NoteUnchanged()

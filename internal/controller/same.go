@@ -10,7 +10,7 @@ import (
 )
 
 // Compare looks at an application as a deploy of it would, deploys nothing, and keeps nothing.
-func (c *Controller) Compare(_ context.Context, def deploy.App) (of deploy.Comparison, err error) {
+func (c *Controller) Compare(ctx context.Context, def deploy.App) (of deploy.Comparison, err error) {
 	if err := c.Inherit(&def); err != nil {
 		return of, err
 	}
@@ -24,6 +24,13 @@ func (c *Controller) Compare(_ context.Context, def deploy.App) (of deploy.Compa
 		return of, err
 	}
 	of.Next, of.On, of.Elsewhere = def, c.workers.Ledger().Node(), c.workers.Ledger().Elsewhere(def.Graph.App)
+	look := def
+	if def.Changes == 0 { // its files are where they were read just now, and the node has not kept them
+		look.Python.Packed = nil
+	}
+	if err := c.loadPolicies(ctx, &look); err != nil {
+		return of, err
+	}
 	c.Mu.Lock()
 	defer c.Mu.Unlock()
 	if a := c.Apps[def.Graph.App]; a != nil && !a.EndingLocked() && a.Failure == nil { // of an application that has failed to start nothing runs

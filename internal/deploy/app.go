@@ -97,6 +97,8 @@ type App struct {
 	// Added is called when the application is the target, perhaps before anything of it has started. A program that gives it waits for no more, so that the log has the
 	// errors of starts. nil for a program that waits for Deploy.
 	Added func()
+	// Taken says that another deploy has taken the place of this one before it was the target: it fails with [ErrSuperseded]. May be nil.
+	Taken func() bool
 	// Unchanged is called instead of any change if the application runs already as it is described here; before Added. May be nil.
 	Unchanged func()
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"github.com/helve-serve/helve/internal/autoscale"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/policy"
+	"github.com/helve-serve/helve/internal/spec"
 )
 
 // Autoscaled is a deployment that scales by itself, for [App.ScalingPolicy].
@@ -55,13 +55,44 @@ func (a *App) ScalingPolicy(of Autoscaled, all []string, python []host.Host) (s 
 	}
 	if in == nil {
 		s.Beside = func(context.Context) (policy.Environment, error) {
-			return policy.Environment{}, errors.New("it is in Python, and the application has no deployment in Python, whose environment it would have: write the policy in Go")
+			return policy.Environment{}, &policy.Error{Text: "it is in Python, and the application has no deployment in Python, whose environment it would have: write the policy in Go"}
 		}
 	} else {
 		s.Beside, s.Key = in.Beside, besideKey(in)
 	}
 	s.Version = digestOf(s.Key, s.Python, p.Timeout, codeVersion(of.Config), s.Together)
 	return s, true
+}
+
+// ScalingPolicies are the custom autoscaling policies of the application, each once. hosts are of an application that never starts: nothing is kept in it.
+func (a *App) ScalingPolicies(hosts *host.App, set Settings) (all []policy.Source) {
+	if !slices.ContainsFunc(a.Graph.Deployments, func(d spec.Deployment) bool { return d.Options.Effective().Autoscaled() }) {
+		return nil
+	}
+	var names []string
+	var python []host.Host
+	var scaled []Autoscaled
+	for _, s := range a.Graph.Deployments {
+		d, placed := a.Place(s, hosts, set)
+		python = append(python, placed.Host)
+		if !d.Options.Autoscaled() {
+			continue
+		}
+		config, err := autoscale.Parse(d.Options.AutoscalingConfig)
+		if err != nil { // the deploy has checked it
+			continue
+		}
+		names = append(names, s.Name)
+		scaled = append(scaled, Autoscaled{s.Name, placed.Host, d.Options.AutoscalingConfig, config.Policy})
+	}
+	slices.Sort(names)
+	python = PythonHosts(python)
+	for _, of := range scaled {
+		if s, ok := a.ScalingPolicy(of, names, python); ok && (s.Together == nil || len(all) == 0) {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // TogetherPolicy is the policy of the application for all its deployments; false if it has none.

@@ -23,6 +23,8 @@ import (
 type Autoscaler interface {
 	// Wake has it look at its deployments now. It may be called with or without Fleet.Mu.
 	Wake()
+	// LoadPolicies loads custom policies of an application to deploy, in processes of their own, and says which cannot be loaded: see [policy.Load].
+	LoadPolicies(ctx context.Context, all []policy.Source) error
 	// DescribeLocked is its view of a deployment for status and metrics; nil for one that it does not scale.
 	DescribeLocked(d *Deployment) *helvetype.Autoscaling
 }

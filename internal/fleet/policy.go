@@ -30,6 +30,21 @@ func (a *Application) WarmLocked() {
 	a.Hosts.Spares.Keep(warm)
 }
 
+// NewPoliciesLocked are the policies among those of a deploy that the application does not have already. a may be nil.
+func (a *Application) NewPoliciesLocked(all []policy.Source) []policy.Source {
+	if a == nil || a.Failure != nil || a.EndingLocked() {
+		return all
+	}
+	there := map[string]bool{}
+	for _, d := range a.Deployments {
+		if d.Now.Definition.Options.Autoscaled() && !d.Dropped {
+			source, _ := d.policyLocked()
+			there[source.Version] = true
+		}
+	}
+	return slices.DeleteFunc(all, func(s policy.Source) bool { return there[s.Version] })
+}
+
 // policyLocked is the policy of a deployment that scales by itself; false for that of the node.
 func (d *Deployment) policyLocked() (policy.Source, bool) {
 	found := &d.policy

@@ -196,7 +196,7 @@ func New(s Settings) *Node {
 		Strict: s.Strict, OutOfLine: s.OutOfLine, Trace: n.trace, Events: n.events, Metrics: n.user, Host: s.Host, Lost: func() map[string]string { return n.restorer.Routes() },
 		Failed: n.failed.routes,
 	})
-	n.scaler = scaler.New(scaler.Settings{Fleet: n.Fleet, Target: n.Target(), Log: s.Logger})
+	n.scaler = scaler.New(scaler.Settings{Fleet: n.Fleet, Target: n.Target(), Log: s.Logger, Scrub: n.secrets.Scrub})
 	n.wg.Go(func() { n.scaler.Run(n.ctx) })
 	n.trace.OnStall(func(s *trace.Record) {
 		if s.Place != nil && s.More != nil {

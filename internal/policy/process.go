@@ -201,6 +201,7 @@ type question struct {
 	Of     Described `json:"of"`
 	Limit  float64   `json:"limit"` // seconds
 	Views  []View    `json:"views"`
+	Load   bool      `json:"load,omitempty"` // the policy is loaded, and not called
 }
 
 type answer struct {
@@ -268,10 +269,11 @@ func (r *running) ask(ctx context.Context, q question) (a answer, err error) {
 	r.waiting[id] = got
 	r.mu.Unlock()
 	body, err := json.Marshal(q)
-	if err == nil {
-		err = r.line(body)
+	if err != nil { // the process has done nothing wrong
+		r.forget(id)
+		return a, &Error{Text: "its question cannot be written: " + err.Error()}
 	}
-	if err != nil {
+	if err := r.line(body); err != nil {
 		r.kill()
 	}
 	select {
@@ -281,11 +283,16 @@ func (r *running) ask(ctx context.Context, q question) (a answer, err error) {
 		}
 		return a, nil
 	case <-ctx.Done():
-		r.mu.Lock()
-		delete(r.waiting, id)
-		r.mu.Unlock()
+		r.forget(id)
 		return a, context.Cause(ctx)
 	}
+}
+
+// forget takes no answer to a question any more.
+func (r *running) forget(id uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.waiting, id)
 }
 
 // serve reads answers until the process has closed its end.

@@ -45,6 +45,10 @@ func policies() int {
 		if err := json.Unmarshal(line, &q); err != nil {
 			return 9
 		}
+		if q.Load {
+			fmt.Fprintf(answers, `{"id":%d,"error":%q,"traceback":"File \"f.py\", line 1"}`+"\n", q.ID, strings.TrimPrefix(q.Of.Function, "m:"))
+			continue
+		}
 		calls++
 		switch q.Policy {
 		case "dies":

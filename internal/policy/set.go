@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -66,6 +67,51 @@ type SetSettings struct {
 	Changed func()
 	// Line gets each line that the process of an application's policies prints. May be nil.
 	Line func(app, text string)
+	// Scrub takes secrets out of lines, errors and tracebacks; nil leaves them as they are.
+	Scrub func(text string) string
+}
+
+func (s SetSettings) scrub(text string) string {
+	if s.Scrub == nil {
+		return text
+	}
+	return s.Scrub(text)
+}
+
+// scrubbed is an error without secrets.
+func (s SetSettings) scrubbed(err error) error {
+	if err == nil || s.Scrub == nil {
+		return err
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return &Error{Text: s.Scrub(e.Text), Traceback: s.Scrub(e.Traceback)}
+	}
+	if text := err.Error(); s.Scrub(text) != text {
+		return errors.New(s.Scrub(text))
+	}
+	return err
+}
+
+// process are the settings of the process of a policy.
+func (s SetSettings) process(of *Source) ProcessSettings {
+	app := of.App
+	return ProcessSettings{Open: of.Beside, Line: func(text string) {
+		if s.Line != nil {
+			s.Line(app, s.scrub(text))
+		}
+	}}
+}
+
+// scrubbing is a policy whose errors have no secrets.
+type scrubbing struct {
+	Policy
+	set SetSettings
+}
+
+// Ask implements [Policy].
+func (p scrubbing) Ask(ctx context.Context, views []View) (map[string]Answer, error) {
+	answers, err := p.Policy.Ask(ctx, views)
+	return answers, p.set.scrubbed(err)
 }
 
 // Set has the policies of a node. Its methods may be called from any goroutine, and none but Close waits for a process.
@@ -156,7 +202,7 @@ func (s *Set) entryLocked(of *Source) *entry {
 	} else {
 		settings.Limit = of.Limit
 	}
-	e.held = Hold(p, settings)
+	e.held = Hold(scrubbing{p, s.set}, settings)
 	s.held[key] = e
 	return e
 }
@@ -165,12 +211,7 @@ func (s *Set) processLocked(of *Source) *shared {
 	key := [2]string{of.App, of.Key}
 	p := s.processes[key]
 	if p == nil {
-		app := of.App
-		p = &shared{key: key, process: NewProcess(ProcessSettings{Open: of.Beside, Line: func(text string) {
-			if s.set.Line != nil {
-				s.set.Line(app, text)
-			}
-		}})}
+		p = &shared{key: key, process: NewProcess(s.set.process(of))}
 		s.processes[key] = p
 	}
 	p.users++

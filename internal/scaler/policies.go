@@ -1,6 +1,7 @@
 package scaler
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"slices"
@@ -52,6 +53,17 @@ func (s *Scaler) advise(now time.Time, e *scaled, of fleet.Scaled) {
 	}
 	s.report(e, of, a)
 	e.advice, e.asked = a, of.Policy.Name()
+}
+
+// policySettings are those of the policies of the node.
+func (s *Scaler) policySettings() policy.SetSettings {
+	line := func(app, text string) { s.set.Log.Info(text, "app", app, "from", "autoscaling policy") }
+	return policy.SetSettings{Changed: s.Wake, Line: line, Scrub: s.set.Scrub}
+}
+
+// LoadPolicies implements [fleet.Autoscaler].
+func (s *Scaler) LoadPolicies(ctx context.Context, all []policy.Source) error {
+	return policy.Load(ctx, all, s.policySettings())
 }
 
 // view is a deployment as its policy sees it.

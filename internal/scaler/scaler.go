@@ -50,6 +50,8 @@ type Settings struct {
 	Fleet  *fleet.Fleet
 	Target *records.Target
 	Log    *slog.Logger
+	// Scrub takes secrets out of what policies print, and out of their errors; nil leaves them.
+	Scrub func(text string) string
 	// Now is the clock; nil for time.Now.
 	Now func() time.Time
 }
@@ -101,7 +103,7 @@ func New(set Settings) *Scaler {
 		set.Now = time.Now
 	}
 	s := &Scaler{set: set, kick: make(chan struct{}, 1), scaled: map[*fleet.Deployment]*scaled{}, failing: map[string]bool{}}
-	s.policies = policy.NewSet(policy.SetSettings{Changed: s.Wake, Line: func(app, text string) { set.Log.Info(text, "app", app, "from", "autoscaling policy") }})
+	s.policies = policy.NewSet(s.policySettings())
 	set.Fleet.Mu.Lock()
 	defer set.Fleet.Mu.Unlock()
 	set.Fleet.Scaler = s

@@ -69,6 +69,24 @@ def test_a_class_decides_by_numbers_of_the_replicas(node):
     eventually(lambda: running("Counted") == 2)
 
 
+def test_a_policy_that_cannot_be_loaded_fails_its_deploy(node):
+    class Stepped:
+        def __init__(self, step):
+            self.step = step
+
+        def __call__(self, ctx):
+            return self.step
+
+    wrong = Model.options(autoscaling_config={"max_replicas": 3, "policy": {"policy_function": Stepped}})
+    with pytest.raises(RuntimeError, match="cannot be loaded: TypeError.*missing 1 required positional argument: 'step'"):
+        run(wrong)
+    assert "scaled" not in serve.status().applications
+    handle = run(Model)
+    with pytest.raises(RuntimeError, match="cannot be loaded"):
+        run(wrong)
+    assert handle.remote().result() == "served"
+
+
 def test_a_policy_that_fails_leaves_the_number(node):
     def fails(ctx):
         raise ValueError("no number")

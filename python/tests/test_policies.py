@@ -138,6 +138,18 @@ def test_the_shipped_policy():
     assert ask(policies(function="ray.serve.autoscaling_policy:default_autoscaling_policy")) == {"replicas": {"D": 3}, "states": {"D": {}}}
 
 
+def load(function, **of):
+    p = policies(function=function, **of)
+    return asyncio.run(p.ask({**p.question, "load": True}))
+
+
+def test_a_policy_is_loaded_and_not_called():
+    assert load(raises) == {"loaded": True}
+    assert load(Counting, kwargs={"step": 2}) == {"loaded": True}
+    assert load("nowhere:f")["error"] == "ModuleNotFoundError: No module named 'nowhere'"
+    assert "unexpected keyword argument 'steps'" in load(Counting, kwargs={"steps": 2})["error"]
+
+
 @pytest.mark.parametrize("function, error", [
     (raises, "ValueError: no number"), (leaves, "it has raised SystemExit: 3"), ("nowhere:f", "ModuleNotFoundError: No module named 'nowhere'"),
     (f"{__name__}:STATE_MAX", f"{__name__}:STATE_MAX is a int, and must be a function or a class"),

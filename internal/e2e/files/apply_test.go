@@ -242,6 +242,7 @@ func TestApplyMistakes(t *testing.T) {
 	p := newPlace(t)
 	p.write("shop.py", shop)
 	p.write("broken.py", "import shop\n\nprint('about to fail')\nraise RuntimeError('no weights')\n")
+	p.write("scaling.py", "class Stepped:\n    def __init__(self, step):\n        self.step = step\n\n    def __call__(self, ctx):\n        return self.step\n")
 	p.write("dies.py", "import os\nprint('last words', flush=True)\nos._exit(7)\n")
 	p.write("plain.py", "from helve import serve\n\n@serve.deployment\nclass Plain:\n    def __call__(self, request):\n        return 'x'\n\napp = Plain.bind()\nnumber = 3\n")
 	p.write("runs.py", "from helve import serve\nimport plain\nserve.run(plain.app)\napp = plain.app\n")
@@ -264,6 +265,9 @@ func TestApplyMistakes(t *testing.T) {
 		"no executable":    {"import_path: exec:/nope/nope#app", []string{"serve.yaml:2:", "there is no executable /nope/nope"}},
 		"no wheel":         {"import_path: shop:app\n  runtime_env: {pip: [/nope/nope.whl]}", []string{"serve.yaml:3:", "nope.whl"}},
 		"not there":        {"import_path: shop:app\n  runtime_env: {working_dir: /nope/dir}", []string{"serve.yaml:3:", "/nope/dir"}},
+		"no policy":        {"import_path: shop:app\n  deployments:\n  - name: Ranker\n    autoscaling_config:\n      policy: {policy_function: 'nope:f'}", []string{"serve.yaml:6:", "the policy nope:f cannot be loaded: ModuleNotFoundError: No module named 'nope'"}},
+		"no step":          {"import_path: shop:app\n  deployments:\n  - name: Ranker\n    autoscaling_config:\n      policy: {policy_function: 'scaling:Stepped'}", []string{"serve.yaml:6:", "the policy scaling:Stepped cannot be loaded: TypeError", "'step'"}},
+		"a broken policy":  {"import_path: shop:app\n  autoscaling_policy: {policy_function: 'broken:f'}\n  deployments:\n  - {name: Ranker, autoscaling_config: {}}", []string{"serve.yaml:3:", "autoscaling_policy: the policy broken:f", "RuntimeError: no weights", "broken.py\", line 4"}},
 		"no YAML":          {"import_path: [", []string{"serve.yaml:"}},
 		"an unknown field": {"import_path: shop:app\n  rout_prefix: /", []string{"serve.yaml:3:3:", "rout_prefix", "route_prefix"}},
 	} {

@@ -8,6 +8,8 @@ file of the application's code. Each further line asks one policy, and has one a
     {"id": 1, "policy": "Model", "of": {"function": "scaling:by_queue", "kwargs": {}}, "limit": 10, "views": [{"deployment": "Model", "total": 12, ...}]}
     {"id": 1, "replicas": {"Model": 3.5}, "states": {"Model": {"calls": 1}}}
 
+A question with "load": true is answered when the policy is imported, and its class constructed, or with the error of that.
+
 A policy that is a function runs in a thread, and one that is a coroutine function on the event loop: a policy that waits does not hold up another one. What the user's
 code prints goes to the log of the node.
 """
@@ -99,6 +101,9 @@ class Policies:
         """The answer to one question. A policy has one call at a time: a call that is late goes on, and its number is not taken any more."""
         name, limit = question["policy"], question.get("limit") or None
         try:
+            if question.get("load"):
+                await _in_thread(self.find, _key(question))
+                return {"loaded": True}
             call = self.calls.get(name)
             if call is not None:
                 raise PolicyError(call.still())
@@ -126,7 +131,7 @@ class Policies:
 
     async def _run(self, call: "_Call", question: dict, contexts: List[Any]) -> Any:
         argument: Any = {c.deployment_id: c for c in contexts} if question["policy"] == "" else contexts[0]
-        of = json.dumps([question["policy"], question["of"]], sort_keys=True)
+        of = _key(question)
         policy = self.loaded.get(of)
         if policy is None:
             call.loads = True
@@ -135,6 +140,11 @@ class Policies:
         plain = policy if inspect.isfunction(policy) or inspect.ismethod(policy) else getattr(policy, "__call__", policy)
         outcome = policy(argument) if inspect.iscoroutinefunction(plain) else await _in_thread(policy, argument)
         return await outcome if inspect.isawaitable(outcome) else outcome
+
+
+def _key(question: dict) -> str:
+    """The key of a policy among those that were loaded."""
+    return json.dumps([question["policy"], question["of"]], sort_keys=True)
 
 
 class _Call:

@@ -1,0 +1,65 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestSetScrubs: neither errors and tracebacks of policies, in Go and in Python, nor what their process prints, have a secret.
+func TestSetScrubs(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var printed []string
+	asked := make(chan struct{}, 10)
+	set := NewSet(SetSettings{
+		Changed: func() { asked <- struct{}{} },
+		Line: func(app, text string) {
+			mu.Lock()
+			defer mu.Unlock()
+			printed = append(printed, app+": "+text)
+		},
+		Scrub: func(text string) string {
+			return strings.NewReplacer("memory", "***", "ValueError", "***", "line 1", "***", "hunter2", "***").Replace(text)
+		},
+	})
+	defer set.Close()
+	beside := func(context.Context) (Environment, error) {
+		return Environment{Interpreter: os.Args[0], Env: append(os.Environ(), play+"=1")}, nil
+	}
+	inGo := func(err error) Source {
+		return Source{App: "shop", Deployment: "go", Go: func(context.Context, View) (Answer, error) { return Answer{}, err }, Version: err.Error(), Limit: time.Minute}
+	}
+	for _, x := range []struct {
+		of   Source
+		want string
+	}{
+		{Source{App: "shop", Deployment: "fails", Beside: beside, Limit: time.Minute}, "***: x"},
+		{Source{App: "shop", Deployment: "dies", Beside: beside, Limit: time.Minute}, "its process has ended (exit status 3):\nout of ***"},
+		{inGo(errors.New("no hunter2")), "no ***"},
+		{inGo(&Error{Text: "is hunter2", Traceback: "line 1"}), "is ***"},
+	} {
+		of := func() Advice {
+			return set.Advise(time.Now(), x.of, func() View { return View{Deployment: x.of.Deployment} })
+		}
+		of()
+		<-asked
+		f := of().Failure
+		if f == nil || f.Err.Error() != x.want {
+			t.Errorf("%s: %+v", x.of.Deployment, f)
+			continue
+		}
+		if e, ok := errors.AsType[*Error](f.Err); ok && e.Traceback != "" && e.Traceback != "***" {
+			t.Error(e.Traceback)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if got := strings.Join(printed, "\n"); got != "shop: out of ***" {
+		t.Error(got)
+	}
+}

@@ -135,14 +135,34 @@ type DeploymentPlan struct {
 	Next int `json:"next"`
 	// Submitted is the number of the file or the code; it differs from Next where the deployment was scaled since.
 	Submitted int `json:"submitted"`
-	// ScaledBy says who has set Wanted, and why, if it was not a deploy.
+	// ScaledBy says who has set Wanted, and why, if it was neither a deploy nor the autoscaler.
 	ScaledBy string `json:"scaled_by,omitempty"`
+	// Autoscaler is the autoscaler of the deployment before and after the change; nil for a deployment that never has one.
+	Autoscaler *AutoscalerPlan `json:"autoscaler,omitempty"`
 	// Surge is the number of replicas that a rollout starts beside Next.
 	Surge int `json:"surge"`
 	// Unavailable is the number of replicas that may be missing meanwhile.
 	Unavailable int `json:"unavailable"`
 	// Fit is "" if the replicas fit the machine, else the sentence that says what is missing.
 	Fit string `json:"fit,omitempty"`
+}
+
+// AutoscalerPlan is the autoscaler of a deployment before and after a change.
+type AutoscalerPlan struct {
+	// Before are its bounds now; nil for a deployment without an autoscaler.
+	Before *ReplicaBounds `json:"before,omitempty"`
+	// After are its bounds after the change; nil for a deployment without an autoscaler then.
+	After *ReplicaBounds `json:"after,omitempty"`
+	// Decision is the reason of the decision that has set the number that is wanted now; "" for a number of a deploy.
+	Decision string `json:"decision,omitempty"`
+}
+
+// ReplicaBounds are the least and the largest number of replicas of an autoscaler, at the target capacity.
+type ReplicaBounds struct {
+	// Least is min_replicas, or initial_replicas while the target capacity rises.
+	Least int `json:"least"`
+	// Most is max_replicas.
+	Most int `json:"most"`
 }
 
 // ValueChange is a value that differs.

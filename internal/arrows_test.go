@@ -47,7 +47,7 @@ var only = map[string][]string{
 	"internal/call":         {},
 	"internal/spec":         {"internal/autoscale", "internal/nearest"},
 	"internal/codec/pickle": {},
-	"internal/plan":         {"internal/placement", "internal/secret", "internal/spec"},
+	"internal/plan":         {"internal/autoscale", "internal/placement", "internal/secret", "internal/spec"},
 	"internal/placement":    {"internal/spec"},
 	"internal/ledger":       {"internal/placement"},
 	"internal/planner":      {},

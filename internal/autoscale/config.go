@@ -295,26 +295,31 @@ func seconds(s *float64) *time.Duration {
 // Initial is the number of replicas with which a deployment starts, and which it gets again when its autoscaling_config changes and has initial_replicas.
 func (c Config) Initial() int { return or(c.InitialReplicas, c.MinReplicas) }
 
-// Bounds are the least and the largest number of replicas under a target capacity in percent of the machine; 100 is all of it. A number above 0 stays at least 1
+// Bounds are the least and the largest number of replicas under a target capacity in percent of the machine; nil and 100 are all of it. A number above 0 stays at least 1
 // while the capacity is above 0, and 0 percent is no replica at all. Rising says that the capacity is on its way up, on which initial_replicas take the place of
 // min_replicas, so that a new system starts warm.
 //
 // For example, 2 to 10 replicas are 1 to 5 at 50 percent, and 1 to 1 at 1 percent.
-func Bounds(c Config, capacity float64, rising bool) (least, most int) {
+func Bounds(c Config, capacity *float64, rising bool) (least, most int) {
 	least = c.MinReplicas
 	if rising {
 		least = c.Initial()
 	}
-	least, most = scaled(least, capacity), scaled(c.MaxReplicas, capacity)
+	least, most = Share(least, capacity), Share(c.MaxReplicas, capacity)
 	return min(least, most), most
 }
 
-func scaled(n int, capacity float64) int {
+// Share is a number of replicas at a target capacity in percent, nil for 100: rounded, and at least one if both are more than 0. For example, 3 replicas
+// at 50 percent are 2, and at 1 percent 1.
+func Share(replicas int, percent *float64) int {
 	switch {
-	case n == 0 || capacity <= 0:
+	case percent == nil || *percent >= wholeMachine:
+		return replicas
+	case replicas <= 0 || *percent <= 0:
 		return 0
-	case capacity >= 100:
-		return n
 	}
-	return max(1, int(math.Floor(float64(n)*capacity/100+0.5)))
+	return max(1, int(math.Floor(float64(replicas)**percent/wholeMachine+0.5)))
 }
+
+// wholeMachine is the target capacity, in percent, that takes nothing away.
+const wholeMachine = 100

@@ -85,7 +85,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		for _, rising := range []bool{false, true} {
-			if least, most := Bounds(c, capacity, rising); least < 0 || least > most || most > c.MaxReplicas || capacity > 0 && most < 1 {
+			if least, most := Bounds(c, &capacity, rising); least < 0 || least > most || most > c.MaxReplicas || capacity > 0 && most < 1 {
 				t.Errorf("%s at %v %%: %d to %d", raw, capacity, least, most)
 			}
 		}
@@ -105,8 +105,24 @@ func TestBounds(t *testing.T) {
 		{ten, 100, false, 2, 10}, {ten, 100, true, 6, 10}, {ten, 50, false, 1, 5}, {ten, 50, true, 3, 5}, {ten, 1, false, 1, 1}, {ten, 0, true, 0, 0},
 		{ten, 25, false, 1, 3}, {ten, 400, false, 2, 10}, {zero, 50, false, 0, 5}, {zero, 100, true, 0, 10},
 	} {
-		if least, most := Bounds(c.config, c.capacity, c.rising); least != c.least || most != c.most {
+		if least, most := Bounds(c.config, &c.capacity, c.rising); least != c.least || most != c.most {
 			t.Errorf("%v %%, rising %v: %d to %d, want %d to %d", c.capacity, c.rising, least, most, c.least, c.most)
 		}
+	}
+}
+
+func TestShare(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		replicas int
+		percent  float64
+		want     int
+	}{{3, 50, 2}, {3, 1, 1}, {3, 0, 0}, {0, 50, 0}, {10, 100, 10}, {10, 25, 3}} {
+		if got := Share(tt.replicas, &tt.percent); got != tt.want {
+			t.Errorf("%+v: %d", tt, got)
+		}
+	}
+	if got := Share(3, nil); got != 3 {
+		t.Error(got)
 	}
 }

@@ -27,7 +27,7 @@ func deploy(t *testing.T, config string) *deployment {
 	t.Helper()
 	c := parse(t, config)
 	d := &deployment{config: c, now: begin, facts: Facts{Target: c.Initial(), Ready: c.Initial()}}
-	d.facts.Least, d.facts.Most = Bounds(c, 100, false)
+	d.facts.Least, d.facts.Most = Bounds(c, nil, false)
 	return d
 }
 
@@ -295,7 +295,7 @@ func TestProperties(t *testing.T) {
 		}
 		var s State
 		f := Facts{Target: c.MinReplicas, Ready: c.MinReplicas}
-		f.Least, f.Most = Bounds(c, 100, false)
+		f.Least, f.Most = Bounds(c, nil, false)
 		now, lastUp, lastDown := begin, time.Time{}, time.Time{}
 		l := Load{}
 		for range 3000 {
@@ -305,7 +305,7 @@ func TestProperties(t *testing.T) {
 			}
 			l.Arrived, l.Finished = l.Arrived+uint64(r.IntN(4)), l.Finished+uint64(r.IntN(4))
 			if s.Observe(now, l); r.IntN(300) == 0 {
-				f.Least, f.Most = Bounds(c, float64(r.IntN(101)), false)
+				f.Least, f.Most = Bounds(c, new(float64(r.IntN(101))), false)
 			}
 			if f.HoldUp, f.HoldDown = "", ""; r.IntN(10) == 0 {
 				f.HoldUp, f.HoldDown = "up", "down"

@@ -17,7 +17,6 @@ import (
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/nearest"
 	"github.com/helve-serve/helve/internal/plan"
-	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/settings"
@@ -102,7 +101,7 @@ func (o *Operator) plan(ctx context.Context, def deploy.App, settle func(setting
 	if err != nil {
 		return p, def, err
 	}
-	in.Capacity.Now, in.Capacity.Then = capacity(settings), capacity(settle(settings))
+	in.Capacity = plan.Capacity{Now: settings.TargetCapacity, Then: settle(settings).TargetCapacity}
 	if err := o.observe(ctx, &in); err != nil {
 		return p, def, err
 	}
@@ -134,11 +133,6 @@ func (o *Operator) planDelete(ctx context.Context, app string) (p helvetype.Appl
 	return p, nil
 }
 
-// capacity gives the number of replicas that run of a number that is wanted.
-func capacity(s settings.Node) func(int) int {
-	return func(replicas int) int { return planner.Capacity(replicas, s.TargetCapacity) }
-}
-
 func version(a *deploy.App) *plan.Version {
 	v := &plan.Version{Graph: a.Graph, Options: a.Options(), Below: map[string]spec.Options{}}
 	for _, d := range a.Graph.Deployments {
@@ -153,20 +147,23 @@ func (o *Operator) observe(ctx context.Context, in *plan.Input) error {
 	if err != nil && scales == nil {
 		return err
 	}
-	in.Scales, in.Running = map[string]plan.Scale{}, map[string]int{}
+	in.Scales, in.Running, in.Replicas = map[string]plan.Scale{}, map[string]int{}, map[string][]string{}
 	for _, s := range scales {
 		key, err := store.ParseKey(s.Key)
 		if err != nil {
 			continue
 		}
 		if key.App == in.App {
-			in.Scales[key.Deployment] = plan.Scale{Replicas: s.Record.Replicas, By: s.Record.By, Reason: s.Record.Reason}
+			in.Scales[key.Deployment] = plan.Scale{Replicas: s.Record.Replicas, By: s.Record.By, Reason: s.Record.Reason, ByLoad: s.Record.By == store.ByAutoscaler}
 		}
 	}
 	for name, d := range o.set.Node.Status().Applications[in.App].Deployments {
 		for _, r := range d.Replicas {
 			if r.State == helvetype.ReplicaRunning {
 				in.Running[name]++
+			}
+			if r.State != helvetype.ReplicaStopping && r.Resources != nil {
+				in.Replicas[name] = append(in.Replicas[name], r.ID)
 			}
 		}
 	}
@@ -329,6 +326,10 @@ func (o *Operator) patched(app string, options json.RawMessage) (def deploy.App,
 			return def, err
 		}
 	}
+	numbers, err := exclusives(layers)
+	if err != nil {
+		return def, wrong("%s", err)
+	}
 	all, err := deploy.MergeOverrides(def.Layers.Overrides(), layers)
 	if err != nil {
 		return def, wrong("%s", err)
@@ -342,6 +343,14 @@ func (o *Operator) patched(app string, options json.RawMessage) (def deploy.App,
 	if errs := def.Override(all); len(errs) > 0 {
 		return def, wrong("%s", errors.Join(errs...))
 	}
+	for _, d := range def.Graph.Deployments {
+		if n, ok := numbers[d.Name]; ok && d.Options.Effective().Autoscaled() {
+			return def, &helvetype.OperationError{
+				Code: helvetype.CodeFailedPrecondition, Message: fmt.Sprintf("deployment %q of application %q: %s, and num_replicas would have no effect", d.Name, app, deploy.ErrAutoscaled),
+				Next: fmt.Sprintf("helve set %s/%s autoscaling_config.min_replicas=%s sets the least number, and max_replicas the largest: the two with one value fix the number", app, d.Name, n),
+			}
+		}
+	}
 	if prefix := def.Options().RoutePrefix; def.Graph.Ingress != nil {
 		def.Graph.RoutePrefix = prefix
 	}
@@ -350,6 +359,27 @@ func (o *Operator) patched(app string, options json.RawMessage) (def deploy.App,
 	}
 	def.Changes, def.Replace, def.RollbackOf, def.Restored = def.Number, true, 0, false
 	return def, nil
+}
+
+// exclusives has each layer of a patch clear the override that does not go with it, see [exclusive], and gives the num_replicas that are set. For example, an operator has set an autoscaling_config over
+// the num_replicas of a file, and sets num_replicas now: the autoscaling_config goes.
+func exclusives(layers map[string]json.RawMessage) (numbers map[string]string, err error) {
+	numbers = map[string]string{}
+	for name, layer := range layers {
+		if name == "" || string(layer) == "null" {
+			continue
+		}
+		if layers[name], err = exclusive(layer); err != nil {
+			return nil, fmt.Errorf("deployment %q: must be an object with options, or null", name)
+		}
+		var set struct {
+			NumReplicas *json.RawMessage `json:"num_replicas"`
+		}
+		if json.Unmarshal(layer, &set) == nil && set.NumReplicas != nil {
+			numbers[name] = string(*set.NumReplicas)
+		}
+	}
+	return numbers, nil
 }
 
 // overridable are the options of an application that an override can have.
@@ -401,7 +431,7 @@ func (o *Operator) deploying(app string) bool {
 // scaled puts the number of replicas that an operator has set with Scale over num_replicas.
 func (o *Operator) scaled(ctx context.Context, app, deployment string, values []helvetype.EffectiveValue) error {
 	s, err := store.Get(ctx, o.set.Target.Store, store.ScaleKey(app, deployment))
-	if i := slices.IndexFunc(values, func(v helvetype.EffectiveValue) bool { return v.Path == "num_replicas" }); err == nil && s.Modified != 0 && s.Record.By != records.ByDeploy && i >= 0 {
+	if i := slices.IndexFunc(values, func(v helvetype.EffectiveValue) bool { return v.Path == "num_replicas" }); err == nil && s.Modified != 0 && s.Record.By != records.ByDeploy && s.Record.By != store.ByAutoscaler && i >= 0 {
 		values[i].From, values[i].Value = string(spec.FromOverride), json.RawMessage(strconv.Itoa(s.Record.Replicas))
 	}
 	return err

@@ -7,8 +7,8 @@ import (
 	"strings"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/autoscale"
 	"github.com/helve-serve/helve/internal/deploy"
-	"github.com/helve-serve/helve/internal/planner"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/states"
 	"github.com/helve-serve/helve/internal/store"
@@ -30,7 +30,7 @@ func (n Number) At(capacity *float64) int {
 	if n.Scaled {
 		return n.Replicas
 	}
-	return planner.Capacity(n.Replicas, capacity)
+	return autoscale.Share(n.Replicas, capacity)
 }
 
 // Unscalable says why a deployment cannot be scaled; nil if it can.

@@ -29,7 +29,7 @@ func Plan(p helvetype.Plan, width int) string {
 		}
 		values(&b, "    ", app.Fields, width)
 		for _, d := range app.Deployments {
-			if app.Change != "unchanged" || d.ScaledBy != "" && d.Submitted != d.Next || len(d.Overrides) > 0 {
+			if app.Change != "unchanged" || d.ScaledBy != "" && d.Submitted != d.Next || d.Autoscaler != nil && d.Autoscaler.Decision != "" || len(d.Overrides) > 0 {
 				deploymentPlan(&b, d, width)
 			}
 		}
@@ -88,8 +88,11 @@ func deploymentPlan(b *strings.Builder, d helvetype.DeploymentPlan, width int) {
 	case d.Change != "deleted" && d.Change != "unchanged":
 		replicas += "; they fit the machine"
 	}
-	if d.Change != "unchanged" || d.Wanted != d.Next || d.ScaledBy != "" {
+	if d.Change != "unchanged" || d.Wanted != d.Next || d.ScaledBy != "" || d.Autoscaler != nil {
 		Paragraph(b, "      ", "        ", replicas, width)
+	}
+	if d.Autoscaler != nil {
+		Paragraph(b, "      ", "        ", autoscaler(d), width)
 	}
 	if d.ScaledBy != "" && d.Submitted != d.Next {
 		Paragraph(b, "      ", "        ", fmt.Sprintf("scaled by %s, and stays so: the file has %d", d.ScaledBy, d.Submitted), width)
@@ -101,6 +104,28 @@ func deploymentPlan(b *strings.Builder, d helvetype.DeploymentPlan, width int) {
 	for _, o := range d.Overrides {
 		Paragraph(b, "      ", "        ", fmt.Sprintf("%s stays %s, by helve set: without that it would be %s", o.Path, Value(o.After, ""), Value(o.Before, o.BeforeFrom)), width)
 	}
+}
+
+// autoscaler says which bounds an autoscaler has, now and after the change, and why it wants its number.
+func autoscaler(d helvetype.DeploymentPlan) string {
+	a, text := d.Autoscaler, ""
+	bounds := func(b *helvetype.ReplicaBounds) string { return fmt.Sprintf("%d to %d replicas", b.Least, b.Most) }
+	switch {
+	case a.After == nil && d.Change == "deleted":
+		text = "its autoscaler has " + bounds(a.Before)
+	case a.After == nil:
+		text = fmt.Sprintf("its autoscaler of %s ends: the number of replicas stays %d", bounds(a.Before), d.Next)
+	case a.Before == nil:
+		text = "its autoscaler has " + bounds(a.After)
+	case *a.Before != *a.After:
+		text = fmt.Sprintf("its autoscaler has %s, and had %d to %d", bounds(a.After), a.Before.Least, a.Before.Most)
+	default:
+		text = "its autoscaler has " + bounds(a.After)
+	}
+	if a.Decision != "" {
+		text += fmt.Sprintf("; it wants %d now: %s", d.Wanted, a.Decision)
+	}
+	return text
 }
 
 // updates says what a change does to the replicas that run.

@@ -11,9 +11,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/autoscale"
 	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/spec"
@@ -40,6 +42,8 @@ type Scale struct {
 	Replicas int
 	By       string // "deploy", or a person
 	Reason   string
+	// ByLoad says that an autoscaler has decided the number: the target capacity is in it already.
+	ByLoad bool
 }
 
 // Input is all that a plan depends on.
@@ -54,25 +58,20 @@ type Input struct {
 	// Scales are the numbers of replicas that are wanted now, and Running the replicas that run, by deployment.
 	Scales  map[string]Scale
 	Running map[string]int
+	// Replicas are the ids of the replicas that are there and stay, by deployment. They keep their resources.
+	Replicas map[string][]string
 	// Rollback says that a former revision is deployed again: numbers of replicas stay.
 	Rollback bool
-	// Capacity is the number of replicas that run of a number that is wanted, by the target capacity now and after the change; nil for all.
+	// Capacity is the target capacity now and after the change.
 	Capacity Capacity
 	// On are the resources of the node, and Elsewhere the holdings of the replicas of other applications.
 	On        placement.Node
 	Elsewhere []placement.Holding
 }
 
-// Capacity are the numbers of replicas at a target capacity. For example, Then gives 2 for 4 where the file of the plan has target_capacity: 50.
+// Capacity is a target capacity in percent, now and after the change; nil for all. For example, where the file of the plan has target_capacity: 50 the plan of 4 replicas has 2.
 type Capacity struct {
-	Now, Then func(replicas int) int
-}
-
-func at(capacity func(int) int, replicas int) int {
-	if capacity == nil {
-		return replicas
-	}
-	return capacity(replicas)
+	Now, Then *float64
 }
 
 // Of is the plan of an application.
@@ -107,15 +106,16 @@ func Of(in Input) helvetype.ApplicationPlan {
 		is, stays := after[name]
 		d := helvetype.DeploymentPlan{Name: name, Change: Unchanged, Update: spec.Lightweight.String(), Replicas: in.Running[name]}
 		if s, ok := in.Scales[name]; ok && there {
-			if d.Wanted = at(in.Capacity.Now, s.Replicas); s.By != "deploy" && s.By != "" {
+			if d.Wanted = s.at(in.Capacity.Now); s.By != "deploy" && s.By != "" && !s.ByLoad {
 				d.ScaledBy = s.By
 				if s.Reason != "" {
 					d.ScaledBy += ": " + s.Reason
 				}
 			}
 		} else if there {
-			d.Wanted = at(in.Capacity.Now, was.Options.Effective().StartReplicas())
+			d.Wanted = autoscale.Share(was.Options.Effective().StartReplicas(), in.Capacity.Now)
 		}
+		d.Autoscaler = in.scaling(name, was, is, there, stays)
 		if !stays {
 			d.Change, d.Reason = Deleted, "the application does not have it any more"
 		} else {
@@ -123,7 +123,7 @@ func Of(in Input) helvetype.ApplicationPlan {
 			in.compare(&d, was, is, there, rebuilt, seats)
 			in.fit(&d, is.Options.Effective(), seats)
 			if below, ok := in.After.Below[name]; ok {
-				d.Overrides = values(spec.Changes(below.Effective(), is.Options.Effective()))
+				d.Overrides = overrides(spec.Changes(below.Effective(), is.Options.Effective()), is.Options.Effective().Autoscaled())
 			}
 		}
 		moves = moves || d.Change != Unchanged
@@ -133,17 +133,6 @@ func Of(in Input) helvetype.ApplicationPlan {
 		p.Change = Unchanged
 	}
 	return p
-}
-
-// next is the number of replicas after the change, at the target capacity: num_replicas if that is another one than before, else the number that is wanted now.
-func (in Input) next(d spec.Deployment, before map[string]spec.Deployment) int {
-	n := d.Options.Effective().StartReplicas()
-	now, scaled := in.Scales[d.Name]
-	was, there := before[d.Name]
-	if scaled && there && (in.Rollback || was.Options.Effective().StartReplicas() == n) {
-		n = now.Replicas
-	}
-	return at(in.Capacity.Then, n)
 }
 
 // compare says what happens to the replicas of a deployment.
@@ -184,8 +173,8 @@ func (in Input) compare(d *helvetype.DeploymentPlan, was, is spec.Deployment, th
 func values(changes []spec.Change) []helvetype.ValueChange {
 	var all []helvetype.ValueChange
 	for _, c := range changes {
-		if c.Option == variables {
-			all = append(all, variableChanges(c)...)
+		if c.Option == variables || c.Option == autoscaling {
+			all = append(all, fieldChanges(c)...)
 			continue
 		}
 		all = append(all, helvetype.ValueChange{
@@ -196,19 +185,22 @@ func values(changes []spec.Change) []helvetype.ValueChange {
 	return all
 }
 
-// variables is the option whose change names each variable, because its values are hidden.
-const variables = "runtime_env.env_vars"
+// The options whose changes name each field: the values of variables are hidden, and one bound of an autoscaler changes without the other.
+const (
+	variables   = "runtime_env.env_vars"
+	autoscaling = "autoscaling_config"
+)
 
-// variableChanges are the changes of single variables. For example, a file has another value of API_KEY and no DEBUG any more: the changes are
+// fieldChanges are the changes of single fields of an object. For example, a file has another value of API_KEY and no DEBUG any more: the changes are
 // runtime_env.env_vars.API_KEY, from "***" to "***", and runtime_env.env_vars.DEBUG, from "***" to nothing.
-func variableChanges(c spec.Change) (all []helvetype.ValueChange) {
+func fieldChanges(c spec.Change) (all []helvetype.ValueChange) {
 	var before, after map[string]json.RawMessage
-	json.Unmarshal(c.Before, &before) //nolint:errcheck // no object has no variables
+	json.Unmarshal(c.Before, &before) //nolint:errcheck // no object has no fields
 	json.Unmarshal(c.After, &after)   //nolint:errcheck // as above
 	names := slices.AppendSeq(slices.Collect(maps.Keys(before)), maps.Keys(after))
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
-		if bytes.Equal(before[name], after[name]) {
+		if sameJSON(before[name], after[name]) {
 			continue
 		}
 		path := c.Option + "." + name
@@ -218,6 +210,19 @@ func variableChanges(c spec.Change) (all []helvetype.ValueChange) {
 		})
 	}
 	return all
+}
+
+func sameJSON(a, b json.RawMessage) bool {
+	var x, y any
+	return bytes.Equal(a, b) || len(a) > 0 && len(b) > 0 && json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
+}
+
+// overrides are the options for which an override holds. A num_replicas that was set before the deployment got an autoscaler has no effect beside it.
+func overrides(changes []spec.Change, autoscaled bool) []helvetype.ValueChange {
+	if autoscaled {
+		changes = slices.DeleteFunc(changes, func(c spec.Change) bool { return c.Option == "num_replicas" })
+	}
+	return values(changes)
 }
 
 // Lines say in a line for each deployment how a revision differs from the one before, for the history. same says which deployments have the same code, and files which have the

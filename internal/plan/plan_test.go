@@ -1,6 +1,7 @@
 package plan_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -73,7 +74,7 @@ func TestPlans(t *testing.T) {
 		"scaled, the file changes":  {before: `{"num_replicas": 2}`, after: `{"num_replicas": 3}`, scale: &plan.Scale{Replicas: 5, By: "ann"}, want: "changed, nothing: 5 of 5 -> 3"},
 		"rolled back":               {before: `{"num_replicas": 2}`, after: `{"num_replicas": 3}`, scale: &plan.Scale{Replicas: 5, By: "ann"}, rollback: true, want: "changed, nothing: 5 of 5 -> 5"},
 		"too many for one node":     {before: `{}`, after: `{"num_replicas": 3, "max_replicas_per_node": 2}`, want: "changed, nothing: 1 of 1 -> 3; 1 of 3 replicas would wait: max_replicas_per_node is 2"},
-		"too many GPUs":             {before: `{}`, after: `{"num_replicas": 3, "ray_actor_options": {"num_gpus": 0.5}}`, gpus: 1, want: "changed, new replicas (ray_actor_options.num_gpus has changed): 1 of 1 -> 3 +0 -1; 1 of 3 replicas would wait: each needs 0.5 of a GPU, and none of 1 has that much free: shop/A#1, A#2 hold 1"},
+		"too many GPUs":             {before: `{}`, after: `{"num_replicas": 3, "ray_actor_options": {"num_gpus": 0.5}}`, gpus: 1, want: "changed, new replicas (ray_actor_options.num_gpus has changed): 1 of 1 -> 3 +0 -1; 1 of 3 replicas would wait: each needs 0.5 of a GPU, and none of 1 has that much free: shop/A (new), A (new) hold 1"},
 		"no GPU left for the surge": {before: `{"ray_actor_options": {"num_gpus": 1}}`, after: `{"ray_actor_options": {"num_gpus": 1}}`, code: true, gpus: 1, want: "changed, new replicas (the code has changed): 1 of 1 -> 1 +0 -1"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -116,13 +117,79 @@ func TestPlans(t *testing.T) {
 	}
 }
 
+// TestPlanOfAutoscaler: a plan has the number that the deploy leaves, the bounds before and after, and the fields that differ.
+func TestPlanOfAutoscaler(t *testing.T) {
+	t.Parallel()
+	const reason = "10.0 calls in the last 6 s / 2 a replica = 5.0"
+	byLoad := plan.Scale{Replicas: 5, By: "autoscaler", Reason: reason, ByLoad: true}
+	for name, x := range map[string]struct {
+		before, after string
+		scale         plan.Scale
+		capacity      plan.Capacity
+		want          string
+	}{
+		"nothing":          {before: `{"min_replicas": 1, "max_replicas": 8}`, after: `{"max_replicas": 8,   "min_replicas": 1}`, scale: byLoad, want: "5 -> 5; 1 to 8, 1 to 8; " + reason + ";"},
+		"max below":        {before: `{"min_replicas": 1, "max_replicas": 8}`, after: `{"min_replicas": 1, "max_replicas": 4}`, scale: byLoad, want: "5 -> 4; 1 to 8, 1 to 4; " + reason + "; max_replicas 8 -> 4"},
+		"max above":        {before: `{"min_replicas": 1, "max_replicas": 8}`, after: `{"min_replicas": 1, "max_replicas": 9}`, scale: byLoad, want: "5 -> 5; 1 to 8, 1 to 9; " + reason + "; max_replicas 8 -> 9"},
+		"min above":        {before: `{"min_replicas": 1, "max_replicas": 8}`, after: `{"min_replicas": 6, "max_replicas": 8}`, scale: byLoad, want: "5 -> 6; 1 to 8, 6 to 8; " + reason + "; min_replicas 1 -> 6"},
+		"another target":   {before: `{"max_replicas": 8}`, after: `{"max_replicas": 8, "target_ongoing_requests": 3}`, scale: byLoad, want: "5 -> 5; 1 to 8, 1 to 8; " + reason + "; target_ongoing_requests - -> 3"},
+		"initial_replicas": {before: `{"max_replicas": 8}`, after: `{"max_replicas": 8, "initial_replicas": 3}`, scale: byLoad, want: "5 -> 3; 1 to 8, 1 to 8; " + reason + "; initial_replicas - -> 3"},
+		"to a number":      {before: `{"max_replicas": 8}`, after: `2`, scale: byLoad, want: "5 -> 2; 1 to 8, -; " + reason + "; max_replicas 8 -> -"},
+		"from a number":    {before: `4`, after: `{"max_replicas": 8}`, scale: plan.Scale{Replicas: 4, By: "deploy"}, want: "4 -> 4; -, 1 to 8; ; max_replicas - -> 8"},
+		"capacity":         {before: `{"max_replicas": 8}`, after: `{"max_replicas": 8}`, scale: byLoad, capacity: plan.Capacity{Then: new(50.0)}, want: "5 -> 4; 1 to 8, 1 to 4; " + reason + ";"},
+		"no capacity":      {before: `{"max_replicas": 8}`, after: `{"max_replicas": 8}`, scale: byLoad, capacity: plan.Capacity{Then: new(0.0)}, want: "5 -> 0; 1 to 8, 0 to 0; " + reason + ";"},
+		"capacity rises":   {before: `{"max_replicas": 8, "initial_replicas": 6}`, after: `{"max_replicas": 8, "initial_replicas": 6}`, scale: plan.Scale{Replicas: 1, ByLoad: true, By: "autoscaler"}, capacity: plan.Capacity{Now: new(50.0), Then: new(100.0)}, want: "1 -> 6; 1 to 4, 6 to 8; ;"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			of := func(config string) *plan.Version {
+				if config[0] == '{' {
+					return version(t, `{}`, map[string]string{"A": `{"autoscaling_config": ` + config + `}`})
+				}
+				return version(t, `{}`, map[string]string{"A": `{"num_replicas": ` + config + `}`})
+			}
+			p := plan.Of(plan.Input{App: "shop", Before: of(x.before), After: of(x.after), Same: map[string]bool{"A": true}, Scales: map[string]plan.Scale{"A": x.scale}, Capacity: x.capacity})
+			d := p.Deployments[0]
+			bounds := func(b *helvetype.ReplicaBounds) string {
+				if b == nil {
+					return "-"
+				}
+				return fmt.Sprintf("%d to %d", b.Least, b.Most)
+			}
+			got := fmt.Sprintf("%d -> %d; %s, %s; %s;", d.Wanted, d.Next, bounds(d.Autoscaler.Before), bounds(d.Autoscaler.After), d.Autoscaler.Decision)
+			for _, o := range d.Options {
+				if field, ok := strings.CutPrefix(o.Path, "autoscaling_config."); ok {
+					got += fmt.Sprintf(" %s %s -> %s", field, cmp.Or(string(o.Before), "-"), cmp.Or(string(o.After), "-"))
+				}
+			}
+			if got != x.want {
+				t.Errorf("\ngot  %s\nwant %s", got, x.want)
+			}
+			if d.ScaledBy != "" {
+				t.Errorf("scaled by %q: the autoscaler has an entry of its own", d.ScaledBy)
+			}
+		})
+	}
+}
+
+// TestPlanNamesHolders: the replicas that hold a device are named: by its id a replica that runs, and as new a replica that the change starts.
+func TestPlanNamesHolders(t *testing.T) {
+	t.Parallel()
+	one := version(t, `{}`, map[string]string{"A": `{"ray_actor_options": {"num_gpus": 1}}`})
+	three := version(t, `{}`, map[string]string{"A": `{"num_replicas": 3, "ray_actor_options": {"num_gpus": 1}}`})
+	p := plan.Of(plan.Input{App: "shop", Before: one, After: three, Same: map[string]bool{"A": true}, On: nodeOf(2), Replicas: map[string][]string{"A": {"A#005"}}})
+	if d := p.Deployments[0]; !strings.HasSuffix(d.Fit, ": shop/A (new), A#005 hold 2") {
+		t.Errorf("%q", d.Fit)
+	}
+}
+
 // TestPlanAtTargetCapacity: a plan has the replicas that run at the target capacity now, and those that will.
 func TestPlanAtTargetCapacity(t *testing.T) {
 	t.Parallel()
 	one := version(t, `{"import_path": "a:app"}`, map[string]string{"A": `{"num_replicas": 4}`})
 	p := plan.Of(plan.Input{
 		App: "shop", Before: one, After: one, Same: map[string]bool{"A": true},
-		Capacity: plan.Capacity{Now: func(n int) int { return n / 2 }, Then: func(n int) int { return n }},
+		Capacity: plan.Capacity{Now: new(50.0)},
 	})
 	if d := p.Deployments[0]; d.Wanted != 2 || d.Next != 4 || d.Change != plan.Changed || p.Change != plan.Changed {
 		t.Errorf("%+v", p)

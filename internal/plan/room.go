@@ -34,7 +34,11 @@ func (in Input) seat(after, before map[string]spec.Deployment) *seats {
 				s.left[name], s.why[name] = n-i, e
 				break
 			}
-			s.take(of, fmt.Sprintf("%s#%d", name, i+1), demand)
+			holder := name + " (new)"
+			if there := in.Replicas[name]; i < len(there) {
+				holder = there[i]
+			}
+			s.take(of, holder, demand)
 		}
 	}
 	return s

@@ -225,11 +225,7 @@ func (s *Scaler) look(now time.Time, of fleet.Scaled) (c change, changed bool) {
 	e.memory.State.Observe(now, load)
 	e.facts = of.Facts
 	e.facts.Ready = ready
-	capacity := 100.0
-	if of.Capacity != nil {
-		capacity = *of.Capacity
-	}
-	e.facts.Least, e.facts.Most = autoscale.Bounds(e.config, capacity, of.Rising)
+	e.facts.Least, e.facts.Most = autoscale.Bounds(e.config, of.Capacity, of.Rising)
 	s.advise(now, e, of)
 	e.last = autoscale.Decide(now, e.config, &e.memory.State, e.facts)
 	e.reason = ""

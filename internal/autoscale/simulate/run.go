@@ -203,7 +203,7 @@ func (w *world) decide(at float64) {
 			f.StartTime = max(f.StartTime, time.Duration((at-r.began)*float64(time.Second)))
 		}
 	}
-	f.Least, f.Most = autoscale.Bounds(w.config, 100, false)
+	f.Least, f.Most = autoscale.Bounds(w.config, nil, false)
 	n, reason := w.scaler.Step(moment(at), l, f)
 	if n != w.target {
 		w.changes = append(w.changes, Change{at, w.target, n, reason})

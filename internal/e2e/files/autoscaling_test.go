@@ -1,0 +1,62 @@
+package files_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/helve-serve/helve/helvetype"
+)
+
+// TestNumberBesideAutoscaler: a num_replicas that an operator sets beside an autoscaler is refused with the command that works, the plan of other bounds has these, and an override that an operator has set goes when
+// the operator sets the other one of the two.
+func TestNumberBesideAutoscaler(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.write("shop.py", shop)
+	file := func(options string) string {
+		return "applications: [{name: shop, import_path: 'shop:app', route_prefix: /shop, deployments: [{name: Ranker, " + options + "}]}]"
+	}
+	same(t, p.applied(file("autoscaling_config: {min_replicas: 1, max_replicas: 3}")), map[string]string{"shop": "created 1"})
+	patch := func(options string) (helvetype.Outcome, error) {
+		return p.Patch(t.Context(), ann, "shop", json.RawMessage(`{"deployments": {"Ranker": `+options+`}}`), 0)
+	}
+
+	r, err := patch(`{"num_replicas": 2}`)
+	e, ok := errors.AsType[*helvetype.OperationError](err)
+	if !ok || e.Code != helvetype.CodeFailedPrecondition || !strings.Contains(e.Message, "its autoscaler sets the number of replicas") || !strings.HasPrefix(e.Next, "helve set shop/Ranker autoscaling_config.min_replicas=2 ") {
+		t.Fatalf("num_replicas beside an autoscaler: %+v, %v", r, err)
+	}
+	if got := p.value("Ranker", "num_replicas"); got != "1 default" {
+		t.Errorf("after the refusal num_replicas is %s", got)
+	}
+
+	plan, err := p.Plan(t.Context(), helvetype.ApplyRequest{Config: file("autoscaling_config: {min_replicas: 2, max_replicas: 3}"), Name: "serve.yaml", Dir: p.dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := plan.Applications[0].Deployments[0]
+	if a := d.Autoscaler; a == nil || *a.Before != (helvetype.ReplicaBounds{Least: 1, Most: 3}) || *a.After != (helvetype.ReplicaBounds{Least: 2, Most: 3}) || d.Wanted != 1 || d.Next != 2 || d.ScaledBy != "" {
+		t.Errorf("the plan of a higher min_replicas is %+v, %+v", d, d.Autoscaler)
+	}
+	if o := d.Options; len(o) != 1 || o[0].Path != "autoscaling_config.min_replicas" || string(o[0].Before) != "1" || string(o[0].After) != "2" {
+		t.Errorf("the options of the plan are %+v", o)
+	}
+
+	p.applied(file("num_replicas: 1"))
+	for i, step := range []struct{ options, number, auto string }{
+		{`{"autoscaling_config": {"max_replicas": 4}}`, "1 file", `{"max_replicas":4} override`},
+		{`{"num_replicas": 2}`, "2 override", "null default"},
+		{`{"autoscaling_config": {"max_replicas": 5}}`, "1 file", `{"max_replicas":5} override`},
+	} {
+		if _, err := patch(step.options); err != nil {
+			t.Fatalf("%s: %v", step.options, err)
+		}
+		p.settled("shop")
+		if number, auto := p.value("Ranker", "num_replicas"), p.value("Ranker", "autoscaling_config"); number != step.number || auto != step.auto {
+			t.Errorf("%s: num_replicas is %s, and autoscaling_config %s", fmt.Sprint(i, step.options), number, auto)
+		}
+	}
+}

@@ -1,0 +1,67 @@
+package plan
+
+import (
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/autoscale"
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// at is the number at a target capacity.
+func (s Scale) at(capacity *float64) int {
+	if s.ByLoad {
+		return s.Replicas
+	}
+	return autoscale.Share(s.Replicas, capacity)
+}
+
+// next is the number of replicas after the change, at the target capacity. It is num_replicas if that is another one than before, else the number that is wanted now. An autoscaler keeps the
+// number too, within its bounds, unless its config has changed and has initial_replicas. For example, a deployment runs 5 replicas by its load: a plan with max_replicas: 4 has 4, and one with
+// max_replicas: 8 has 5.
+func (in Input) next(d spec.Deployment, before map[string]spec.Deployment) int {
+	o := d.Options.Effective()
+	now, scaled := in.Scales[d.Name]
+	was, there := before[d.Name]
+	wish := there && was.Options.Effective().ReplicasWish() == o.ReplicasWish()
+	external := in.After.Options.Effective().ExternalScaler && now.By != "deploy"
+	if !scaled || !there || !(in.Rollback || wish || o.KeepsReplicas() || external) || now.ByLoad && !o.Autoscaled() {
+		now = Scale{Replicas: o.StartReplicas()}
+	}
+	n := now.at(in.Capacity.Then)
+	if b := in.bounds(o, in.Capacity.Then); b != nil {
+		n = min(max(n, b.Least), b.Most)
+	}
+	return n
+}
+
+// bounds are the bounds of an autoscaler at a target capacity; nil without an autoscaler.
+func (in Input) bounds(o spec.Effective, capacity *float64) *helvetype.ReplicaBounds {
+	if !o.Autoscaled() {
+		return nil
+	}
+	c, err := autoscale.Parse(o.AutoscalingConfig)
+	if err != nil {
+		return nil // a config that the deploy refuses
+	}
+	rises := capacity == in.Capacity.Then && in.Capacity.Now != nil && in.Capacity.Then != nil && *in.Capacity.Then > *in.Capacity.Now
+	var b helvetype.ReplicaBounds
+	b.Least, b.Most = autoscale.Bounds(c, capacity, rises)
+	return &b
+}
+
+// scaling has the autoscaler of a deployment before and after the change; nil for a deployment that never has one.
+func (in Input) scaling(name string, was, is spec.Deployment, there, stays bool) *helvetype.AutoscalerPlan {
+	var p helvetype.AutoscalerPlan
+	if there {
+		p.Before = in.bounds(was.Options.Effective(), in.Capacity.Now)
+	}
+	if stays {
+		p.After = in.bounds(is.Options.Effective(), in.Capacity.Then)
+	}
+	if p.Before == nil && p.After == nil {
+		return nil
+	}
+	if s := in.Scales[name]; there && s.ByLoad {
+		p.Decision = s.Reason
+	}
+	return &p
+}

@@ -326,7 +326,7 @@ func (o *Operator) patched(app string, options json.RawMessage) (def deploy.App,
 			return def, err
 		}
 	}
-	numbers, err := exclusives(layers)
+	numbers, err := deploy.ExclusiveLayers(layers)
 	if err != nil {
 		return def, wrong("%s", err)
 	}
@@ -359,27 +359,6 @@ func (o *Operator) patched(app string, options json.RawMessage) (def deploy.App,
 	}
 	def.Changes, def.Replace, def.RollbackOf, def.Restored = def.Number, true, 0, false
 	return def, nil
-}
-
-// exclusives has each layer of a patch clear the override that does not go with it, see [exclusive], and gives the num_replicas that are set. For example, an operator has set an autoscaling_config over
-// the num_replicas of a file, and sets num_replicas now: the autoscaling_config goes.
-func exclusives(layers map[string]json.RawMessage) (numbers map[string]string, err error) {
-	numbers = map[string]string{}
-	for name, layer := range layers {
-		if name == "" || string(layer) == "null" {
-			continue
-		}
-		if layers[name], err = exclusive(layer); err != nil {
-			return nil, fmt.Errorf("deployment %q: must be an object with options, or null", name)
-		}
-		var set struct {
-			NumReplicas *json.RawMessage `json:"num_replicas"`
-		}
-		if json.Unmarshal(layer, &set) == nil && set.NumReplicas != nil {
-			numbers[name] = string(*set.NumReplicas)
-		}
-	}
-	return numbers, nil
 }
 
 // overridable are the options of an application that an override can have.

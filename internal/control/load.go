@@ -116,7 +116,7 @@ func (ap *apply) complete(of config.Application, a *deploy.App, wrong config.Mis
 			continue
 		}
 		d := &a.Graph.Deployments[i]
-		layer, err := exclusive(of.Deployments[name])
+		layer, err := deploy.Exclusive(of.Deployments[name])
 		if err == nil {
 			d.Options, err = d.Options.Merge(layer, spec.FromFile)
 		}
@@ -157,26 +157,6 @@ func (ap *apply) from() string {
 		return ap.r.Name
 	}
 	return ap.r.Dir
-}
-
-// exclusive puts null for the number of replicas into a layer with autoscaling, and null for autoscaling into a layer with a number: the two do not go together, and the
-// file is stronger than the code.
-func exclusive(layer json.RawMessage) (json.RawMessage, error) {
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(layer, &fields); err != nil || fields == nil {
-		return layer, err
-	}
-	const number, auto = "num_replicas", "autoscaling_config"
-	set := func(name string) bool { v, ok := fields[name]; return ok && string(v) != "null" }
-	switch {
-	case set(number) && fields[auto] == nil:
-		fields[auto] = json.RawMessage("null")
-	case set(auto) && fields[number] == nil:
-		fields[number] = json.RawMessage("null")
-	default:
-		return layer, nil
-	}
-	return json.Marshal(fields)
 }
 
 // logging gives the deployments in Python the logging_config of the application, where neither the code nor the file has one for them.

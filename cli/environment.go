@@ -22,7 +22,7 @@ const fromVariable = "helve_from_variable"
 
 // otherVariables are the environment variables for users that belong to no flag. For example, HELVE_GPUS states the number of GPUs of the machine.
 var otherVariables = []string{ //nolint:gochecknoglobals // a constant
-	"HELVE_NODE", "HELVE_PYTHON", "HELVE_BINARY", "HELVE_RUNTIME_DIR", "HELVE_CACHE", "HELVE_GPUS", "HELVE_TRACEBACKS", "HELVE_RAY_COMPAT",
+	"HELVE_NODE", "HELVE_PYTHON", "HELVE_BINARY", "HELVE_RUNTIME_DIR", "HELVE_CACHE", "HELVE_GPUS", "HELVE_TRACEBACKS", "HELVE_RAY_COMPAT", "HELVE_WEB",
 }
 
 // variable is the environment variable of a flag; "" for a flag without one.

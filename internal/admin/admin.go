@@ -55,6 +55,8 @@ type Settings struct {
 	Logger  *slog.Logger
 	// Metrics answers GET /metrics. nil: this program has no metrics.
 	Metrics http.Handler
+	// Dashboard answers the requests below /ui/. nil: there is no dashboard.
+	Dashboard http.Handler
 	// Operator does the operations; nil: this node only answers questions.
 	Operator Operator
 	// Tokens has the tokens of requests over TCP; nil: such requests may only read. Audit gets the changes; nil for memory alone.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/dashboard"
 	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/token"
 )
@@ -59,10 +60,11 @@ func (a *Server) handler() http.Handler {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { a.dispatch(w, r, path, methods) })
 	}
 	mux.HandleFunc("/", a.missing)
+	h := a.withPages(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).SetWriteDeadline(time.Time{}) //nolint:errcheck // that of the request before on this connection
 		if clean(r.URL.EscapedPath()) {
-			mux.ServeHTTP(w, r)
+			h.ServeHTTP(w, r)
 		} else { // the mux would redirect
 			a.missing(w, r)
 		}
@@ -78,10 +80,13 @@ func (a *Server) missing(w http.ResponseWriter, r *http.Request) {
 	fail(w, http.StatusNotFound, "there is no %s here; there is %s", r.URL.Path, strings.Join(a.paths(), ", "))
 }
 
-// paths are the paths of the table.
+// paths are the paths of the table, and that of the dashboard.
 func (a *Server) paths() (paths []string) {
 	for i := range a.routes {
 		paths = append(paths, a.routes[i].path)
+	}
+	if a.set.Dashboard != nil {
+		paths = append(paths, dashboard.Root)
 	}
 	slices.Sort(paths)
 	return slices.Compact(paths)

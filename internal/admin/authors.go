@@ -99,7 +99,7 @@ func (a *Server) authenticated(h http.Handler, without helvetype.Role) http.Hand
 				return
 			}
 		}
-		if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "none" && site != "same-origin" {
+		if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "none" && site != "same-origin" && !visit(r) {
 			a.forbidden(w, r, "web pages of another site may not use this")
 			return
 		}

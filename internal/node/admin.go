@@ -5,10 +5,12 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/audit"
+	"github.com/helve-serve/helve/internal/dashboard"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/token"
@@ -45,7 +47,7 @@ func (n *Node) Dump(ctx context.Context, w io.Writer) error {
 
 // serveAdmin opens the admin interface on listeners of TCP, and on the socket. Listeners off the loopback interface need the certificate; nil for none.
 func (n *Node) serveAdmin(listeners []net.Listener, certificate *listen.Certificate) error {
-	set := admin.Settings{Node: n, Operator: n.operator, Version: n.set.Version, Logger: n.log, Scrub: n.secrets.Scrub, Audit: audit.Open("", n.log)}
+	set := admin.Settings{Node: n, Operator: n.operator, Version: n.set.Version, Logger: n.log, Scrub: n.secrets.Scrub, Audit: audit.Open("", n.log), Dashboard: dashboard.New(os.Getenv(dashboard.Variable))}
 	scheme := "http://"
 	if n.set.Durable {
 		set.State, set.Audit = n.state, audit.Open(n.state, n.log)

@@ -30,7 +30,7 @@
  */
 
 /** The kinds of spans that are waits: a wait has the id of its call. */
-const waits = new Set(["wait", "arguments"]);
+const waits = new Set(['wait', 'arguments']);
 
 /**
  * The time of a stamp of the node in milliseconds since 1970, with microseconds behind the point. Date.parse alone drops what is below a millisecond.
@@ -38,11 +38,11 @@ const waits = new Set(["wait", "arguments"]);
  * @returns {number}
  */
 export function stampMs(stamp) {
-  const point = stamp.indexOf(".");
+  const point = stamp.indexOf('.');
   if (point < 0) return Date.parse(stamp);
   let end = point + 1;
-  while (end < stamp.length && stamp[end] >= "0" && stamp[end] <= "9") end++;
-  return Date.parse(stamp.slice(0, point) + stamp.slice(end)) + Number("0" + stamp.slice(point, end)) * 1000;
+  while (end < stamp.length && stamp[end] >= '0' && stamp[end] <= '9') end++;
+  return Date.parse(stamp.slice(0, point) + stamp.slice(end)) + Number('0' + stamp.slice(point, end)) * 1000;
 }
 
 /**
@@ -65,11 +65,11 @@ export function parents(trace) {
   let first = -1; // the call that an HTTP request makes
   const parent = spans.map((s, i) => {
     let up = -1;
-    const around = byID.get(s.parent ?? "") ?? byID.get(s.caller ?? "") ?? []; // another library has the span, or its report comes later
+    const around = byID.get(s.parent ?? '') ?? byID.get(s.caller ?? '') ?? []; // another library has the span, or its report comes later
     for (const p of around) {
       if (p !== i && (up < 0 || begins[p] <= begins[i])) up = p; // of several attempts the last that had begun
     }
-    if (root >= 0 && up === root && trace.kind === "http") { // a request makes one call: others are of code that hands its context on
+    if (root >= 0 && up === root && trace.kind === 'http') { // a request makes one call: others are of code that hands its context on
       if (first < 0 && !waits.has(s.kind)) first = i;
       else if (first >= 0 && s.id !== spans[first].id) up = first;
     }
@@ -139,7 +139,7 @@ export function waterfall(trace, folded = new Set()) {
     const [index, depth, last] = next;
     const children = inside.get(index) ?? [];
     const from = starts[index] - begin, to = from + spans[index].duration_ms;
-    const parts = children.filter((c) => spans[c].kind !== "arguments") // other calls have taken that time
+    const parts = children.filter((c) => spans[c].kind !== 'arguments') // other calls have taken that time
       .map((c) => ({ from: starts[c] - begin, to: starts[c] - begin + spans[c].duration_ms }));
     const own = uncovered(from, to, parts);
     rows.push({
@@ -179,29 +179,29 @@ export function ticks(from, to, most) {
  * @returns {string}
  */
 export function label(s, trace) {
-  const place = (/** @type {string|undefined} */ method) => [s.app, s.deployment].filter(Boolean).join("/") + (method ? "." + method : "");
+  const place = (/** @type {string|undefined} */ method) => [s.app, s.deployment].filter(Boolean).join('/') + (method ? '.' + method : '');
   switch (s.kind) {
-    case "http":
-      return `HTTP ${trace.route ?? ""}`.trim();
-    case "arguments":
+    case 'http':
+      return `HTTP ${trace.route ?? ''}`.trim();
+    case 'arguments':
       return `arguments of ${place(s.method)}`;
-    case "wait":
-      if (s.origin === "broadcast") return `wait for the broadcasts before it at ${place("")}`;
-      return (s.without_replica_ms ?? 0) * 2 >= s.duration_ms && s.without_replica_ms ? `wait for a replica of ${place("")}` : `wait for a slot of ${place("")}`;
-    case "stall":
-      return `event loop blocked in ${s.name ?? ""}`;
-    case "span":
-      return s.name ?? "span";
-    case "batch":
-      return `batch ${s.name ?? ""}`.trim();
+    case 'wait':
+      if (s.origin === 'broadcast') return `wait for the broadcasts before it at ${place('')}`;
+      return (s.without_replica_ms ?? 0) * 2 >= s.duration_ms && s.without_replica_ms ? `wait for a replica of ${place('')}` : `wait for a slot of ${place('')}`;
+    case 'stall':
+      return `event loop blocked in ${s.name ?? ''}`;
+    case 'span':
+      return s.name ?? 'span';
+    case 'batch':
+      return `batch ${s.name ?? ''}`.trim();
     default:
-      return (s.kind === "call" ? "" : s.kind + " ") + place(s.method);
+      return (s.kind === 'call' ? '' : s.kind + ' ') + place(s.method);
   }
 }
 
-/** How a bar is drawn: the class of its colour and its pattern. @param {Span} s @returns {"wait"|"span"|"stall"|"call"} */
+/** How a bar is drawn: the class of its colour and its pattern. @param {Span} s @returns {'wait'|'span'|'stall'|'call'} */
 export function look(s) {
-  if (waits.has(s.kind)) return "wait";
-  if (s.kind === "span") return "span";
-  return s.kind === "stall" ? "stall" : "call";
+  if (waits.has(s.kind)) return 'wait';
+  if (s.kind === 'span') return 'span';
+  return s.kind === 'stall' ? 'stall' : 'call';
 }

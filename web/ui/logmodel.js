@@ -27,7 +27,7 @@ export const kept = 5000;
  */
 export function countLines(text) {
   let n = 1;
-  for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", at + 1)) n++;
+  for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', at + 1)) n++;
   return n;
 }
 
@@ -40,7 +40,7 @@ export function countLines(text) {
 export function firstLines(text, most) {
   let at = -1;
   for (let n = 0; n < most; n++) {
-    at = text.indexOf("\n", at + 1);
+    at = text.indexOf('\n', at + 1);
     if (at < 0) return text;
   }
   return text.slice(0, at);
@@ -54,7 +54,7 @@ export function firstLines(text, most) {
  */
 export function pieces(text, wanted) {
   const list = [], low = text.toLowerCase(), want = wanted.toLowerCase();
-  if (want === "" || low.length !== text.length) return [{ text, found: false }]; // a letter whose small form is longer: places would be wrong
+  if (want === '' || low.length !== text.length) return [{ text, found: false }]; // a letter whose small form is longer: places would be wrong
   let at = 0;
   for (let hit = low.indexOf(want); hit >= 0; hit = low.indexOf(want, at)) {
     if (hit > at) list.push({ text: text.slice(at, hit), found: false });
@@ -86,6 +86,14 @@ export class LogModel {
     this.stale = 0; // the first row whose begin is not counted yet
   }
 
+  /** Sets what a row has beside its lines of text, in pixels. @param {number} pad */
+  setPad(pad) {
+    if (pad === this.pad) return;
+    this.pad = pad;
+    for (const row of this.rows) row.height = this.#height(row);
+    this.stale = 0;
+  }
+
   /** @param {LogRow} row */
   #height(row) {
     const closed = Math.min(row.lines, foldAt) * this.lineHeight + this.pad;
@@ -107,7 +115,7 @@ export class LogModel {
   add(items) {
     this.stale = Math.min(this.stale, this.rows.length);
     for (const item of items) {
-      this.rows.push("line" in item ? this.#row(item.line, 0, this.next++) : this.#row(null, item.missed, this.next++));
+      this.rows.push('line' in item ? this.#row(item.line, 0, this.next++) : this.#row(null, item.missed, this.next++));
     }
     this.#cut(this.rows.length - this.most);
   }

@@ -11,7 +11,7 @@
  * A span of GET /api/v1/requests/{request}.
  * @typedef {{id: string, parent?: string, caller?: string, kind: string, name?: string, app?: string, deployment?: string, method?: string, replica?: string,
  *   origin?: string, without_replica_ms?: number, started: string, duration_ms: number, attempt?: number, runs_again?: boolean, reason?: string, message?: string,
- *   failed_at?: string, attributes?: Record<string, unknown>, links?: string[], open?: boolean}} Span
+ *   failed_at?: string, attributes?: Record<string, unknown>, links?: string[], open?: boolean, waits_for?: string}} Span
  *
  * A request with its spans.
  * @typedef {{request_id: string, trace_id: string, kind: string, name?: string, app: string, deployment?: string, method?: string, route?: string, status?: number,

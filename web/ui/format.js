@@ -43,7 +43,7 @@ export function percent(n) {
   return digits(p) + ' %';
 }
 
-/** @param {number|null|undefined} n milliseconds */
+/** @param {number|null|undefined} n milliseconds @returns {string} */
 export function ms(n) {
   if (!known(n)) return unknown;
   if (n < 0.01 && n > 0) return digits(n * 1000) + ' µs';
@@ -52,7 +52,7 @@ export function ms(n) {
   return seconds(n / 1000);
 }
 
-/** @param {number|null|undefined} n seconds; two units at most */
+/** @param {number|null|undefined} n seconds; two units at most @returns {string} */
 export function seconds(n) {
   if (!known(n)) return unknown;
   if (n < 1) return n <= 0 ? '0 s' : ms(n * 1000);

@@ -51,6 +51,7 @@ function useLines(query, tail) {
     let timer = /** @type {any} */ (0), again = /** @type {any} */ (0), pause = firstPause;
     const flush = () => {
       timer = 0;
+      if (!state.begun) state.exhausted = waiting.length < tail; // The node has sent all that it keeps.
       state.begun = true;
       state.model.add(waiting);
       waiting = [];

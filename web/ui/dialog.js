@@ -6,7 +6,8 @@
 //
 // The button is off without the role, and says which role it needs. A failure stays in the dialog with the node's next step, and fields in `fields` keep what was typed.
 //   fields: [{ name: 'replicas', label: 'Replicas', type: 'number', value: 2, min: 0 }]   run gets { replicas: '3' } (texts, or true and false of a checkbox)
-//   plan: async (values) => Plan                                                          drawn in the dialog before the change, by plan.js
+//     type: 'file' is a large field for the text of a file, with a button that reads one
+//   plan: async (values) => Plan                                                          drawn in the dialog before the change, by plan.js; run gets it as its second argument
 //   notify('Scaled to 3.')                                                                 a line that goes away by itself
 import { html, useEffect, useRef, useState } from '../vendor/preact/standalone.module.js';
 import { createStore, useStore } from '../store.js';
@@ -37,7 +38,7 @@ export function Notices() {
  */
 
 /**
- * @param {{role: import('../api.js').Role, label: string, title: string, says?: any, fields?: Field[], run: (values: Values) => Promise<any>, plan?: (values: Values) => Promise<any>,
+ * @param {{role: import('../api.js').Role, label: string, title: string, says?: any, fields?: Field[], run: (values: Values, plan: any) => Promise<any>, plan?: (values: Values) => Promise<any>,
  *   done?: string|((answer: any) => string), verb?: string, danger?: boolean, disabled?: boolean, why?: string, wide?: boolean, icon?: any}} props
  *   verb: the text of the button in the dialog, else the label; why: why the button is off
  */
@@ -60,7 +61,7 @@ export function Action({ role, label, title, says, fields = [], run, plan, done,
   const submit = (/** @type {Event} */ e) => {
     e.preventDefault();
     if (plan && !planned) { attempt(() => plan(values), setPlanned); return; }
-    attempt(() => run(values), (answer) => {
+    attempt(() => run(values, planned), (answer) => {
       setOpen(false);
       notify(typeof done === 'function' ? done(answer) : done ?? `${label}: the node has taken it.`);
     });
@@ -91,8 +92,20 @@ export function Fields({ fields, values, set }) {
     const on = (/** @type {any} */ e) => set(f.name, f.type === 'checkbox' ? e.target.checked : e.target.value);
     const control = f.options ? html`<select value=${v} onChange=${on}>${f.options.map((o) => html`<option value=${o} selected=${o === v}>${o}</option>`)}</select>`
       : f.type === 'textarea' ? html`<textarea rows=${f.rows ?? 8} spellcheck=${false} value=${v} onInput=${on}></textarea>`
+      : f.type === 'file' ? html`<${FileField} rows=${f.rows ?? 14} value=${v} set=${(/** @type {string} */ text) => set(f.name, text)} />`
       : f.type === 'checkbox' ? html`<input type="checkbox" checked=${v === true} onChange=${on} />`
       : html`<input type=${f.type ?? 'text'} min=${f.min} max=${f.max} step=${f.step} value=${v} onInput=${on} />`;
     return html`<label class=${f.type === 'checkbox' ? 'check' : ''} key=${f.name}>${f.type === 'checkbox' ? html`${control} ${f.label}` : html`${f.label} ${control}`}${f.note && html`<span class="muted">${f.note}</span>`}</label>`;
   })}</div>`;
+}
+
+/** A field for the text of a file, which can also be typed or pasted. @param {{rows: number, value: string, set: (text: string) => void}} props */
+function FileField({ rows, value, set }) {
+  const read = async (/** @type {any} */ e) => {
+    const file = e.target.files[0];
+    if (file) set(await file.text());
+    e.target.value = ''; // The same file can be read again after a change.
+  };
+  return html`<span class="file"><input type="file" accept=".yaml,.yml,.json,text/*" aria-label="Read a file" onChange=${read} />
+    <textarea rows=${rows} spellcheck=${false} wrap="off" value=${value} onInput=${(/** @type {any} */ e) => set(e.target.value)}></textarea></span>`;
 }

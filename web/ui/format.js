@@ -138,6 +138,12 @@ export function when(at, now) {
   return new Date(t).toDateString() === new Date(now).toDateString() ? clock(t) : date(t);
 }
 
+/**
+ * A sentence of the node with its times in the zone of the viewer: "until 2026-05-04T12:05:00Z" is "until 2026-05-04 14:05:00" in Berlin.
+ * @param {string|null|undefined} text
+ */
+export const local = (text) => (text ?? '').replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z/g, (at) => date(at));
+
 /** The zone of the viewer, such as "Europe/Berlin". */
 export const zone = () => Intl.DateTimeFormat().resolvedOptions().timeZone || 'local time';
 

@@ -1,7 +1,7 @@
 // Numbers, times and sizes as text: node --test web/tests/unit
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { age, bytes, clock, count, date, ms, number, percent, plural, rate, seconds, stamp, value, when } from '../../ui/format.js';
+import { age, bytes, clock, count, date, local, ms, number, percent, plural, rate, seconds, stamp, value, when } from '../../ui/format.js';
 
 /** @param {(v: any) => string} f @param {[any, string][]} cases */
 const table = (f, cases) => { for (const [v, want] of cases) assert.equal(f(v), want, `${f.name}(${v})`); };
@@ -38,6 +38,8 @@ test('times are in the zone of the viewer, and the zero of Go is no time', () =>
   assert.equal(when(at, at.getTime() + 1000), '07:05:09');
   assert.equal(when(at, at.getTime() + 86_400_000), '2026-05-04 07:05:09');
   assert.ok(Number.isNaN(stamp('0001-01-01T00:00:00Z')));
+  assert.equal(local(`it waits until ${at.toISOString()}, or longer`), 'it waits until 2026-05-04 07:05:09, or longer');
+  assert.equal(local(undefined), '');
   assert.equal(clock('0001-01-01T00:00:00Z'), '–');
 });
 

@@ -47,21 +47,21 @@ export const MAX_BOXES = 1500;
  */
 export function parseFolded(text) {
   /** @type {Frame} */
-  const root = {name: "all", value: 0, self: 0, depth: 0, parent: null, children: []};
+  const root = { name: 'all', value: 0, self: 0, depth: 0, parent: null, children: [] };
   /** @type {Map<Frame, Map<string, Frame>>} */
   const index = new Map();
-  for (const line of text.split("\n")) {
-    const cut = line.lastIndexOf(" ");
+  for (const line of text.split('\n')) {
+    const cut = line.lastIndexOf(' ');
     const value = Number(line.slice(cut + 1));
     if (cut <= 0 || !(value > 0)) continue;
     root.value += value;
     let at = root;
-    for (const name of line.slice(0, cut).split(";")) {
+    for (const name of line.slice(0, cut).split(';')) {
       let byName = index.get(at);
       if (!byName) index.set(at, (byName = new Map()));
       let child = byName.get(name);
       if (!child) {
-        child = {name, value: 0, self: 0, depth: at.depth + 1, parent: at, children: []};
+        child = { name, value: 0, self: 0, depth: at.depth + 1, parent: at, children: [] };
         byName.set(name, child);
         at.children.push(child);
       }
@@ -93,24 +93,24 @@ export function* each(root) {
  * @param {{minShare?: number, maxBoxes?: number}} [limits]
  * @returns {{boxes: Box[], rows: number, hidden: number}} the boxes row by row and from left to right; hidden is the number of frames that are too small
  */
-export function layout(shown, {minShare = MIN_SHARE, maxBoxes = MAX_BOXES} = {}) {
+export function layout(shown, { minShare = MIN_SHARE, maxBoxes = MAX_BOXES } = {}) {
   /** @type {Box[]} */
   let boxes = [];
-  for (let up = shown.parent; up; up = up.parent) boxes.push({frame: up, row: up.depth, x: 0, width: 1, above: true});
+  for (let up = shown.parent; up; up = up.parent) boxes.push({ frame: up, row: up.depth, x: 0, width: 1, above: true });
   const whole = shown.value || 1;
   let hidden = 0;
   /** @type {{frame: Frame, x: number}[]} */
-  const open = [{frame: shown, x: 0}];
+  const open = [{ frame: shown, x: 0 }];
   for (let at = open.pop(); at; at = open.pop()) {
     const width = at.frame.value / whole;
     if (width < minShare && at.frame !== shown) {
       hidden += count(at.frame);
       continue;
     }
-    boxes.push({frame: at.frame, row: at.frame.depth, x: at.x, width: at.frame === shown ? 1 : width, above: false});
+    boxes.push({ frame: at.frame, row: at.frame.depth, x: at.x, width: at.frame === shown ? 1 : width, above: false });
     let x = at.x;
     for (const child of at.frame.children) {
-      open.push({frame: child, x});
+      open.push({ frame: child, x });
       x += child.value / whole;
     }
   }
@@ -121,7 +121,7 @@ export function layout(shown, {minShare = MIN_SHARE, maxBoxes = MAX_BOXES} = {})
     boxes = boxes.slice(0, maxBoxes);
   }
   boxes.sort((a, b) => a.row - b.row || a.x - b.x);
-  return {boxes, rows: boxes.reduce((most, b) => Math.max(most, b.row + 1), 0), hidden};
+  return { boxes, rows: boxes.reduce((most, b) => Math.max(most, b.row + 1), 0), hidden };
 }
 
 /** @param {Frame} root */
@@ -140,10 +140,10 @@ function count(root) {
 export function search(root, text) {
   const matches = new Set();
   const wanted = text.trim().toLowerCase();
-  if (!wanted) return {matches, value: 0, share: 0};
+  if (!wanted) return { matches, value: 0, share: 0 };
   let value = 0;
   /** @type {{frame: Frame, inside: boolean}[]} */
-  const open = [{frame: root, inside: false}];
+  const open = [{ frame: root, inside: false }];
   for (let at = open.pop(); at; at = open.pop()) {
     let inside = at.inside;
     if (at.frame.parent && at.frame.name.toLowerCase().includes(wanted)) {
@@ -151,9 +151,9 @@ export function search(root, text) {
       if (!inside) value += at.frame.value;
       inside = true;
     }
-    for (const frame of at.frame.children) open.push({frame, inside});
+    for (const frame of at.frame.children) open.push({ frame, inside });
   }
-  return {matches, value, share: root.value ? value / root.value : 0};
+  return { matches, value, share: root.value ? value / root.value : 0 };
 }
 
 /**
@@ -167,21 +167,21 @@ export function functions(root) {
   /** @type {Map<string, number>} how often a name is on the path to the frame */
   const path = new Map();
   /** @type {{frame: Frame, leave: boolean}[]} */
-  const open = root.children.map((frame) => ({frame, leave: false}));
+  const open = root.children.map((frame) => ({ frame, leave: false }));
   for (let at = open.pop(); at; at = open.pop()) {
-    const {frame} = at;
+    const { frame } = at;
     const times = path.get(frame.name) ?? 0;
     if (at.leave) {
       path.set(frame.name, times - 1);
       continue;
     }
     path.set(frame.name, times + 1);
-    const row = rows.get(frame.name) ?? {name: frame.name, self: 0, total: 0};
+    const row = rows.get(frame.name) ?? { name: frame.name, self: 0, total: 0 };
     rows.set(frame.name, row);
     row.self += frame.self;
     if (!times) row.total += frame.value;
-    open.push({frame, leave: true});
-    for (const child of frame.children) open.push({frame: child, leave: false});
+    open.push({ frame, leave: true });
+    for (const child of frame.children) open.push({ frame: child, leave: false });
   }
   return [...rows.values()].sort((a, b) => b.self - a.self || b.total - a.total || (a.name < b.name ? -1 : 1));
 }
@@ -199,18 +199,18 @@ export function move(boxes, from, key) {
   /** @param {Frame|null|undefined} frame */
   const of = (frame) => (frame && boxes.find((b) => b.frame === frame)) || from;
   switch (key) {
-    case "ArrowUp":
+    case 'ArrowUp':
       return of(from.frame.parent);
-    case "ArrowDown": {
+    case 'ArrowDown': {
       // A caller of the frame that is shown whole has one box below it, whichever of its functions is the largest.
       if (from.above) return boxes.find((b) => b.row === from.row + 1) ?? from;
       return of(from.frame.children[0]);
     }
-    case "ArrowLeft":
+    case 'ArrowLeft':
       return boxes[at - 1]?.row === from.row ? boxes[at - 1] : from;
-    case "ArrowRight":
+    case 'ArrowRight':
       return boxes[at + 1]?.row === from.row ? boxes[at + 1] : from;
-    case "Home":
+    case 'Home':
       return boxes[0];
   }
   return from;
@@ -221,8 +221,8 @@ export function move(boxes, from, key) {
  * @param {string} name
  */
 export function packageOf(name) {
-  const slash = name.lastIndexOf("/");
-  const dot = name.indexOf(".", slash + 1);
+  const slash = name.lastIndexOf('/');
+  const dot = name.indexOf('.', slash + 1);
   return dot < 0 ? name : name.slice(0, dot);
 }
 

@@ -1,10 +1,131 @@
 // @ts-check
-// One deployment.
+// One deployment: why it is as it is, its figures now and in the last hour with the decisions of the autoscaler, its replicas, its options, and what can be done with it.
 import { html } from '../vendor/preact/standalone.module.js';
-import { PageHead } from '../ui/layout.js';
-import { Empty } from '../ui/empty.js';
+import { path, send, useGet } from '../api.js';
+import { link } from '../router.js';
+import { useUpdates } from '../updates.js';
+import { Action } from '../ui/dialog.js';
+import { Answer, Empty, Loading } from '../ui/empty.js';
+import { axisTime } from '../ui/chartdata.js';
+import { sign } from '../ui/chart.js';
+import { bytes, count, ms, number, plural, rate } from '../ui/format.js';
+import { Code } from '../ui/code.js';
+import { At } from '../ui/time.js';
+import { Charts } from './charts.js';
+import { Options, ReconfigureAction, SetAction, changeOptions, planOptions } from './options.js';
+import { Replicas } from './replicas.js';
+import { Figures, PageHead, Panel } from '../ui/layout.js';
+import { Exit, Why } from './parts.js';
+
+/** @type {import('./charts.js').ChartOf[]} */
+const charts = [
+  { title: 'Calls', unit: 'calls/s', format: number, empty: 'No call in this time',
+    lines: [{ key: 'rate', label: 'ended', filled: true }, { key: 'error_rate', label: 'failed', colour: 'bad', dash: [5, 3] }] },
+  { title: 'Time of a call', unit: 'in each step', format: ms, empty: 'No call in this time',
+    lines: [{ key: 'p50_ms', label: 'p50', colour: '4' }, { key: 'p90_ms', label: 'p90', colour: '2', dash: [6, 3] }, { key: 'p99_ms', label: 'p99', colour: '3', dash: [2, 2] }] },
+  { title: 'Calls at one time', unit: 'calls', format: number, whole: true,
+    lines: [{ key: 'queued', label: 'wait', colour: '2', filled: true }, { key: 'running', label: 'run', colour: '1', dash: [6, 3] }] },
+  { title: 'Replicas', unit: 'replicas', format: number, whole: true,
+    lines: [{ key: 'ready', label: 'ready', colour: '4', stepped: true, filled: true }, { key: 'wanted', label: 'wanted', colour: '3', stepped: true, dash: [4, 3] }] },
+];
 
 /** @param {{params: import('../router.js').View['params']}} props */
-export default function Deployment({ params }) {
-  return html`<${PageHead} kind="deployment" name=${params.replica ?? params.deployment ?? params.app ?? params.id ?? 'Deployment'} /><${Empty} title="Nothing here yet" />`;
+export default function Deployment({ params: { app = '', deployment = '' } }) {
+  const live = useUpdates({ app, deployment });
+  const d = live.deployments.get(deployment);
+  const config = useGet(path`/api/v1/applications/${app}/config`, {}, { every: 15 });
+  if (!live.ready) return html`<${PageHead} kind="deployment" name=${deployment} /><${Loading} what="the deployment" />`;
+  if (!d) return html`<${PageHead} kind="deployment" name=${deployment} /><${Empty} title=${`There is no deployment ${app}/${deployment}`}>
+    <p>It may have been deleted, or the application has another revision. <a href=${link.events({ app })}>Events of ${app}</a></p></>`;
+  const f = live.figures.deployments.get(deployment) ?? {};
+  const options = config.data?.deployments?.[deployment] ?? [];
+
+  return html`
+    <${PageHead} kind="deployment" name=${deployment} state=${d.status} note=${d.status_trigger === 'UNSPECIFIED' ? '' : d.status_trigger}
+      actions=${html`<${Actions} app=${app} deployment=${deployment} d=${d} options=${options} reload=${config.reload} />`}>
+      ${counts(d)}${d.message && html`. ${d.message}`}
+      ${d.next && html`<div><span class="muted">next:</span> ${d.next}${d.next_at && html`, at <${At} at=${d.next_at} />`}</div>`}</>
+    <${Why} of=${[app, deployment]} changed=${`${d.status} ${d.message ?? ''} ${d.ready} ${d.wanted}`} />
+    <${Panel} title="Now" actions=${html`<nav class="links" aria-label="More about the deployment"><a href=${link.requests({ app })}>Requests</a><a href=${link.events({ app, deployment })}>Events</a><a href=${link.logs({ app, deployment })}>Logs</a></nav>`}>
+      <${Figures} of=${[
+        { label: 'Calls', value: rate(f.rate), title: 'that have ended, in the last 5 to 10 s' },
+        { label: 'Failed', value: rate(f.error_rate), title: 'calls that have failed, in the last 5 to 10 s', tone: f.error_rate ? 'bad' : undefined },
+        { label: 'Rejected', value: rate(f.rejected_rate), title: 'calls that have failed before their start, because too many waited', tone: f.rejected_rate ? 'bad' : undefined },
+        { label: 'p50', value: ms(f.p50_ms), title: 'half of the calls of the last minute have ended in this time' },
+        { label: 'p90', value: ms(f.p90_ms), title: '90 of 100 calls of the last minute have ended in this time' },
+        { label: 'p99', value: ms(f.p99_ms), title: '99 of 100 calls of the last minute have ended in this time' },
+        { label: 'Mean wait', value: ms(f.wait_ms), title: 'for a slot, of the calls of the last minute' },
+        { label: 'Wait now', value: count(f.queued), title: 'calls that wait for a slot' },
+        { label: 'Run now', value: count(f.running), title: 'calls that hold a slot' },
+        { label: 'Replicas', value: `${count(d.ready)} / ${count(d.wanted)}`, title: 'that take calls, and that there should be' },
+        { label: 'Memory', value: bytes(f.memory_bytes), title: 'of the processes of its replicas' },
+        { label: 'Calls so far', value: count(f.calls), note: `${count(f.errors)} failed`, title: 'that were started, and of them those that have failed' },
+      ]} />
+    </>
+    <${Panel} title="The last hour">
+      <${Charts} object=${{ app, deployment }} group="deployment" charts=${charts} below=${(/** @type {any} */ of) => d.autoscaling && html`<${Autoscaler} s=${d.autoscaling} ...${of} />`} />
+    </>
+    <${Panel} title="Replicas" note=${plural(live.replicas.size, 'replica')} flush=${true}>
+      <${Replicas} app=${app} deployment=${deployment} replicas=${live.replicas} figures=${live.figures.replicas} at=${live.at} />
+    </>
+    ${d.last_exit && html`<${Panel} title="The last end of a replica that nothing had asked for"><${Exit} exit=${d.last_exit} app=${app} deployment=${deployment} /></>`}
+    ${d.first_failure && html`<${Panel} title="The first of the last failures"><p><${At} at=${d.first_failure.at} />, <a href=${link.replica(app, deployment, d.first_failure.replica_id)}>${d.first_failure.replica_id}</a></p>
+      <${Code} text=${d.first_failure.error} label="The error" /></>`}
+    <${Panel} title="Options" note="the values that hold, and where they come from">
+      <${Answer} of=${config} what="the options">${() => html`<${Options} app=${app} deployment=${deployment} options=${options} reload=${config.reload} />`}</>
+    </>`;
+}
+
+/** The numbers of replicas in words, those that are 0 left out. @param {any} d */
+function counts(d) {
+  const c = d.replica_counts ?? {};
+  const more = [['starting', c.starting], ['recovering', c.recovering], ['stopping', c.stopping], ['not ready', c.not_ready], ['ejected', c.ejected]].filter(([, n]) => n > 0).map(([word, n]) => `${n} ${word}`);
+  return `${count(d.ready)} of ${plural(d.wanted, 'replica')} ready` + (more.length ? ` (${more.join(', ')})` : '');
+}
+
+/** @param {{app: string, deployment: string, d: any, options: any[], reload: () => void}} props */
+function Actions({ app, deployment, d, options, reload }) {
+  const at = `${app}/${deployment}`;
+  const config = options.find((o) => o.path === 'autoscaling_config')?.value ?? {};
+  const bounds = (/** @type {any} */ v) => ({ autoscaling_config: { min_replicas: Number(v.min), max_replicas: Number(v.max) } });
+  return html`
+    ${d.autoscaling
+      ? html`<${Action} role="deploy" label="Set bounds" title=${`The bounds of the autoscaler of ${at}`} wide=${true} verb="Set the bounds"
+          says="The autoscaler keeps the number of replicas between the two. The bounds stay over deploys until they are cleared."
+          fields=${[{ name: 'min', label: 'Smallest number of replicas', type: 'number', min: 0, value: config.min_replicas ?? 1 }, { name: 'max', label: 'Largest number of replicas', type: 'number', min: 1, value: config.max_replicas ?? 1 }]}
+          plan=${(/** @type {any} */ v) => planOptions(app, deployment, bounds(v))}
+          run=${async (/** @type {any} */ v) => { const answer = await changeOptions(app, deployment, bounds(v)); reload(); return answer; }} done="The bounds are set." />`
+      : html`<${Action} role="operate" label="Scale" title=${`The number of replicas of ${at}`} verb="Scale"
+          says=${`It has ${plural(d.wanted, 'replica')} now. Replicas that are too many finish their calls before they stop. The number stays over deploys that do not change num_replicas.`}
+          fields=${[{ name: 'replicas', label: 'Replicas', type: 'number', min: 0, value: d.wanted }]}
+          run=${(/** @type {any} */ v) => send('POST', path`/api/v1/applications/${app}/deployments/${deployment}/scale`, { target_num_replicas: Number(v.replicas) })}
+          done=${() => `${at} gets another number of replicas.`} />`}
+    <${Action} role="operate" label="Restart" title=${`Restart all replicas of ${at}?`} verb="Restart"
+      says=${`${plural(d.ready, 'replica')} ${d.ready === 1 ? 'is' : 'are'} replaced within the budgets of its rollout: calls that run are finished, and new ones go to replicas that are ready. State in the memory of the replicas is lost.`}
+      run=${() => send('POST', path`/api/v1/applications/${app}/deployments/${deployment}/restart`)} done=${`The restart of ${at} has begun.`} />
+    <${ReconfigureAction} app=${app} deployment=${deployment} options=${options} reload=${reload} />
+    <${SetAction} app=${app} deployment=${deployment} options=${options} reload=${reload} />`;
+}
+
+const listed = 8; // Decisions that are shown without a click.
+
+/** @param {{s: any, marks: import('../ui/chart.js').Mark[], active: string, setActive: (id: string) => void, show: (r: {from: number, to: number}) => void, time: {from: number, to: number}}} props */
+function Autoscaler({ s, marks, active, setActive, show, time }) {
+  const seen = marks.filter((m) => m.at >= time.from && m.at <= time.to).reverse();
+  const line = (/** @type {import('../ui/chart.js').Mark} */ m) => html`<li key=${m.id} class=${m.id === active ? 'active' : ''}>
+    <button class="decision" title="Show the minutes around it" onMouseEnter=${() => setActive(m.id ?? '')} onMouseLeave=${() => setActive('')} onFocus=${() => setActive(m.id ?? '')} onBlur=${() => setActive('')}
+      onClick=${() => show({ from: Math.floor(m.at) - 120, to: Math.ceil(m.at) + 120 })}>
+      <span class=${'chart-mark-' + m.kind} aria-label=${m.kind === 'up' ? 'more replicas' : 'fewer replicas'}>${sign(m.kind)}</span> <time>${axisTime(m.at, 1)}</time> <span>${m.text}</span></button></li>`;
+  return html`<div class="scaler">
+    <h3>Autoscaler</h3>
+    <p>wants <b>${plural(s.target, 'replica')}</b>, between ${count(s.min_replicas)} and ${count(s.max_replicas)}; the load asks for <b>${count(s.desired)}</b>${s.reason && html`: ${s.reason}`}</p>
+    ${s.blocked && html`<p class="warn-line">It is held: ${s.blocked}</p>`}
+    ${s.metrics_health && s.metrics_health !== 'healthy' && html`<p class="warn-line">Its numbers are ${s.metrics_health}.</p>`}
+    ${s.errors?.map((/** @type {string} */ e) => html`<p class="warn-line">${e}</p>`)}
+    ${s.policy && html`<p class="muted">The policy ${s.policy} decides.</p>`}
+    <h4>Decisions in this time <span class="count">${seen.length}</span></h4>
+    ${seen.length === 0 ? html`<p class="muted">The number of replicas has not changed.</p>`
+      : html`<ol class="decisions">${seen.slice(0, listed).map(line)}</ol>
+        ${seen.length > listed && html`<details><summary>${seen.length - listed} earlier</summary><ol class="decisions">${seen.slice(listed).map(line)}</ol></details>`}`}
+  </div>`;
 }

@@ -8,7 +8,7 @@
 //     marks=${[{at, kind: "up", text: "2 -> 4: 8 calls …", id}]} active=${id} format=${(v) => …} empty="No calls in this hour" />`
 //
 // Charts with the same sync show the same time under the pointer. The values under the pointer are in the legend; without a pointer the newest ones are.
-// Colours are custom properties of chart.css, read again when the theme changes. A line is told by its dashes too.
+// Colours are custom properties of style.css, read again when the theme changes. A line is told by its dashes too.
 
 import { html, useEffect, useLayoutEffect, useRef, useState } from '../vendor/preact/standalone.module.js';
 import uPlot from '../vendor/uplot/uPlot.esm.js';
@@ -20,7 +20,7 @@ import { axisTime, lone, near, scaleTop, sentence, summary } from './chartdata.j
  * @typedef {object} Line
  * @property {string} key of its column
  * @property {string} label
- * @property {string} [colour] the name of a colour of chart.css without "--line-": "1" to "6", "bad", "quiet"
+ * @property {string} [colour] the name of a colour: "1" to "6" of the series, "bad" or "muted"
  * @property {number[]} [dash] lengths in pixels
  * @property {boolean} [stepped] whether a value holds until the next one, as a number of replicas does
  * @property {boolean} [filled] whether the area below it is tinted
@@ -48,7 +48,12 @@ import { axisTime, lone, near, scaleTop, sentence, summary } from './chartdata.j
 const AXIS_WIDTH = 52; // of all charts, so that their times are below each other
 const MARK_REACH = 7; // pixels between the pointer and a mark that is explained
 const SIGN = 4; // half of the width of the triangle of a mark
+const AREA = '1f'; // the opacity of the area below a line, behind a colour of six digits
 const NOTHING = '–';
+const markColours = { up: '--good', down: '--series-3', note: '--muted' };
+
+/** The custom property of a colour. @param {string} [colour] */
+const property = (colour = '1') => (/^\d/.test(colour) ? '--series-' : '--') + colour;
 
 /** @param {ChartProps} props */
 export function Chart(props) {
@@ -121,7 +126,7 @@ export function Chart(props) {
               title=${`Show or hide ${line.label}`}
             >
               <svg class="chart-sign" width="18" height="8" aria-hidden="true">
-                <line x1="0" y1="4" x2="18" y2="4" class=${'chart-line-' + (line.colour ?? '1')} stroke-dasharray=${(line.dash ?? []).join(' ')} />
+                <line x1="0" y1="4" x2="18" y2="4" style=${{ stroke: `var(${property(line.colour)})` }} stroke-dasharray=${(line.dash ?? []).join(' ')} />
               </svg>
               ${line.label} <span class="chart-value" data-key=${line.key}></span>
             </button>`,
@@ -181,7 +186,7 @@ function palette(root) {
     /** @param {string} name */
     of(name) {
       let colour = known.get(name);
-      if (colour === undefined) known.set(name, (colour = getComputedStyle(root).getPropertyValue(name).trim() || '#888'));
+      if (colour === undefined) known.set(name, (colour = getComputedStyle(root).getPropertyValue(name).trim() || '#888888'));
       return colour;
     },
   };
@@ -199,8 +204,8 @@ function palette(root) {
 function options(root, live, colours, height, setHover, setValues) {
   const font = '11px ' + getComputedStyle(root).fontFamily;
   const axis = {
-    stroke: () => colours.of('--chart-text'),
-    grid: { stroke: () => colours.of('--chart-grid'), width: 1 },
+    stroke: () => colours.of('--muted'),
+    grid: { stroke: () => colours.of('--border'), width: 1 },
     ticks: { show: false },
     font,
   };
@@ -227,13 +232,13 @@ function options(root, live, colours, height, setHover, setValues) {
     series: [
       {},
       ...live.current.lines.map((line) => {
-        const stroke = () => colours.of('--line-' + (line.colour ?? '1'));
+        const stroke = () => colours.of(property(line.colour));
         return {
           label: line.label,
           stroke,
           width: 1.5,
           dash: line.dash,
-          fill: line.filled ? () => colours.of('--line-' + (line.colour ?? '1') + '-area') : undefined,
+          fill: line.filled ? () => colours.of(property(line.colour)) + AREA : undefined,
           paths: line.stepped ? uPlot.paths.stepped?.({ align: 1 }) : undefined,
           points: {
             show: false,
@@ -298,7 +303,7 @@ function drawMarks(u, props, colours) {
     if (m.at < props.from || m.at > props.to) continue;
     const strong = m.id != null && m.id === props.active;
     const x = Math.round(u.valToPos(m.at, 'x', true));
-    ctx.strokeStyle = ctx.fillStyle = colours.of(strong ? '--mark-strong' : '--mark-' + m.kind);
+    ctx.strokeStyle = ctx.fillStyle = colours.of(strong ? '--text' : markColours[m.kind]);
     ctx.lineWidth = strong ? 2 * r : r;
     ctx.setLineDash(strong ? [] : [2 * r, 3 * r]);
     ctx.beginPath();

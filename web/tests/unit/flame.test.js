@@ -1,6 +1,6 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { colourOf, each, functions, layout, move, packageOf, parseFolded, search } from '../pages/flame.js';
+import { colourOf, each, functions, layout, move, packageOf, parseFolded, search } from '../../pages/flame.js';
 
 const folded = 'main;handle;score 30\nmain;handle 10\nmain;idle 60\nworker;score 100\n';
 

@@ -1,6 +1,6 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { axisTime, columnsOf, lone, marksOf, near, range, scaleTop, sentence, summary } from '../ui/chartdata.js';
+import { axisTime, columnsOf, lone, marksOf, near, range, scaleTop, sentence, summary } from '../../ui/chartdata.js';
 
 test('a scale ends at a round number above the largest value', () => {
   for (const [most, top] of [

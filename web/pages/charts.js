@@ -26,6 +26,7 @@ const usual = ranges[1];
  * @property {(value: number) => string} format
  * @property {import('../ui/chart.js').Line[]} lines
  * @property {boolean} [whole]
+ * @property {boolean} [binary]
  * @property {string} [empty]
  */
 

@@ -227,12 +227,19 @@ export function packageOf(name) {
 }
 
 /**
- * The number of the colour of a package; the same package has the same colour in all drawings.
- * @param {string} name of a function
+ * The numbers of the colours of packages: those with the most of their own have colours that differ, and further ones share them.
+ * @param {Frame} root
  * @param {number} colours
+ * @returns {(name: string) => number} for the name of a function; -1 for a name without a package, such as that of a thread
  */
-export function colourOf(name, colours) {
-  let hash = 0;
-  for (const c of packageOf(name)) hash = (hash * 31 + /** @type {number} */ (c.codePointAt(0))) >>> 0;
-  return hash % colours;
+export function colouring(root, colours) {
+  /** @type {Map<string, number>} */
+  const own = new Map();
+  for (const frame of each(root)) {
+    const name = packageOf(frame.name);
+    if (frame.parent && name !== frame.name) own.set(name, (own.get(name) ?? 0) + frame.self);
+  }
+  const order = [...own].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
+  const numbers = new Map(order.map(([name], i) => [name, i % colours]));
+  return (name) => numbers.get(packageOf(name)) ?? -1;
 }

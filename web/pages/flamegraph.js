@@ -6,12 +6,13 @@
 // Callers are above the functions that they call. A click, or Enter, shows a function over the whole width; Escape goes back to its caller. The colour is that of the package.
 
 import { html, useEffect, useMemo, useRef, useState } from '../vendor/preact/standalone.module.js';
-import { colourOf, functions, layout, move, parseFolded, search } from './flame.js';
+import { plural } from '../ui/format.js';
+import { colouring, functions, layout, move, parseFolded, search } from './flame.js';
 
 /** @typedef {import('./flame.js').Frame} Frame */
 
 const ROW = 19; // pixels of a row with its border
-const COLOURS = 6; // of flame.css
+const COLOURS = 6; // of deployment.css
 const LISTED = 50; // functions in the table
 const WORDY = 0.02; // a narrower box has no text
 
@@ -23,7 +24,8 @@ const WORDY = 0.02; // a narrower box has no text
  */
 export function FlameGraph({ folded, format, what }) {
   const root = useMemo(() => parseFolded(folded), [folded]);
-  const rows = useMemo(() => functions(root), [root]);
+  const rows = useMemo(() => functions(root).filter((r) => r.self > 0), [root]);
+  const colour = useMemo(() => colouring(root, COLOURS), [root]);
   const [shown, setShown] = useState(/** @type {Frame} */ (root));
   const [chosen, setChosen] = useState(/** @type {Frame} */ (root));
   const [text, setText] = useState('');
@@ -83,7 +85,7 @@ export function FlameGraph({ folded, format, what }) {
             aria-selected=${b === at}
             tabindex=${b === at ? 0 : -1}
             title=${say(b.frame)}
-            class=${'flame-box flame-' + (b.frame.parent ? colourOf(b.frame.name, COLOURS) : 'root') + (b.above ? ' flame-above' : '') + (text.trim() ? (found.matches.has(b.frame) ? ' flame-found' : ' flame-other') : '')}
+            class=${'flame-box flame-' + (colour(b.frame.name) < 0 ? 'root' : colour(b.frame.name)) + (b.above ? ' flame-above' : '') + (text.trim() ? (found.matches.has(b.frame) ? ' flame-found' : ' flame-other') : '')}
             style=${{ left: 100 * b.x + '%', width: 100 * b.width + '%', top: b.row * ROW + 'px' }}
             onClick=${() => enlarge(b.frame)}
             onFocus=${() => setChosen(b.frame)}
@@ -94,7 +96,7 @@ export function FlameGraph({ folded, format, what }) {
         )}
       </div>
     </div>
-    ${hidden > 0 && html`<p class="flame-note">${hidden} functions are too small for a box. Enlarge their caller to see them.</p>`}
+    ${hidden > 0 && html`<p class="flame-note">${plural(hidden, 'function')} too small for a box: enlarge a caller to see more.</p>`}
     <details class="flame-table">
       <summary>Functions by their own ${what}</summary>
       <div class="flame-scroll">

@@ -12,7 +12,7 @@
 
 import { html, useEffect, useLayoutEffect, useRef, useState } from '../vendor/preact/standalone.module.js';
 import uPlot from '../vendor/uplot/uPlot.esm.js';
-import { axisTime, lone, near, scaleTop, sentence, summary } from './chartdata.js';
+import { axisTime, binaryIncrements, lone, near, scaleTop, sentence, summary } from './chartdata.js';
 
 /** @typedef {import("./chartdata.js").Mark} Mark */
 
@@ -36,6 +36,7 @@ import { axisTime, lone, near, scaleTop, sentence, summary } from './chartdata.j
  * @property {number} to
  * @property {(value: number) => string} format
  * @property {boolean} [whole] whether the values are counts
+ * @property {boolean} [binary] whether the values are bytes
  * @property {Mark[]} [marks]
  * @property {string} [active] the id of the mark that is drawn strongly
  * @property {(id: string) => void} [onMark] the pointer is at this mark; "" for none
@@ -45,7 +46,7 @@ import { axisTime, lone, near, scaleTop, sentence, summary } from './chartdata.j
  * @property {string} [empty]
  */
 
-const AXIS_WIDTH = 52; // of all charts, so that their times are below each other
+const AXIS_WIDTH = 56; // of all charts, so that their times are below each other
 const MARK_REACH = 7; // pixels between the pointer and a mark that is explained
 const SIGN = 4; // half of the width of the triangle of a mark
 const AREA = '1f'; // the opacity of the area below a line, behind a colour of six digits
@@ -217,7 +218,7 @@ function options(root, live, colours, height, setHover, setValues) {
     legend: { show: false },
     scales: {
       x: { time: true, range: () => [live.current.from, live.current.to] },
-      y: { range: (_, least, most) => [Math.min(0, least ?? 0), scaleTop(most, live.current.whole)] },
+      y: { range: (_, least, most) => [Math.min(0, least ?? 0), scaleTop(most, live.current.whole, live.current.binary)] },
     },
     axes: [
       { ...axis, size: 24, space: 64, values: (_, at, __, ___, apart) => at.map((t) => axisTime(t, apart)) },
@@ -225,7 +226,7 @@ function options(root, live, colours, height, setHover, setValues) {
         ...axis,
         size: AXIS_WIDTH,
         space: 26,
-        incrs: live.current.whole ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] : undefined,
+        incrs: live.current.binary ? binaryIncrements : live.current.whole ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] : undefined,
         values: (_, at) => at.map((v) => live.current.format(v)),
       },
     ],

@@ -21,15 +21,24 @@
  * The top of a scale that begins at 0: a round number a little above the largest value, at least 1 for counts.
  * @param {number|null|undefined} most the largest value; null without values
  * @param {boolean} [whole] whether the values are counts
+ * @param {boolean} [binary] whether the values are bytes, whose round numbers are those of KiB, MiB and so on
+ * @returns {number}
  */
-export function scaleTop(most, whole = false) {
-  if (!most || !(most > 0)) return 1;
+export function scaleTop(most, whole = false, binary = false) {
+  if (!most || !(most > 0)) return binary ? 1024 : 1;
+  if (binary) {
+    const prefix = 1024 ** Math.floor(Math.log2(most) / 10);
+    return prefix * scaleTop(most / prefix);
+  }
   if (whole && most <= 4) return Math.max(1, Math.ceil(most * 1.01));
   const wanted = most * 1.05;
   const unit = 10 ** Math.floor(Math.log10(wanted));
   const step = [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].find((s) => s * unit >= wanted) ?? 10;
   return step * unit;
 }
+
+/** Distances of the labels of bytes: 1, 2, 5, 10 … of each of B, KiB, MiB, GiB, TiB. */
+export const binaryIncrements = [1, 1024, 1024 ** 2, 1024 ** 3, 1024 ** 4].flatMap((prefix) => [1, 2, 5, 10, 20, 50, 100, 200, 500].map((n) => n * prefix));
 
 /**
  * The label of a time at an axis, in the zone of the viewer: "15:04", with seconds where the labels are less than a minute apart.

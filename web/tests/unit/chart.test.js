@@ -26,6 +26,14 @@ test('a scale of counts has no parts of one', () => {
   assert.equal(scaleTop(0, true), 1);
 });
 
+test('a scale of bytes ends at a round number of MiB', () => {
+  const MiB = 1024 ** 2;
+  assert.equal(scaleTop(27.3 * MiB, false, true), 30 * MiB);
+  assert.equal(scaleTop(1000 * MiB, false, true), 1500 * MiB);
+  assert.equal(scaleTop(300, false, true), 400);
+  assert.equal(scaleTop(0, false, true), 1024);
+});
+
 test('labels of times have seconds where they are close', () => {
   const at = new Date(2026, 4, 4, 9, 5, 7).getTime() / 1000;
   assert.equal(axisTime(at, 300), '09:05');

@@ -1,6 +1,6 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { colourOf, each, functions, layout, move, packageOf, parseFolded, search } from '../../pages/flame.js';
+import { colouring, each, functions, layout, move, packageOf, parseFolded, search } from '../../pages/flame.js';
 
 const folded = 'main;handle;score 30\nmain;handle 10\nmain;idle 60\nworker;score 100\n';
 
@@ -109,9 +109,10 @@ test('a move down from a caller goes to the frame that is shown', () => {
   assert.equal(move(boxes, boxes[1], 'ArrowDown').frame.name, 'handle', 'and not to idle, which is larger and not shown');
 });
 
-test('functions of one package have one colour', () => {
+test('a function has the colour of its package, and the largest packages have different ones', () => {
   assert.equal(packageOf('asyncio.tasks.sleep'), 'asyncio');
   assert.equal(packageOf('example.com/shop/rank.(*Ranker).Rank'), 'example.com/shop/rank');
   assert.equal(packageOf('MainThread'), 'MainThread');
-  assert.equal(colourOf('shop.Ranker.a', 6), colourOf('shop.Ranker.b', 6));
+  const colour = colouring(parseFolded('MainThread;a.f;b.g 5\nMainThread;a.f;c.h 9\nMainThread;a.g 1\n'), 2);
+  assert.deepEqual(['c.h', 'b.g', 'a.f', 'a.g', 'MainThread'].map(colour), [0, 1, 0, 0, -1]);
 });

@@ -117,7 +117,7 @@ function Kept({ app, deployment }) {
   const dropped = (shown.data?.dropped_failed ?? 0) + (shown.data?.dropped_slow ?? 0);
   const filtered = kept || status || longer;
   return html`<${Panel} title="Requests that have failed or were slow" flush
-      note=${shown.data && `${count(rows.length)}${list.length >= mostRequests ? ', the newest of them' : ''}${slowFrom > 0 ? `; slow is from ${ms(slowFrom)} on` : ''}${dropped > 0 ? `; ${count(dropped)} more were too many to keep` : ''}`}
+      note=${shown.data && `${count(rows.length)}${list.length >= mostRequests ? ', the newest' : ''}${slowFrom > 0 ? `; slow is from ${ms(slowFrom)} on` : ''}${dropped > 0 ? `; ${count(dropped)} more were too many to keep` : ''}`}
       actions=${html`<button aria-pressed=${paused !== null} disabled=${!answer.data} onClick=${() => setPaused(paused ? null : answer.data)}>${paused ? 'Go on' : 'Pause'}</button>`}>
     <form class="filters in-panel" aria-label="Filter of kept requests" onSubmit=${(/** @type {Event} */ e) => e.preventDefault()}>
       <${SelectFilter} name="kept" label="Kept because" options=${[['', 'any reason'], ['failed', 'failed'], ['slow', 'slow'], ['sampled', 'sampled']]} />

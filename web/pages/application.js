@@ -112,7 +112,7 @@ function Rollout({ app }) {
       ${(r.new?.calls > 0 || r.old?.calls > 0) && html`<div class="scroll"><table class="plain narrow" aria-label="Calls of the two revisions in the window of the error rate">
         <thead><tr><th scope="col">revision</th><th scope="col" class="end">calls</th><th scope="col" class="end">failed</th><th scope="col" class="end">part</th></tr></thead>
         <tbody>${windows.map(([word, number, w]) => html`<tr key=${word}><td>${number} (${word})</td><td class="end">${count(w.calls)}</td><td class=${'end' + (w.failures > 0 ? ' bad' : '')}>${count(w.failures)}</td><td class="end">${w.calls > 0 ? percent(w.failures / w.calls) : unknown}</td></tr>`)}</tbody></table></div>`}
-      ${r.deadline && html`<p class="muted">It is given up at <${At} at=${r.deadline} /> if no replica becomes ready before.</p>`}
+      ${r.deadline && r.state === 'going' && html`<p class="muted">It is given up at <${At} at=${r.deadline} /> if no replica becomes ready before.</p>`}
     </div>
   </>`;
 }

@@ -44,7 +44,7 @@ function EdgeLabel({ edge, figures: f = {} }) {
   const title = `${edge.from.trim()} calls ${edge.to}: ${rate(f.rate)}, ${rate(f.error_rate)} fail, a call waits ${ms(f.wait_ms)} for a slot on average`;
   return html`<span class="edge-label" title=${title} style=${{ left: edge.label.x - sizes.labelW / 2 + 'px', top: edge.label.y - sizes.labelH / 2 + 'px', width: sizes.labelW + 'px', height: sizes.labelH + 'px' }}><span class="edge-text">${
     rate(f.rate)}${f.error_rate ? html` <b class="bad">✕ ${rate(f.error_rate)}</b>` : ''}</span>${
-    f.rate && f.wait_ms !== null && f.wait_ms !== undefined && html`<span class="edge-text muted">waits ${ms(f.wait_ms)}</span>`}</span>`;
+    f.rate && f.wait_ms !== null && f.wait_ms !== undefined ? html`<span class="edge-text muted">waits ${ms(f.wait_ms)}</span>` : ''}</span>`;
 }
 
 /** @param {{name: string, box: import('./graph.js').Box}} props */

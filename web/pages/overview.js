@@ -74,7 +74,7 @@ function Applications({ live }) {
   }
   const figure = (/** @type {any} */ a, /** @type {string} */ name) => live.figures.applications.get(a.name)?.[name];
   const columns = [
-    { name: 'name', title: 'Application', value: (/** @type {any} */ a) => a.name, cell: (/** @type {any} */ a) => html`<a href=${link.application(a.name)} title=${a.name}>${a.name}</a>` },
+    { name: 'name', title: 'Application', max: '30ch', value: (/** @type {any} */ a) => a.name, cell: (/** @type {any} */ a) => html`<a href=${link.application(a.name)} title=${a.name}>${a.name}</a>` },
     { name: 'state', title: 'State', value: (/** @type {any} */ a) => a.status, cell: (/** @type {any} */ a) => html`<${State} state=${a.status} note=${a.rollout && `rollout ${a.rollout.state}`} title=${a.message} />` },
     { name: 'replicas', title: 'Replicas', end: true, help: 'Replicas that take calls, of those that there should be', value: (/** @type {any} */ a) => figure(a, 'ready'), cell: (/** @type {any} */ a) => of(figure(a, 'ready'), figure(a, 'wanted')) },
     { name: 'rate', title: 'Requests', end: true, value: (/** @type {any} */ a) => figure(a, 'rate'), cell: (/** @type {any} */ a) => rate(figure(a, 'rate')) },
@@ -82,7 +82,7 @@ function Applications({ live }) {
     { name: 'p50', title: 'p50', end: true, phone: false, value: (/** @type {any} */ a) => figure(a, 'p50_ms'), cell: (/** @type {any} */ a) => ms(figure(a, 'p50_ms')) },
     { name: 'p99', title: 'p99', end: true, value: (/** @type {any} */ a) => figure(a, 'p99_ms'), cell: (/** @type {any} */ a) => ms(figure(a, 'p99_ms')) },
     { name: 'running', title: 'Under way', end: true, phone: false, value: (/** @type {any} */ a) => figure(a, 'running'), cell: (/** @type {any} */ a) => count(figure(a, 'running')) },
-    { name: 'route', title: 'Route', phone: false, value: (/** @type {any} */ a) => a.route_prefix, cell: (/** @type {any} */ a) => (a.route_prefix ? html`<code>${a.route_prefix}</code>` : html`<span class="muted">no HTTP</span>`) },
+    { name: 'route', title: 'Route', phone: false, max: '24ch', value: (/** @type {any} */ a) => a.route_prefix, cell: (/** @type {any} */ a) => (a.route_prefix ? html`<code>${a.route_prefix}</code>` : html`<span class="muted">no HTTP</span>`) },
     { name: 'revision', title: 'Revision', end: true, phone: false, value: (/** @type {any} */ a) => a.revision, cell: (/** @type {any} */ a) => a.revision || unknown },
     { name: 'deployed', title: 'Deployed', end: true, phone: false, value: (/** @type {any} */ a) => a.deployed_at, cell: (/** @type {any} */ a) => html`<${Ago} at=${a.deployed_at} />` },
   ];

@@ -51,6 +51,8 @@ export function Action({ role, label, title, says, fields = [], run, plan, done,
   const [planned, setPlanned] = useState(/** @type {any} */ (null));
   const [busy, setBusy] = useState(false);
   const allowed = may(role);
+  const result = useRef(/** @type {HTMLDivElement|null} */ (null));
+  useEffect(() => { if (planned || error) result.current?.scrollIntoView({ block: 'nearest' }); }, [planned, error]);
   const begin = () => { setValues(first()); setError(null); setPlanned(null); setOpen(true); };
   const attempt = async (/** @type {() => Promise<any>} */ work, /** @type {(answer: any) => void} */ then) => {
     setBusy(true);
@@ -72,8 +74,7 @@ export function Action({ role, label, title, says, fields = [], run, plan, done,
       <form onSubmit=${submit}>
         ${says && html`<p>${says}</p>`}
         <${Fields} fields=${fields} values=${values} set=${(/** @type {string} */ name, /** @type {any} */ v) => { setPlanned(null); setValues({ ...values, [name]: v }); }} />
-        ${planned && html`<${PlanView} plan=${planned} />`}
-        ${error && html`<${Failure} error=${error} />`}
+        ${(planned || error) && html`<div ref=${result} class="result">${planned && html`<${PlanView} plan=${planned} />`}${error && html`<${Failure} error=${error} />`}</div>`}
         <div class="buttons">
           <button class=${'primary' + (danger ? ' danger' : '')} disabled=${busy}>${busy ? 'Asks the node …' : plan && !planned ? 'Show the plan' : verb ?? label}</button>
           <button type="button" onClick=${() => setOpen(false)}>Cancel</button>
@@ -92,10 +93,10 @@ export function Fields({ fields, values, set }) {
     const on = (/** @type {any} */ e) => set(f.name, f.type === 'checkbox' ? e.target.checked : e.target.value);
     const control = f.options ? html`<select value=${v} onChange=${on}>${f.options.map((o) => html`<option value=${o} selected=${o === v}>${o}</option>`)}</select>`
       : f.type === 'textarea' ? html`<textarea rows=${f.rows ?? 8} spellcheck=${false} value=${v} onInput=${on}></textarea>`
-      : f.type === 'file' ? html`<${FileField} rows=${f.rows ?? 14} value=${v} set=${(/** @type {string} */ text) => set(f.name, text)} />`
+      : f.type === 'file' ? html`<${FileField} rows=${f.rows ?? 12} value=${v} set=${(/** @type {string} */ text) => set(f.name, text)} />`
       : f.type === 'checkbox' ? html`<input type="checkbox" checked=${v === true} onChange=${on} />`
       : html`<input type=${f.type ?? 'text'} min=${f.min} max=${f.max} step=${f.step} value=${v} onInput=${on} />`;
-    return html`<label class=${f.type === 'checkbox' ? 'check' : ''} key=${f.name}>${f.type === 'checkbox' ? html`${control} ${f.label}` : html`${f.label} ${control}`}${f.note && html`<span class="muted">${f.note}</span>`}</label>`;
+    return html`<label class=${f.type === 'checkbox' ? 'check' : f.type === 'file' || f.type === 'textarea' ? 'whole' : ''} key=${f.name}>${f.type === 'checkbox' ? html`${control} ${f.label}` : html`${f.label} ${control}`}${f.note && html`<span class="muted">${f.note}</span>`}</label>`;
   })}</div>`;
 }
 

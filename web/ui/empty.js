@@ -21,10 +21,12 @@ export function Loading({ what = 'the data' }) {
 /** The text of an error with its next step, for panels and dialogs. @param {{error: any, retry?: () => void}} props */
 export function Failure({ error, retry }) {
   const auth = error.status === 401 || error.status === 403;
+  const text = error.message || String(error);
+  const mistakes = (error.mistakes ?? []).filter((/** @type {any} */ m) => !text.includes(m.message)); // The text of the node has most of them, with their lines.
   return html`<div class="failure" role="alert">
-    <p class="failure-text">${error.message || String(error)}</p>
+    <p class=${'failure-text' + (/\n\s+\d* \|/.test(text) ? ' lines-of-file' : '')}>${text}</p>
     ${error.next && html`<p class="next"><span class="muted">next:</span> ${error.next}</p>`}
-    ${error.mistakes?.length > 0 && html`<ul class="mistakes">${error.mistakes.map((/** @type {any} */ m) => html`<li>
+    ${mistakes.length > 0 && html`<ul class="mistakes">${mistakes.map((/** @type {any} */ m) => html`<li>
       ${m.line > 0 && html`<span class="muted">line ${m.line}: </span>`}${m.path && html`<code>${m.path}</code>`} ${m.message}
       ${m.excerpt && html`<pre>${m.excerpt}</pre>`}</li>`)}</ul>`}
     ${(auth || retry) && html`<p class="buttons">

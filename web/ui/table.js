@@ -7,13 +7,13 @@
 //   ]} />`
 //
 // A column: value gives what it is sorted by (null is always last), cell what is drawn (else the value); end aligns numbers to the right, phone: false leaves it out on
-// narrow screens, width is a CSS width. sort names the parameter of the address that has the order ("rate", "-rate" for the largest first), so that a link has it; first is
+// narrow screens, width is a CSS width, and max the most that a cell takes before its text is cut. sort names the parameter of the address that has the order ("rate", "-rate" for the largest first), so that a link has it; first is
 // the order without one, and "" keeps that of rows. Give each table of a page another name.
 import { html, useEffect, useMemo, useRef, useState } from '../vendor/preact/standalone.module.js';
 import { useQuery } from '../router.js';
 
 /**
- * @typedef {{name: string, title: string, unit?: string, value?: (row: any) => any, cell?: (row: any) => any, end?: boolean, phone?: boolean, width?: string, help?: string}} Column
+ * @typedef {{name: string, title: string, unit?: string, value?: (row: any) => any, cell?: (row: any) => any, end?: boolean, phone?: boolean, width?: string, max?: string, help?: string}} Column
  */
 
 const rowHeight = 34; // Pixels; style.css has the same number.
@@ -98,7 +98,7 @@ export function Table({ title, rows, columns, id, sort = 'sort', first = '', emp
       <tbody>
         ${from > 0 && html`<tr key="above" class="space" style=${{ height: from * rowHeight + 'px' }} aria-hidden="true"><td colspan=${columns.length}></td></tr>`}
         ${list.slice(from, to).map((row, i) => html`<tr key=${id(row)} aria-rowindex=${from + i + 2} class=${tone?.(row) ?? ''}>
-          ${columns.map((c) => html`<td key=${c.name} class=${(c.end ? 'end ' : '') + (c.phone === false ? 'wide-only' : '')}>${c.cell ? c.cell(row) : c.value?.(row)}</td>`)}</tr>`)}
+          ${columns.map((c) => html`<td key=${c.name} class=${(c.end ? 'end ' : '') + (c.phone === false ? 'wide-only' : '')} style=${c.max ? { maxWidth: c.max } : undefined}>${c.cell ? c.cell(row) : c.value?.(row)}</td>`)}</tr>`)}
         ${to < list.length && html`<tr key="below" class="space" style=${{ height: (list.length - to) * rowHeight + 'px' }} aria-hidden="true"><td colspan=${columns.length}></td></tr>`}
       </tbody>
     </table>

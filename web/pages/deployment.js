@@ -9,8 +9,6 @@ import { Answer, Empty, Loading } from '../ui/empty.js';
 import { axisTime } from '../ui/chartdata.js';
 import { sign } from '../ui/chart.js';
 import { bytes, count, ms, number, plural, rate } from '../ui/format.js';
-import { Code } from '../ui/code.js';
-import { At } from '../ui/time.js';
 import { Charts } from './charts.js';
 import { Options, ReconfigureAction, SetAction, changeOptions, planOptions } from './options.js';
 import { Replicas } from './replicas.js';
@@ -43,9 +41,8 @@ export default function Deployment({ params: { app = '', deployment = '' } }) {
   return html`
     <${PageHead} kind="deployment" name=${deployment} state=${d.status} note=${d.status_trigger === 'UNSPECIFIED' ? '' : d.status_trigger}
       actions=${html`<${Actions} app=${app} deployment=${deployment} d=${d} options=${options} reload=${config.reload} />`}>
-      ${counts(d)}${d.message && html`. ${d.message}`}
-      ${d.next && html`<div><span class="muted">next:</span> ${d.next}${d.next_at && html`, at <${At} at=${d.next_at} />`}</div>`}</>
-    <${Why} of=${[app, deployment]} changed=${`${d.status} ${d.message ?? ''} ${d.ready} ${d.wanted}`} />
+      ${counts(d)}</>
+    <${Why} of=${[app, deployment]} changed=${`${d.status} ${d.message ?? ''} ${d.ready} ${d.wanted}`} message=${d.message} />
     <${Panel} title="Now" actions=${html`<nav class="links" aria-label="More about the deployment"><a href=${link.requests({ app })}>Requests</a><a href=${link.events({ app, deployment })}>Events</a><a href=${link.logs({ app, deployment })}>Logs</a></nav>`}>
       <${Figures} of=${[
         { label: 'Calls', value: rate(f.rate), title: 'that have ended, in the last 5 to 10 s' },
@@ -68,9 +65,9 @@ export default function Deployment({ params: { app = '', deployment = '' } }) {
     <${Panel} title="Replicas" note=${plural(live.replicas.size, 'replica')} flush=${true}>
       <${Replicas} app=${app} deployment=${deployment} replicas=${live.replicas} figures=${live.figures.replicas} at=${live.at} />
     </>
-    ${d.last_exit && html`<${Panel} title="The last end of a replica that nothing had asked for"><${Exit} exit=${d.last_exit} app=${app} deployment=${deployment} /></>`}
-    ${d.first_failure && html`<${Panel} title="The first of the last failures"><p><${At} at=${d.first_failure.at} />, <a href=${link.replica(app, deployment, d.first_failure.replica_id)}>${d.first_failure.replica_id}</a></p>
-      <${Code} text=${d.first_failure.error} label="The error" /></>`}
+    ${(d.last_exit || d.first_failure) && html`<${Panel} title="Failures" note=${d.failures > 0 ? `${d.failures}${d.max_failures ? ` of ${d.max_failures}` : ''} since all was well` : ''}>
+      ${d.last_exit && html`<h3>The last end of a replica that nothing had asked for</h3><${Exit} exit=${d.last_exit} app=${app} deployment=${deployment} />`}
+      ${d.first_failure && d.first_failure.error !== d.last_exit?.reason && html`<h3>The first of the last row of failures</h3><${Exit} exit=${{ ...d.first_failure, reason: d.first_failure.error }} app=${app} deployment=${deployment} />`}</>`}
     <${Panel} title="Options" note="the values that hold, and where they come from">
       <${Answer} of=${config} what="the options">${() => html`<${Options} app=${app} deployment=${deployment} options=${options} reload=${config.reload} />`}</>
     </>`;

@@ -8,15 +8,15 @@ import { clock } from '../ui/format.js';
 import { At } from '../ui/time.js';
 
 /**
- * The answer of the node to the question why an object is as it is, asked again when the object changes, and now and then.
- * @param {{of: string[], changed: string}} props
+ * The answer of the node to the question why an object is as it is, asked again when the object changes, and now and then. Until it is there the message of the object stands in its place.
+ * @param {{of: string[], changed: string, message?: string}} props
  */
-export function Why({ of, changed }) {
+export function Why({ of, changed, message }) {
   const [app, deployment, replica] = of;
   const at = replica ? path`/api/v1/why/${app}/${deployment}/${replica}` : path`/api/v1/why/${app}/${deployment}`;
   const why = useGet(at, {}, { every: 10 });
   useEffect(() => why.reload(), [changed]);
-  if (!why.data) return null;
+  if (!why.data) return message ? html`<section class="why" aria-label="Its message"><p>${message}</p></section>` : null;
   const events = why.data.timeline ?? [];
   return html`<section class="why" aria-label="Why it is as it is">
     <p>${why.data.sentence}</p>
@@ -28,9 +28,14 @@ export function Why({ of, changed }) {
   </section>`;
 }
 
-/** The end of a replica. @param {{exit: any, app: string, deployment: string}} props */
+/**
+ * The end of a replica. A reason of several lines, such as a traceback, is below its first line.
+ * @param {{exit: {at: string, replica_id: string, reason: string, out_of_memory?: boolean, lines?: string[]}, app: string, deployment: string}} props
+ */
 export function Exit({ exit, app, deployment }) {
-  return html`<p><${At} at=${exit.at} />, <a href=${link.replica(app, deployment, exit.replica_id)}>${exit.replica_id}</a>: ${exit.reason}</p>
+  const [first] = exit.reason.split('\n', 1);
+  return html`<div class="exit"><p><${At} at=${exit.at} />, <a href=${link.replica(app, deployment, exit.replica_id)}>${exit.replica_id}</a>: ${first}</p>
+    ${first !== exit.reason && html`<${Code} text=${exit.reason} label="The error" />`}
     ${exit.out_of_memory && html`<p class="warn-line">The process ended because it ran out of memory.</p>`}
-    ${exit.lines?.length > 0 && html`<${Code} text=${exit.lines.join('\n')} label="The last lines that the process wrote to stderr" />`}`;
+    ${exit.lines && exit.lines.length > 0 && html`<p class="muted">The last lines that the process wrote to stderr:</p><${Code} text=${exit.lines.join('\n')} label="The last lines that the process wrote to stderr" />`}</div>`;
 }

@@ -59,11 +59,12 @@ export default function Replica({ params: { app = '', deployment = '', replica =
         { label: 'Event loop delay', value: ms(f.loop_delay_ms), title: 'by how much timers of the event loop were late, on average; replicas in Python have it' },
         { label: 'Restarts', value: count(r.restarts ?? 0), title: 'replicas in a row that ended, or failed to start, before this one' },
       ]} /></>`}
+    ${r?.last_exit && html`<${Before} of=${of} r=${r} />`}
     <section class="panel" aria-label="Parts">
       <${Tabs} tabs=${[
         { name: 'hour', title: 'The last hour', body: () => html`<div class="panel-body"><${Charts} object=${of} group="replica" charts=${charts} /></div>` },
         { name: 'calls', title: 'Runs now', body: () => html`<${Calls} ...${of} />` },
-        { name: 'logs', title: 'Logs', body: () => html`<div class="panel-body"><${LogView} query=${of} title=${`Logs of ${replica}`} empty="The replica has written nothing that the node keeps." /></div>` },
+        { name: 'logs', title: 'Logs', body: () => html`<${LogView} query=${of} title=${`Logs of ${replica}`} empty="The replica has written nothing that the node keeps." />` },
         { name: 'stacks', title: 'Stacks', body: () => html`<div class="panel-body"><${Stacks} ...${of} gone=${!r} /></div>` },
         { name: 'profile', title: 'Profile', body: () => html`<div class="panel-body"><${Profile} ...${of} gone=${!r} /></div>` },
       ]} />
@@ -77,10 +78,28 @@ function About({ r }) {
     r.gpus?.length > 0 && `; GPUs ${r.gpus.join(', ')}`}${held && `; holds ${held}`}${r.models?.length > 0 && html`; models <span title=${r.models.join(', ')}>${r.models.join(', ')}</span>`}`;
 }
 
-/** What is wrong with a replica that is there, and how the ones before it ended. @param {{of: {app: string, deployment: string, replica: string}, r: any}} props */
+/** @typedef {{of: {app: string, deployment: string, replica: string}, r: any}} OneOf */
+
+/**
+ * The replica with the long texts that the stream of updates leaves out.
+ * @param {OneOf} props
+ * @param {boolean} wanted
+ * @param {number} every seconds; 0 asks once
+ */
+function useWhole({ of, r }, wanted, every) {
+  const status = useGet(wanted ? path`/api/v1/applications/${of.app}` : null, {}, { every });
+  return status.data?.deployments?.[of.deployment]?.replicas?.find((/** @type {any} */ x) => x.replica_id === of.replica) ?? r;
+}
+
+/** How the replica before this one ended. @param {OneOf} props */
+function Before({ of, r }) {
+  const full = useWhole({ of, r }, true, 0);
+  return html`<${Panel} title="The end of the replica before it" note=${`${plural(r.restarts ?? 0, 'restart')} in a row`}><${Exit} exit=${full.last_exit ?? r.last_exit} app=${of.app} deployment=${of.deployment} /></>`;
+}
+
+/** What is wrong with a replica that is there. @param {OneOf} props */
 function Conditions({ of, r }) {
-  const whole = useGet(r.unresponsive || r.last_exit ? path`/api/v1/applications/${of.app}` : null, {}, { every: r.unresponsive ? 10 : 0 });
-  const full = whole.data?.deployments?.[of.deployment]?.replicas?.find((/** @type {any} */ x) => x.replica_id === of.replica) ?? r;
+  const full = useWhole({ of, r }, !!r.unresponsive, 10);
   const condition = (/** @type {string} */ title, /** @type {any} */ c) => c && html`<${Panel} title=${title} tone="bad"><p>since <${At} at=${c.since} />: ${c.reason}</p>
     ${c.kept && html`<p>It gets calls all the same: it is ${c.kept}.</p>`}
     ${c.next && html`<p class="next"><span class="muted">next:</span> ${c.next}${c.next_at && html`, at <${At} at=${c.next_at} />`}</p>`}
@@ -89,8 +108,7 @@ function Conditions({ of, r }) {
     ${r.wait && html`<${Panel} title=${`It waits for ${r.wait.for}`} tone="warn"><p>since <${At} at=${r.wait.since} />${r.wait.reason && `: ${r.wait.reason}`}</p></>`}
     ${r.unresponsive && html`<${Panel} title="It does not answer" tone="bad"><p>The last answer came at <${At} at=${r.unresponsive.since} />.</p>
       ${full.unresponsive?.stacks && html`<${Code} text=${full.unresponsive.stacks} label="The stacks of its threads" />`}</>`}
-    ${condition('It is ejected', r.ejected)}${condition('It is not ready', r.not_ready)}
-    ${r.last_exit && html`<${Panel} title="The end of the replica before it" note=${`${plural(r.restarts ?? 0, 'restart')} in a row`}><${Exit} exit=${full.last_exit ?? r.last_exit} app=${of.app} deployment=${of.deployment} /></>`}`;
+    ${condition('It is ejected', r.ejected)}${condition('It is not ready', r.not_ready)}`;
 }
 
 const mostCalls = 1000; // The node lists so many at most.

@@ -214,7 +214,7 @@ function options(root, live, colours, height, setHover, setValues) {
   return {
     width: root.clientWidth || 300,
     height,
-    padding: [10, 8, 0, 0],
+    padding: [10, 18, 0, 0],
     legend: { show: false },
     scales: {
       x: { time: true, range: () => [live.current.from, live.current.to] },

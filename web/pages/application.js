@@ -7,7 +7,7 @@ import { useUpdates } from '../updates.js';
 import { Code } from '../ui/code.js';
 import { Action } from '../ui/dialog.js';
 import { Answer, Empty, Loading } from '../ui/empty.js';
-import { bytes, count, local, ms, percent, plural, rate, unknown, value } from '../ui/format.js';
+import { bytes, count, local, ms, number, percent, plural, rate, unknown, value } from '../ui/format.js';
 import { useKeys } from '../ui/keys.js';
 import { Figures, PageHead, Panel } from '../ui/layout.js';
 import { State, Sign, toneOf } from '../ui/state.js';
@@ -15,11 +15,20 @@ import { Table } from '../ui/table.js';
 import { Tabs } from '../ui/tabs.js';
 import { Ago, At } from '../ui/time.js';
 import { EventList, Why } from '../ui/why.js';
+import { Charts } from './charts.js';
 import { ChangeApplication } from './deploy.js';
 import { Graph } from './graphview.js';
 
 const eventsOfTab = 100;
 const eventsEvery = 5; // Seconds.
+
+/** @type {import('./charts.js').ChartOf[]} */
+const charts = [
+  { title: 'Requests', unit: 'requests/s', format: number, empty: 'No request in this time',
+    lines: [{ key: 'rate', label: 'answered', filled: true }, { key: 'error_rate', label: 'failed', colour: 'bad', dash: [5, 3] }] },
+  { title: 'Time of a request', unit: 'in each step', format: ms, empty: 'No request in this time',
+    lines: [{ key: 'p50_ms', label: 'p50', colour: '4' }, { key: 'p90_ms', label: 'p90', colour: '2', dash: [6, 3] }, { key: 'p99_ms', label: 'p99', colour: '3', dash: [2, 2] }] },
+];
 
 /** @param {{params: import('../router.js').View['params']}} props */
 export default function Application({ params }) {
@@ -48,7 +57,8 @@ export default function Application({ params }) {
       ]} />
     </>
     <${Tabs} tabs=${[
-      { name: 'graph', title: 'Graph and deployments', body: () => html`<div class="stack tab-body"><${GraphPanel} app=${app} live=${live} /><${Deployments} app=${app} live=${live} /></div>` },
+      { name: 'graph', title: 'Graph and deployments', body: () => html`<div class="stack tab-body"><${GraphPanel} app=${app} live=${live} /><${Deployments} app=${app} live=${live} />
+        <${Panel} title="The last hour"><${Charts} object=${{ app: name }} group="application" charts=${charts} /></></div>` },
       { name: 'revisions', title: 'Revisions', body: () => html`<${Revisions} app=${app} />` },
       { name: 'options', title: 'Options', body: () => html`<${Options} app=${app} />` },
       { name: 'events', title: 'Events', body: () => html`<${Events} app=${name} />` },

@@ -11,11 +11,24 @@ import { Sign, State, toneOf } from '../ui/state.js';
 import { Table } from '../ui/table.js';
 import { Ago } from '../ui/time.js';
 import { EventList } from '../ui/why.js';
+import { Charts } from './charts.js';
 import { DeployFile } from './deploy.js';
 
 const mostTroubles = 6; // Until a reader asks for all.
 const newestEvents = 10;
 const eventsEvery = 5; // Seconds.
+
+/** @type {import('./charts.js').ChartOf[]} */
+const charts = [
+  { title: 'Requests', unit: 'requests/s', format: number, empty: 'No request in this time',
+    lines: [{ key: 'rate', label: 'answered', filled: true }, { key: 'error_rate', label: 'failed', colour: 'bad', dash: [5, 3] }] },
+  { title: 'Time of a request', unit: 'in each step', format: ms, empty: 'No request in this time',
+    lines: [{ key: 'p50_ms', label: 'p50', colour: '4' }, { key: 'p90_ms', label: 'p90', colour: '2', dash: [6, 3] }, { key: 'p99_ms', label: 'p99', colour: '3', dash: [2, 2] }] },
+  { title: 'Processors', unit: '%', format: number,
+    lines: [{ key: 'machine_cpu_percent', label: 'machine, of all', colour: '3', filled: true }, { key: 'cpu_percent', label: 'node, of one', colour: '1', dash: [6, 3] }] },
+  { title: 'Memory', unit: '', format: bytes, binary: true,
+    lines: [{ key: 'machine_memory_bytes', label: 'machine', colour: '3', filled: true }, { key: 'memory_bytes', label: 'node', colour: '1', dash: [6, 3] }] },
+];
 
 export default function Overview() {
   const live = useUpdates();
@@ -37,6 +50,7 @@ export default function Overview() {
       ]} />
     </>
     <${Applications} live=${live} />
+    <${Panel} title="The last hour"><${Charts} object=${{}} group="node" charts=${charts} /></>
     <div class="columns"><${NodePanel} node=${node} figures=${f} /><${Events} /></div>`;
 }
 

@@ -12,11 +12,14 @@ import { At } from './time.js';
 
 const again = 10; // Seconds after which the question is asked again.
 
-/** @param {{of: string[], changed?: string, query?: Record<string, any>}} props of: the application, and perhaps a deployment and a replica of it */
-export function Why({ of, changed = '', query }) {
+/**
+ * @param {{of: string[], changed?: string, query?: Record<string, any>, message?: string}} props of: the application, and perhaps a deployment and a replica of it; message: the text that stands
+ *   there until the answer comes
+ */
+export function Why({ of, changed = '', query, message }) {
   const why = useGet('/api/v1/why/' + of.map(encodeURIComponent).join('/'), query, { every: again });
   useEffect(() => { if (why.data) why.reload(); }, [changed]);
-  if (!why.data) return null;
+  if (!why.data) return message ? html`<section class="why" aria-label="Its message"><p>${local(message)}</p></section>` : null;
   const events = why.data.timeline ?? [];
   return html`<section class="why" aria-label="Why it is as it is">
     <p>${local(why.data.sentence)}</p>

@@ -159,10 +159,14 @@ export function useGet(at, query = {}, { every = 0 } = {}) {
     const abort = new AbortController();
     const load = () => get(at, query, { signal: abort.signal }).then(
       (data) => setAnswer({ key, data, error: null }),
-      (error) => { if (!abort.signal.aborted) setAnswer((a) => ({ key, data: a.key === key ? a.data : undefined, error })); },
+      (error) => {
+        if (abort.signal.aborted) return;
+        if (error.status === 401 || error.status === 403) clearInterval(timer); // The node would refuse it again, and note each time; another token asks again.
+        setAnswer((a) => ({ key, data: a.key === key ? a.data : undefined, error }));
+      },
     );
-    load();
     const timer = every > 0 ? setInterval(() => { if (!document.hidden) load(); }, every * 1000) : 0;
+    load();
     return () => { abort.abort(); clearInterval(timer); };
   }, [key, turn, every, role]);
   const reload = useCallback(() => setTurn((n) => n + 1), []);

@@ -13,6 +13,7 @@ import { Ago } from '../ui/time.js';
 import { EventList } from '../ui/why.js';
 import { Charts } from './charts.js';
 import { DeployFile } from './deploy.js';
+import { Next } from '../ui/next.js';
 
 const mostTroubles = 6; // Until a reader asks for all.
 const newestEvents = 10;
@@ -67,7 +68,7 @@ function Problems({ problems, live }) {
     <ol class="troubles">${shown.map((/** @type {any} */ t) => {
       const app = live.applications.get(t.object.app);
       return html`<li key=${t.object.app}><div class="trouble-head">${link.object(t.object) ? html`<a class="cut" href=${link.object(t.object)} title=${t.object.app}>${t.object.app}</a>` : html`<span>${t.object.kind}</span>`}${app && html`<${State} state=${app.status} />`}</div>
-        <p>${local(t.sentence)}</p>${t.next && html`<p class="next"><span class="muted">next:</span> ${local(t.next)}</p>`}</li>`;
+        <p>${local(t.sentence)}</p><${Next} text=${t.next} /></li>`;
     })}</ol>
     ${troubles.length > shown.length && html`<p class="more"><button onClick=${() => setAll(true)}>${plural(troubles.length - shown.length, 'more application')}</button></p>`}
   </>`;

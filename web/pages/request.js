@@ -9,7 +9,8 @@ import { Sign } from '../ui/state.js';
 import { Code } from '../ui/code.js';
 import { LogView } from '../ui/logview.js';
 import { useKeys } from '../ui/keys.js';
-import { clock, count, date, ms, plural, value, zone } from '../ui/format.js';
+import { Next } from '../ui/next.js';
+import { clock, count, date, local, ms, plural, value, zone } from '../ui/format.js';
 import { label, look, ticks, waterfall } from './waterfall.js';
 
 /**
@@ -38,7 +39,7 @@ export default function RequestPage({ params: { id = '' } }) {
 /** @param {{id: string, error: any}} props */
 function Unknown({ id, error }) {
   return html`<${Panel} title="The node does not know this request" tone="warn"><div class="stack">
-      <p>${error.message}</p>${error.next && html`<p class="next"><span class="muted">next:</span> ${error.next}</p>`}
+      <p class="sentence">${error.message}</p><${Next} text=${error.next} />
       <p class="muted">A request is kept for some minutes if it has failed, was slow or is sampled. <a href=${link.requests()}>Requests that are kept</a></p></div></>
     <${Panel} title="Log lines of this request" flush><${LogView} query=${{ request: id }} title="Log lines" small /></>`;
 }
@@ -52,8 +53,8 @@ function Found({ trace, id, old }) {
     ${old && html`<p class="warn-line" role="status">These data are old: ${old.message}</p>`}
     <${Panel} title=${failed ? 'Why it has failed' : trace.running ? 'What it does' : 'What took the time'} tone=${failed ? 'bad' : trace.running ? undefined : trace.kept === 'slow' ? 'warn' : undefined}>
       <div class="stack tight">
-        <p class="sentence">${trace.sentence}</p>
-        ${trace.next && html`<p class="next"><span class="muted">next:</span> ${trace.next}</p>`}
+        <p class="sentence">${local(trace.sentence)}</p>
+        <${Next} text=${trace.next} />
         ${trace.message?.includes('\n') && html`<${Code} text=${trace.message} label="The failure" />`}
       </div>
     </>
@@ -63,7 +64,7 @@ function Found({ trace, id, old }) {
       { label: 'Begin', value: clock(trace.started, true), title: `${date(trace.started)} (${zone()})` },
       { label: trace.kind === 'span' ? 'Span of a program' : 'To', value: trace.kind === 'span' ? trace.name : to ? html`<a href=${to}>${place}</a>` : place || '–' },
       ...(trace.route ? [{ label: 'Route', value: trace.route }] : []),
-      { label: 'Kept because', value: trace.kept ? trace.kept + (trace.sampled && trace.kept !== 'sampled' ? ', sampled' : '') : html`<span class="muted">not kept</span>` },
+      ...(trace.running && !trace.kept ? [] : [{ label: 'Kept because', value: trace.kept ? trace.kept + (trace.sampled && trace.kept !== 'sampled' ? ', sampled' : '') : html`<span class="muted">not kept</span>` }]),
     ]} /></>
     <${Spans} trace=${trace} />
     <${Panel} title="Log lines of this request" flush actions=${html`<a href=${link.logs({ request: id })}>In Logs</a> <a href=${link.logs({ request: id, access: '1' })}>Access log</a>`}>

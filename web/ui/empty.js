@@ -7,6 +7,7 @@
 //   html`<${Answer} of=${useGet(…)} what="the history">${(data) => …}</>`   one of the three, or the data
 import { html } from '../vendor/preact/standalone.module.js';
 import { openSignIn } from './signin.js';
+import { Next } from './next.js';
 
 /** @param {{title: string, children?: any}} props */
 export function Empty({ title, children }) {
@@ -25,7 +26,7 @@ export function Failure({ error, retry }) {
   const mistakes = (error.mistakes ?? []).filter((/** @type {any} */ m) => !text.includes(m.message)); // The text of the node has most of them, with their lines.
   return html`<div class="failure" role="alert">
     <p class=${'failure-text' + (/\n\s+\d* \|/.test(text) ? ' lines-of-file' : '')}>${text}</p>
-    ${error.next && html`<p class="next"><span class="muted">next:</span> ${error.next}</p>`}
+    <${Next} text=${error.next} />
     ${mistakes.length > 0 && html`<ul class="mistakes">${mistakes.map((/** @type {any} */ m) => html`<li>
       ${m.line > 0 && html`<span class="muted">line ${m.line}: </span>`}${m.path && html`<code>${m.path}</code>`} ${m.message}
       ${m.excerpt && html`<pre>${m.excerpt}</pre>`}</li>`)}</ul>`}

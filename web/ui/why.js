@@ -8,6 +8,7 @@ import { useGet } from '../api.js';
 import { link } from '../router.js';
 import { Code } from './code.js';
 import { local, plural } from './format.js';
+import { Next } from './next.js';
 import { At } from './time.js';
 
 const again = 10; // Seconds after which the question is asked again.
@@ -23,7 +24,7 @@ export function Why({ of, changed = '', query, message }) {
   const events = why.data.timeline ?? [];
   return html`<section class="why" aria-label="Why it is as it is">
     <p>${local(why.data.sentence)}</p>
-    ${why.data.next && html`<p class="next"><span class="muted">next:</span> ${local(why.data.next)}</p>`}
+    <${Next} text=${why.data.next} />
     ${why.data.detail && html`<${Code} text=${why.data.detail} label="The error" />`}
     ${events.length > 0 && html`<details><summary>What led there: ${plural(events.length, 'event')}</summary><${EventList} events=${events} /></details>`}
   </section>`;

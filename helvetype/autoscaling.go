@@ -39,11 +39,13 @@ type Autoscaling struct {
 	PolicyScope string `json:"policy_scope,omitempty"`
 	// PolicyTook is the time of the last answer of a custom policy.
 	PolicyTook time.Duration `json:"policy_took_ns,omitempty"`
+	// PolicyFailedSince is the time from which on a custom policy has no answer, for the reason in Errors: its last answer holds. It is zero while the policy answers.
+	PolicyFailedSince time.Time `json:"policy_failed_since,omitzero"`
 	// Metrics are the metrics that the replicas report for a custom policy, by name.
 	Metrics map[string]float64 `json:"metrics,omitempty"`
 	// Health says whether the autoscaler has the numbers that it decides by: "healthy", "delayed" or "unavailable".
 	Health string `json:"metrics_health"`
-	// Errors are the errors of the policy and of the metrics that the replicas report, since the last time that all was well.
+	// Errors are the errors of the policy, since the last time that all was well, with the tracebacks of its code.
 	Errors []string `json:"errors,omitempty"`
 	// Decisions are the last changes of the number, the oldest first.
 	Decisions []ScalingDecision `json:"decisions,omitempty"`

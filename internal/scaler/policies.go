@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -83,13 +84,19 @@ func (e *scaled) view(now time.Time, of fleet.Scaled) policy.View {
 	return v
 }
 
-// report makes an event of the first failure in a row, of a failure with another text, and of the end of failures.
+// digits are the parts of an error that are others each time, such as a number of seconds or the address of an object.
+var digits = regexp.MustCompile(`0x[0-9a-fA-F]+|[0-9]+(\.[0-9]+)?`) //nolint:gochecknoglobals // a constant
+
+// kindOfFailure is the text of a failure without its numbers: "no answer for 31 s" and "no answer for 62 s" are one failure.
+func kindOfFailure(text string) string { return digits.ReplaceAllString(text, "#") }
+
+// report makes an event of the first failure in a row, of a failure of another kind, and of the end of failures.
 func (s *Scaler) report(e *scaled, of fleet.Scaled, a policy.Advice) {
 	is := ""
 	if a.Failure != nil {
 		is = a.Failure.Err.Error()
 	}
-	if e.policyError == is {
+	if kindOfFailure(e.policyError) == kindOfFailure(is) {
 		return
 	}
 	e.policyError = is
@@ -142,10 +149,17 @@ func (e *scaled) describePolicy(d *helvetype.Autoscaling) {
 			d.Metrics[name] += of[id]
 		}
 	}
+	if a.Replicas == nil && e.last.Rule != autoscale.RuleColdStart { // the load has not decided
+		d.Reason = unanswered
+	}
 	if a.Failure == nil {
 		return
 	}
-	d.Errors = append(d.Errors, a.Failure.Err.Error())
+	text := a.Failure.Err.Error()
+	if failed, ok := errors.AsType[*policy.Error](a.Failure.Err); ok && strings.Contains(failed.Traceback, "File \"") { // else it has no frame of the user's code
+		text += "\n" + failed.Traceback
+	}
+	d.Errors, d.PolicyFailedSince = append(d.Errors, text), a.Failure.Since
 	d.Health = helvetype.AutoscalingDelayed
 	if a.Replicas == nil {
 		d.Health = helvetype.AutoscalingUnavailable

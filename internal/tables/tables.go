@@ -38,7 +38,7 @@ func Application(b *strings.Builder, name string, app details.AppDetails, now ti
 	for _, d := range app.InOrder() {
 		Message(b, "  "+d.Name+": ", "    ", told.once(d.Message), width)
 		if a := d.Autoscaling; a != nil {
-			layout.Paragraph(b, "  "+d.Name+" scales: ", "    ", scaling(a), width)
+			layout.Paragraph(b, "  "+d.Name+" scales: ", "    ", scaling(a, now), width)
 		}
 	}
 	replicaTable(b, app, now, width)
@@ -136,13 +136,17 @@ func write(b *strings.Builder, columns []column, rows [][]string, width int) {
 }
 
 // scaling is the autoscaler of a deployment in one line.
-func scaling(a *helvetype.Autoscaling) string {
+func scaling(a *helvetype.Autoscaling, now time.Time) string {
 	text := fmt.Sprintf("%d of %d to %d", a.Target, a.Least, a.Most)
 	if a.Reason != "" {
 		text += "; " + a.Reason
 	}
 	if a.Blocked != "" && !strings.Contains(a.Reason, a.Blocked) {
 		text += "; " + a.Blocked
+	}
+	if since := a.PolicyFailedSince; !since.IsZero() && len(a.Errors) > 0 {
+		first, _, _ := strings.Cut(a.Errors[0], "\n")
+		text += fmt.Sprintf("; the policy %s has no answer for %s: %s", a.Policy, shown.Ago(now.Sub(since)), first)
 	}
 	return text
 }

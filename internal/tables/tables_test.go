@@ -66,3 +66,13 @@ application shop   RUNNING   revision 3, deployed 10s ago
 		t.Error(got)
 	}
 }
+
+// TestFailingPolicy: the line of the autoscaler names a policy that has no answer.
+func TestFailingPolicy(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(10000, 0)
+	a := &helvetype.Autoscaling{Target: 2, Least: 1, Most: 4, Reason: "the policy asks for 2", Policy: "scaling:f", PolicyFailedSince: now.Add(-12 * time.Second), Errors: []string{"ValueError: x\nTraceback"}}
+	if got, want := scaling(a, now), "2 of 1 to 4; the policy asks for 2; the policy scaling:f has no answer for 12s: ValueError: x"; got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}

@@ -40,6 +40,7 @@ const (
 	lacksReplicas        // UNHEALTHY, and served by the replicas that are left
 	callsSuffer          // calls fail, are rejected, wait for slots, or wait for each other; a replica does not answer
 	failedDeploy         // the revision before serves
+	failedPolicy         // the numbers of replicas do not follow
 	changes              // a deploy or a delete that is under way, or waits
 	otherwise            // slow requests, and trouble that is over
 )
@@ -69,6 +70,9 @@ func rank(a helvetype.ApplicationStatus) int {
 		unresponsive := slices.ContainsFunc(d.Replicas, func(r helvetype.ReplicaStatus) bool { return r.Unresponsive != nil })
 		if d.Cycle != "" || unresponsive || d.Calls.Queued > 0 && d.Ready > 0 || m != nil && (m.Rejected > 0 || m.Errors > 0) {
 			at(callsSuffer)
+		}
+		if policyFails(d.Autoscaling, "") != "" {
+			at(failedPolicy)
 		}
 	}
 	return best

@@ -27,10 +27,23 @@ func scaling(d helvetype.DeploymentStatus) string {
 			text += ": " + last.Reason
 		}
 	}
-	for _, e := range a.Errors {
-		text += "; " + brief(e)
-	}
 	return text
+}
+
+// policyFails says that the custom autoscaling policy of a deployment fails; "" for one that answers, or has not failed yet. The text of a policy of the whole application is the same for all its deployments.
+func policyFails(a *helvetype.Autoscaling, prefix string) string {
+	if a == nil || a.PolicyFailedSince.IsZero() || len(a.Errors) == 0 {
+		return ""
+	}
+	of := prefix + "its autoscaling policy"
+	if a.PolicyScope == "application" {
+		of = "the autoscaling_policy of the application"
+	}
+	holds := "the last answer holds"
+	if a.Health == helvetype.AutoscalingUnavailable {
+		holds = "it has not answered yet, so the number of replicas stays"
+	}
+	return fmt.Sprintf("%s, %s, has no answer since %s, and %s: %s", of, a.Policy, stamp(a.PolicyFailedSince), holds, brief(a.Errors[0]))
 }
 
 // more is the command that gives a deployment more replicas.

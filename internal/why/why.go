@@ -135,6 +135,11 @@ func troubled(e *helvetype.Explanation, app, name string, d helvetype.Deployment
 			break
 		}
 	}
+	if text := policyFails(d.Autoscaling, prefix); text != "" && !strings.Contains(e.Sentence, text) {
+		e.Sentence += "; " + text
+		e.Detail = cmp.Or(e.Detail, details(d.Autoscaling.Errors[0]))
+		next(fmt.Sprintf("correct the policy, and deploy it again; helve logs %s has what it prints", app))
+	}
 	switch {
 	case d.Cycle != "":
 		e.Sentence += "; " + prefix + d.Cycle

@@ -163,7 +163,7 @@ class _Call:
         if not self.loads and self.limit and age > STUCK * self.limit:
             print(f"helve: an autoscaling policy has not returned for {age:.0f} s: its process ends", file=sys.stderr)
             leave(1)
-        return f"its module is still being imported after {age:.0f} s" if self.loads else f"its call of {age:.0f} s ago has not returned"
+        return "its module is still being imported" if self.loads else "its call before has not returned"
 
 
 async def _in_thread(fn: Callable, argument: Any) -> Any:

@@ -345,6 +345,7 @@ func (c *Controller) forgetLocked(r *fleet.Replica, event states.Event, facts st
 		r.Dep.Departed.Add(r.Running)
 	}
 	delete(r.Dep.Replicas, r.ID)
+	r.Dep.Numbers.Forget(r.ID)
 	c.room.Gone(r, r.Of.Definition)
 	if r.Routed != nil {
 		r.Dep.Serving.Router.Forget(r.Routed)

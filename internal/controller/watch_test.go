@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/autoscale"
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/host"
@@ -73,6 +74,35 @@ func TestCrashLoop(t *testing.T) {
 		time.Sleep(planner.HealthyTime + time.Second)
 		if took := die(10); took != 0 {
 			t.Errorf("one that ran for long is replaced after %s", took)
+		}
+	})
+}
+
+// TestNumbersOfGoneReplicas: the numbers of a replica that is gone are forgotten, also one that comes late.
+func TestNumbersOfGoneReplicas(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(Settings{})
+		defer n.Close(t.Context()) //nolint:errcheck // nothing runs
+		if err := n.Deploy(t.Context(), healthyApp(spec.Options{})); err != nil {
+			t.Fatal(err)
+		}
+		r := n.running("app", "D")[0]
+		known := func() int {
+			numbers, _ := r.Dep.Numbers.View(time.Now(), time.Hour, autoscale.Mean, []string{r.ID})
+			return len(numbers)
+		}
+		r.NoteNumbers(map[string]float64{"tokens": 7}, nil)
+		if known() != 1 {
+			t.Error("its numbers are not there")
+		}
+		kill(r, host.Ending{Exit: helvetype.Exit{Replica: r.ID, Code: 1}, First: true, FirstOfDeployment: true})
+		synctest.Wait()
+		if known() != 0 {
+			t.Error("its numbers are there still")
+		}
+		if r.NoteNumbers(map[string]float64{"tokens": 8}, nil); known() != 0 {
+			t.Error("a number that comes late stays")
 		}
 	})
 }

@@ -185,7 +185,11 @@ func (r *Replica) NoteNumbers(numbers map[string]float64, err error) {
 	d := r.Dep
 	if err == nil {
 		r.numbersFailed.Store("")
-		d.Numbers.Put(r.ID, time.Now(), numbers)
+		d.App.fleet.Mu.Lock()
+		defer d.App.fleet.Mu.Unlock()
+		if d.Replicas[r.ID] == r { // else they would stay for ever
+			d.Numbers.Put(r.ID, time.Now(), numbers)
+		}
 		return
 	}
 	name := exceptionName(err)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"sync"
@@ -335,7 +336,8 @@ func (i *Instance) ReportsLoad() bool {
 	return ok
 }
 
-// AutoscalingStats asks the instance for its numbers. The map is a copy, which the instance does not write to.
+// AutoscalingStats asks the instance for its numbers, which are finite: another one is an error, because neither JSON nor a policy could take it. The map is a copy, which the
+// instance does not write to.
 func (i *Instance) AutoscalingStats(ctx context.Context) (numbers map[string]float64, err error) {
 	c, ok := i.Value.(AutoscalingReporter)
 	if !ok {
@@ -344,7 +346,13 @@ func (i *Instance) AutoscalingStats(ctx context.Context) (numbers map[string]flo
 	got := make(chan map[string]float64, 1) // not read if it is left behind
 	err = guard(ctx, func() error {
 		m, err := c.AutoscalingStats(ctx)
-		got <- maps.Clone(m)
+		m = maps.Clone(m)
+		for name, number := range m {
+			if err == nil && (math.IsNaN(number) || math.IsInf(number, 0)) {
+				err = fmt.Errorf("AutoscalingStats must return finite numbers, and has returned %v for %q", number, name)
+			}
+		}
+		got <- m
 		return err
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"runtime"
 	"slices"
@@ -256,6 +257,28 @@ func TestHealthAndStats(t *testing.T) {
 	plain := &Instance{Value: 1, Scope: &Scope{}}
 	if raw, err := plain.RoutingStats(t.Context(), codec.New()); plain.CanTell() || plain.Reports() || raw != nil || err != nil || plain.CheckHealth(t.Context()) != nil {
 		t.Error("an instance without hooks has some")
+	}
+}
+
+// reporter has numbers for autoscaling policies.
+type reporter map[string]float64
+
+func (r reporter) AutoscalingStats(context.Context) (map[string]float64, error) { return r, nil }
+
+// TestAutoscalingStats: numbers are copied, and one that is not finite is an error that names it.
+func TestAutoscalingStats(t *testing.T) {
+	t.Parallel()
+	r := reporter{"tokens": 7}
+	i := &Instance{Value: r, Scope: &Scope{}}
+	got, err := i.AutoscalingStats(t.Context())
+	if r["tokens"] = 8; err != nil || got["tokens"] != 7 {
+		t.Error(got, err)
+	}
+	for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		r["wait"] = bad
+		if got, err := i.AutoscalingStats(t.Context()); got != nil || err == nil || !contains(err, `finite numbers, and has returned `+fmt.Sprint(bad)+` for "wait"`) {
+			t.Error(got, err)
+		}
 	}
 }
 

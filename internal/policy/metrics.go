@@ -13,6 +13,8 @@ const (
 	// samplesMax is the number of samples that are kept of one name of one replica, and namesMax the number of names of one replica: others are left out.
 	samplesMax = 64
 	namesMax   = 100
+	// numberMax is the largest number, above 0 and below: a sum, or a mean, of such numbers is finite. A larger one counts as this one.
+	numberMax = 1e100
 )
 
 // Metrics has the numbers that the replicas of a deployment report for autoscaling policies. The zero value is empty. Its methods may be called from any goroutine.
@@ -41,21 +43,27 @@ func (m *Metrics) Put(replica string, now time.Time, numbers map[string]float64)
 		if len(samples) == samplesMax {
 			samples = slices.Delete(samples, 0, 1)
 		}
-		names[name] = append(samples, Sample{float64(At(now)), numbers[name]})
+		names[name] = append(samples, Sample{float64(At(now)), min(max(numbers[name], -numberMax), numberMax)})
 	}
 }
 
-// View gives the numbers of the replicas that run, by name and replica: over the period as the aggregation says, and their samples. It forgets other replicas. A number
+// Forget drops the numbers of a replica that is gone.
+func (m *Metrics) Forget(replica string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.replicas, replica)
+}
+
+// View gives the numbers of the replicas that run, by name and replica: over the period as the aggregation says, and their samples. A number
 // holds until the next one of its replica: the mean is weighted by time. For example, 4 for 10 s and then 1 for 20 s have the mean 2.
 func (m *Metrics) View(now time.Time, period time.Duration, by autoscale.Aggregation, running []string) (aggregated map[string]map[string]float64, raw map[string]map[string][]Sample) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	maps.DeleteFunc(m.replicas, func(id string, _ map[string][]Sample) bool { return !slices.Contains(running, id) })
 	aggregated, raw = map[string]map[string]float64{}, map[string]map[string][]Sample{}
 	to := float64(At(now))
 	from := to - period.Seconds()
-	for id, names := range m.replicas {
-		for name, samples := range names {
+	for _, id := range running {
+		for name, samples := range m.replicas[id] {
 			in := within(samples, from)
 			if len(in) == 0 {
 				continue

@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"encoding/json"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -31,6 +33,26 @@ func TestMetrics(t *testing.T) {
 	}
 	if got, _ := m.View(now, time.Second, autoscale.Mean, []string{"a"}); got["x"]["a"] != 1 || len(got["x"]) != 1 {
 		t.Error(got)
+	}
+	m.Forget("a")
+	if got, _ := m.View(now, 30*time.Second, autoscale.Mean, []string{"a", "b"}); got["x"]["b"] != 3 || len(got["x"]) != 1 {
+		t.Error(got)
+	}
+}
+
+// TestMetricsAreFinite: neither a mean nor a sum of the largest numbers leaves the numbers that JSON has.
+func TestMetricsAreFinite(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	for _, number := range []float64{math.MaxFloat64, -math.MaxFloat64} {
+		var m Metrics
+		m.Put("a", now, map[string]float64{"x": number})
+		m.Put("a", now.Add(10*time.Second), map[string]float64{"x": number})
+		m.Put("b", now, map[string]float64{"x": number})
+		got, raw := m.View(now.Add(20*time.Second), time.Hour, autoscale.Mean, []string{"a", "b"})
+		if _, err := json.Marshal([]any{got, raw, got["x"]["a"] + got["x"]["b"]}); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -124,7 +124,7 @@ func besideKey(h *host.PythonWorker) string {
 		sum := sha256.Sum256(py.Blob)
 		digest = hex.EncodeToString(sum[:])
 	}
-	return digestOf(digest, py.Code[h.Deployment.Name].Digest, py.Interpreter, py.SysPath, py.Last, py.Dir, py.Env, py.Packed, h.Env, o.Env, o.Pip, o.Dir, o.PyModules)
+	return digestOf(digest, py.Code[h.Deployment.Name].Digest, py.Interpreter, py.SysPath, py.Last, py.Dir, py.Env, py.Packed, h.Env, o.Env, o.Pip, o.Dir, o.PyModules, o.ProcessLimits())
 }
 
 func digestOf(parts ...any) string {

@@ -148,7 +148,7 @@ func (h *PythonWorker) Beside(ctx context.Context) (e policy.Environment, err er
 	if err != nil {
 		return e, err
 	}
-	e.Interpreter, e.Dir, e.Code, e.Release = env.Interpreter, env.Dir, code.Blob, release
+	e.Interpreter, e.Dir, e.Code, e.Release, e.Limits = env.Interpreter, env.Dir, code.Blob, release, h.Deployment.Options.ProcessLimits()
 	e.Env = append(append(slices.Clip(e.Env), ws.attachEnv()...), h.path(env, place).Variable())
 	return e, nil
 }

@@ -40,7 +40,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestMetricsAreFinite: neither a mean nor a sum of the largest numbers leaves the numbers that JSON has.
+// TestMetricsAreFinite: means and sums of the largest numbers are numbers of JSON.
 func TestMetricsAreFinite(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1000, 0)
@@ -56,7 +56,7 @@ func TestMetricsAreFinite(t *testing.T) {
 	}
 }
 
-// TestMetricsAreBounded: neither names nor samples grow without end.
+// TestMetricsAreBounded: names and samples do not grow without end.
 func TestMetricsAreBounded(t *testing.T) {
 	t.Parallel()
 	var m Metrics

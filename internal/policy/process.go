@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/helve-serve/helve/internal/kernel"
 	"github.com/helve-serve/helve/internal/lines"
 	"github.com/helve-serve/helve/internal/pystart"
+	"github.com/helve-serve/helve/internal/spec"
 )
 
 // Described is a policy in Python.
@@ -35,6 +37,8 @@ type Environment struct {
 	Interpreter string
 	Dir         string
 	Env         []string // with the variable of [pystart.Path]
+	// Limits are those of the process of a replica. Memory and open files are limited for this process too, CPUs are not.
+	Limits spec.Limits
 	// Code is the file of the application's pickles; "" for none.
 	Code string
 	// Release is called when the process has ended, which does not read Code any more. May be nil.
@@ -182,6 +186,7 @@ func (p *Process) run(ctx context.Context) (*running, error) {
 // running is one process.
 type running struct {
 	cmd       *exec.Cmd
+	ended     chan error // the end of the process, once
 	questions *os.File
 	answers   *os.File
 	out       *lines.Writer
@@ -228,14 +233,13 @@ func (p *Process) start(env Environment) (*running, error) {
 		return nil, err
 	}
 	defer theirAnswers.Close()
-	r := &running{questions: questions, answers: answers, out: lines.NewWriter(p.set.Line), waiting: map[uint64]chan answer{}}
-	// The process ends with the other end of its questions, so with the node: the kernel need not kill it.
+	r := &running{questions: questions, answers: answers, out: lines.NewWriter(p.set.Line), waiting: map[uint64]chan answer{}, ended: make(chan error, 1)}
 	r.cmd = exec.Command(env.Interpreter, pystart.Args("_policies")...)
 	r.cmd.Dir, r.cmd.Env, r.cmd.Stdin, r.cmd.ExtraFiles = env.Dir, env.Env, theirQuestions, []*os.File{theirAnswers}
 	r.cmd.Stdout, r.cmd.Stderr = r.out, r.out
-	r.cmd.SysProcAttr = kernel.Child(0)
+	r.cmd.SysProcAttr = kernel.Child(syscall.SIGKILL) // a policy that blocks in C does not read the end of its questions when the node is killed
 	r.cmd.WaitDelay = time.Second
-	if err := r.cmd.Start(); err != nil {
+	if err := r.begin(env.Limits); err != nil {
 		questions.Close()
 		answers.Close()
 		return nil, fmt.Errorf("the process of autoscaling policies does not start: %w", err)
@@ -244,6 +248,38 @@ func (p *Process) start(env Environment) (*running, error) {
 		r.kill() // it has ended: serve says why
 	}
 	return r, nil
+}
+
+// begin starts the process within its limits. The kernel kills it when the thread that has started it ends, which need not be the end of this process (golang/go#27505): so the thread
+// waits for the process.
+func (r *running) begin(l spec.Limits) error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		err := r.cmd.Start()
+		if err == nil {
+			err = limit(r.cmd.Process.Pid, l)
+		}
+		if err != nil && r.cmd.Process != nil {
+			r.kill()
+			r.cmd.Wait() //nolint:errcheck // reaped, whatever it says
+		}
+		if started <- err; err == nil {
+			r.ended <- r.cmd.Wait()
+		}
+	}()
+	return <-started
+}
+
+// limit sets the limits of a process that has just started.
+func limit(pid int, l spec.Limits) error {
+	set := func(resource int, most int64) error {
+		if most <= 0 {
+			return nil
+		}
+		return kernel.Limit(pid, resource, syscall.Rlimit{Cur: uint64(most), Max: uint64(most)})
+	}
+	return errors.Join(set(syscall.RLIMIT_DATA, l.Memory), set(syscall.RLIMIT_NOFILE, int64(l.OpenFiles)))
 }
 
 // line writes a line to the process. A process that reads none is not waited for.
@@ -323,7 +359,7 @@ func (r *running) serve() {
 // end waits for the end of the process, and fails the questions that it has not answered.
 func (r *running) end(ctx context.Context) {
 	r.kill()
-	err := r.cmd.Wait()
+	err := <-r.ended
 	r.kill() // processes that the user's code has started in the group
 	r.mu.Lock()
 	r.reaped = true

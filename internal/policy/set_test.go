@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// TestSetScrubs: neither errors and tracebacks of policies, in Go and in Python, nor what their process prints, have a secret.
+// TestSetScrubs: errors and tracebacks of policies, in Go and in Python, and lines that their process prints have no secret.
 func TestSetScrubs(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex

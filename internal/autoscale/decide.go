@@ -82,7 +82,17 @@ const (
 // and its cost does not depend on the number of replicas or calls.
 //
 // For example, with 2 replicas, a target of 2 and 10 calls it answers 5; with 3 calls from then on it answers 2 when the 10 calls are a stable window ago.
-func Decide(now time.Time, c Config, s *State, f Facts) Decision {
+func Decide(clock time.Time, c Config, s *State, f Facts) Decision {
+	now := s.pass(clock)
+	d := s.decide(now, c, f)
+	if !d.Next.IsZero() {
+		d.Next = s.clock(d.Next)
+	}
+	return d
+}
+
+// decide is [Decide] in the time of the state.
+func (s *State) decide(now time.Time, c Config, f Facts) Decision {
 	s.fit(&c)
 	s.hold(now)
 	if s.ready != f.Ready {
@@ -140,7 +150,7 @@ func (s *State) cold(c Config, f Facts, d *Decision) bool {
 
 // grow is a step up of an adaptive direction.
 func (s *State) grow(now time.Time, c Config, f Facts, d *Decision, need float64, rule Rule) {
-	next := s.LastUp.Add(perMinute(c.UpStepsPerMin))
+	next := s.grown.Add(perMinute(c.UpStepsPerMin))
 	if look := s.alarm.Add(look); !s.alarm.IsZero() && look.After(next) {
 		next = look
 	}
@@ -199,8 +209,8 @@ func (s *State) quietUntil(c Config, f Facts) time.Time {
 	if f.Target <= s.around {
 		started = max(started, s.calm)
 	}
-	until := latest(s.panics.Add(c.PanicWindow), s.LastUp.Add(started))
-	return latest(until, latest(s.whole.Add(c.StableWindow), s.LastDown.Add(perMinute(c.DownStepsPerMin))))
+	until := latest(s.panics.Add(c.PanicWindow), s.grown.Add(started))
+	return latest(until, latest(s.whole.Add(c.StableWindow), s.shrunk.Add(perMinute(c.DownStepsPerMin))))
 }
 
 func latest(a, b time.Time) time.Time {
@@ -221,7 +231,7 @@ func (s *State) calmed(now time.Time, c Config, from, to int) {
 	}
 	back := max(s.calm, c.StableWindow)
 	near := int(float64(s.before)*(1+c.Tolerance)) + 1
-	switch stayed := to < from || now.Sub(s.LastDown) >= 2*back; {
+	switch stayed := to < from || now.Sub(s.shrunk) >= 2*back; {
 	case s.before == 0:
 	case stayed:
 		if s.calm /= 2; s.calm < c.StableWindow {
@@ -262,9 +272,9 @@ func (s *State) settle(now time.Time, c Config, f Facts, d Decision) Decision {
 	}
 	s.calmed(now, c, f.Target, d.Replicas)
 	if s.up, s.down = (time.Time{}), (time.Time{}); d.Replicas > f.Target {
-		s.LastUp = now
+		s.grown, s.LastUp = now, s.clock(now).Round(0)
 	} else {
-		s.LastDown = now
+		s.shrunk, s.LastDown = now, s.clock(now).Round(0)
 	}
 	return d
 }

@@ -11,12 +11,12 @@ func (s *State) delayed(now time.Time, c Config, f Facts, in *Inputs) (up, down 
 		return 0, 0
 	}
 	in.Calls, in.Window, in.Arrived = s.lookedBack(now, c), or(c.LookBack, DefaultLookBack), 0
-	bounded := f.Target
-	if f.Ready > 0 {
-		bounded = min(max(s.scaled(c, f, in), f.Least), f.Most)
-		if f.Target > 1 { // to none only from one
-			bounded = max(1, bounded)
-		}
+	if f.Ready == 0 { // the delays that run go on: after a restart of the node the replicas are ready soon
+		return 0, 0
+	}
+	bounded := min(max(s.scaled(c, f, in), f.Least), f.Most)
+	if f.Target > 1 { // to none only from one
+		bounded = max(1, bounded)
 	}
 	if bounded <= f.Target {
 		s.up = time.Time{}

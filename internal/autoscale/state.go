@@ -19,6 +19,10 @@ type Load struct {
 // LongestHold is the longest time for which a sample stands for the load after it. Time after that counts as not observed, as while the node was down.
 const LongestHold = 10 * time.Second
 
+// longestGap is the longest time without an observation after which the delays and the knowledge of the load go on, as after a restart of the node. The gap counts for none of them. For example,
+// downscale_delay_s is 600, 500 s of it are over, and the node is away for 30 s: the step comes 100 s after it is back. After a longer gap all begins anew.
+const longestGap = time.Minute
+
 // Numbers of buckets of the windows of a state.
 const (
 	recentBuckets   = 24
@@ -28,7 +32,13 @@ const (
 
 // State is the memory of one deployment between decisions. The zero value is that of a new deployment. Its form in JSON has less than 4 KB, beside Policy. One
 // goroutine at a time uses it.
+//
+// The clock of the machine may be set while a deployment is there. The state has a time of its own for that, which goes on as time passes: all times in it are of that one, but for those that are
+// shown. For example, the clock is set back from 12:00 to 11:00: the calls of the last seconds stay in the windows, and a delay of 30 s that has run for 20 s has 10 s left.
 type State struct {
+	at    time.Time     // the clock when the state was last told the time, with its monotonic part; zero for none
+	ahead time.Duration // the time of the state is the clock and that
+
 	recent   window // the panic window
 	lookBack window // the look-back period, where a delay was set
 	needs    peaks  // the stable window: how many replicas were needed
@@ -47,8 +57,10 @@ type State struct {
 	calm    time.Duration // for which the number does not shrink after a step up; 0 for no time of its own
 	before  int           // replicas before the last step down; 0 after a step up
 	around  int           // largest number for which calm holds
+	grown   time.Time     // when the number grew last
+	shrunk  time.Time     // when it shrank last
 
-	// LastUp and LastDown are the times of the last decisions that changed the number; zero for none.
+	// LastUp and LastDown are the times of the last decisions that changed the number, by the clock; zero for none.
 	LastUp, LastDown time.Time
 	// Policy is the state of a custom policy, as it returned it. Decide leaves it alone.
 	Policy json.RawMessage
@@ -56,17 +68,34 @@ type State struct {
 
 // Observe tells the state a sample. It stands until the next one, and for at most LongestHold. The caller samples at each change of an idle deployment, and at
 // least each 100 ms while there is load.
-func (s *State) Observe(now time.Time, l Load) {
+func (s *State) Observe(clock time.Time, l Load) {
+	now := s.pass(clock)
 	if s.hold(now); s.seen.IsZero() {
 		s.whole = now
 	} else {
-		arrived, finished := grown(s.last.Arrived, l.Arrived), grown(s.last.Finished, l.Finished)
+		arrived, finished := more(s.last.Arrived, l.Arrived), more(s.last.Finished, l.Finished)
 		s.recent.count(now, arrived, finished, s.last.Queued > 0)
 		s.lookBack.count(now, arrived, finished, s.last.Queued > 0)
 	}
 	if s.last, s.seen = l, now; l.Queued+l.Running > 0 {
 		s.busy = now
 	}
+}
+
+// pass gives the time of the state that is clock. It never goes back, and goes on as the monotonic clock does where the process has told the time before.
+func (s *State) pass(clock time.Time) time.Time {
+	wall := clock.Round(0)
+	if !s.at.IsZero() {
+		passed := max(clock.Sub(s.at), 0)
+		s.ahead += passed - wall.Sub(s.at.Round(0))
+	}
+	s.at = clock
+	return wall.Add(s.ahead)
+}
+
+// clock is a time of the state as the machine's clock has it. It has a monotonic part where the present time was told with one.
+func (s *State) clock(of time.Time) time.Time {
+	return s.at.Add(of.Sub(s.at.Round(0).Add(s.ahead)))
 }
 
 // hold counts the newest sample up to now.
@@ -76,12 +105,26 @@ func (s *State) hold(now time.Time) {
 	}
 	to := now
 	if longest := s.seen.Add(LongestHold); to.After(longest) { // the node was down
-		to, s.whole, s.up, s.down = longest, now, time.Time{}, time.Time{}
+		to = longest
+		s.skip(now.Sub(longest), now)
 	}
 	s.recent.add(s.seen, to, s.last, s.ready)
 	s.lookBack.add(s.seen, to, s.last, s.ready)
 	if s.seen = now; s.last.Queued+s.last.Running > 0 {
 		s.busy = to
+	}
+}
+
+// skip leaves a gap up to now out of the delays, and of the time for which the load is known.
+func (s *State) skip(gap time.Duration, now time.Time) {
+	if gap > longestGap {
+		s.whole, s.up, s.down = now, time.Time{}, time.Time{}
+		return
+	}
+	for _, since := range []*time.Time{&s.whole, &s.up, &s.down} {
+		if !since.IsZero() {
+			*since = since.Add(gap)
+		}
 	}
 }
 
@@ -96,7 +139,8 @@ func (s *State) fit(c *Config) {
 	s.needs.fit(c.StableWindow, peakBuckets)
 }
 
-func grown(before, after uint64) float64 {
+// more is how much a total has grown.
+func more(before, after uint64) float64 {
 	if after < before {
 		return 0
 	}
@@ -104,7 +148,8 @@ func grown(before, after uint64) float64 {
 }
 
 // Calls is the mean number of calls, waiting and running: over the look-back period where that, or a delay, was set, and else over the panic window. It is the load for custom policies.
-func (s *State) Calls(now time.Time, c Config) float64 {
+func (s *State) Calls(clock time.Time, c Config) float64 {
+	now := s.pass(clock)
 	s.fit(&c)
 	s.hold(now)
 	if c.delays() {
@@ -113,13 +158,16 @@ func (s *State) Calls(now time.Time, c Config) float64 {
 	return s.recent.sum(now, c.PanicWindow).total(c.PanicWindow)
 }
 
-// Idle reports whether no call is there, and since when.
-func (s *State) Idle() (since time.Time, idle bool) {
-	return s.busy, s.last.Queued+s.last.Running == 0
+// Last is the newest sample, and its time by the clock.
+func (s *State) Last() (Load, time.Time) {
+	if s.seen.IsZero() {
+		return s.last, time.Time{}
+	}
+	return s.last, s.clock(s.seen).Round(0)
 }
 
-// Last is the newest sample, and its time.
-func (s *State) Last() (Load, time.Time) { return s.last, s.seen }
+// Delays reports whether a delay runs.
+func (s *State) Delays() bool { return !s.up.IsZero() || !s.down.IsZero() }
 
 type stateForm struct {
 	Recent   window          `json:"recent"`
@@ -128,6 +176,7 @@ type stateForm struct {
 	Last     Load            `json:"last"`
 	Ready    int             `json:"ready"`
 	Effort   float64         `json:"effort"`
+	At       time.Time       `json:"at,omitzero"`
 	Seen     time.Time       `json:"seen,omitzero"`
 	Whole    time.Time       `json:"whole,omitzero"`
 	Up       time.Time       `json:"up,omitzero"`
@@ -139,6 +188,8 @@ type stateForm struct {
 	Calm     time.Duration   `json:"calm,omitempty"`
 	Before   int             `json:"before,omitempty"`
 	Around   int             `json:"around,omitempty"`
+	Grown    time.Time       `json:"grown,omitzero"`
+	Shrunk   time.Time       `json:"shrunk,omitzero"`
 	LastUp   time.Time       `json:"last_up,omitzero"`
 	LastDown time.Time       `json:"last_down,omitzero"`
 	Policy   json.RawMessage `json:"policy,omitempty"`
@@ -149,7 +200,7 @@ func (s State) MarshalJSON() ([]byte, error) {
 	return json.Marshal(stateForm{
 		Recent: s.recent, LookBack: s.lookBack, Needs: s.needs, Last: s.last, Ready: s.ready, Effort: s.effort, Seen: s.seen, Whole: s.whole, Up: s.up, Down: s.down,
 		Busy: s.busy, Changed: s.changed, Alarm: s.alarm, Panics: s.panics, Calm: s.calm, Before: s.before, Around: s.around, LastUp: s.LastUp, LastDown: s.LastDown,
-		Policy: s.Policy,
+		Policy: s.Policy, At: s.at, Grown: s.grown, Shrunk: s.shrunk,
 	})
 }
 
@@ -162,7 +213,17 @@ func (s *State) UnmarshalJSON(raw []byte) error {
 	*s = State{
 		recent: f.Recent, lookBack: f.LookBack, needs: f.Needs, last: f.Last, ready: f.Ready, effort: f.Effort, seen: f.Seen, whole: f.Whole, up: f.Up, down: f.Down,
 		busy: f.Busy, changed: f.Changed, alarm: f.Alarm, panics: f.Panics, calm: f.Calm, before: f.Before, around: f.Around, LastUp: f.LastUp, LastDown: f.LastDown,
-		Policy: f.Policy,
+		Policy: f.Policy, at: f.At, grown: f.Grown, shrunk: f.Shrunk,
+	}
+	if s.at.IsZero() { // written by an older node, whose times are all those of the clock
+		s.at, s.grown, s.shrunk = f.Seen, f.LastUp, f.LastDown
+	} else if !s.seen.IsZero() {
+		s.ahead = s.seen.Sub(s.at)
+	}
+	for _, at := range []*time.Time{&s.whole, &s.up, &s.down, &s.busy, &s.changed, &s.alarm, &s.panics, &s.grown, &s.shrunk} {
+		if at.After(s.seen) { // nothing has happened after the newest sample
+			*at = s.seen
+		}
 	}
 	return nil
 }

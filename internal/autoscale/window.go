@@ -48,10 +48,13 @@ func (w *window) reach(n int64) {
 	w.newest = max(w.newest, n)
 }
 
-// add records that there was a load from one moment to another.
+// add records that there was a load from one moment to another. What is older than the window is passed over, so that the cost is bounded.
 func (w *window) add(from, to time.Time, l Load, ready int) {
 	if w.width == 0 {
 		return
+	}
+	if oldest := to.Add(-time.Duration(len(w.buckets)) * w.width); from.Before(oldest) {
+		from = oldest
 	}
 	for from.Before(to) {
 		n := from.UnixNano() / int64(w.width)

@@ -89,6 +89,8 @@ func (c *Controller) adoptLocked(a *fleet.Application, r *fleet.Revision) {
 		n := c.Scales.Of(a.Name, d.Name)
 		if d.Asked, d.Scaling = fleet.NumberOf(n.Record), states.NotScaling; n.Modified == 0 { // the record cannot be read
 			d.Asked = fleet.Number{Replicas: e.Definition.Options.StartReplicas()}
+		} else if d.FormerAsked.Scaled && r.Wrote.Kept(d.Name) { // a record of the autoscaler may still be on its way to the store
+			d.Asked = d.FormerAsked
 		}
 		before := d.Wanted
 		d.Wanted = d.Asked.At(c.Capacity)
@@ -121,7 +123,7 @@ func (c *Controller) revertLocked(a *fleet.Application, cause error) {
 			}
 			d.Become(d.Former)
 			d.Former = nil
-			if failed.Wrote.Set(d.Name, c.Scales.Of(a.Name, d.Name)) {
+			if d.SetByLocked(failed) {
 				d.Asked, d.Scaling = d.FormerAsked, states.NotScaling // see records.Target.PutBack
 				d.Wanted = d.Asked.At(c.Capacity)
 			}

@@ -601,13 +601,13 @@ func TestCapacity(t *testing.T) {
 		n.closeAfter(t)
 		n.deploy(t, rolled(4, "1", 0, nil))
 		half := 50.0
-		n.SetCapacity(&half)
+		n.SetCapacity(&half, false)
 		time.Sleep(time.Minute) // fake time
 		wantOf(t, "half", n.versions(), "map[1:2]")
 		n.deploy(t, rolled(6, "2", 0, nil))
 		time.Sleep(time.Minute) // fake time
 		wantOf(t, "half of another number", n.versions(), "map[2:3]")
-		n.SetCapacity(nil)
+		n.SetCapacity(nil, false)
 		time.Sleep(time.Minute) // fake time
 		wantOf(t, "all", n.versions(), "map[2:6]")
 		wantOf(t, "record", record(t, n.set.Store, store.ScaleKey("app", "A")).Replicas, 6)

@@ -54,7 +54,7 @@ func (f *Fleet) AutoscaledLocked(yield func(*Deployment) bool) {
 			continue
 		}
 		for _, d := range a.Deployments {
-			if d.Now.Definition.Options.Autoscaled() && !d.Dropped && !d.Over && !yield(d) {
+			if d.followsLoadLocked() && !yield(d) {
 				return
 			}
 		}
@@ -123,21 +123,33 @@ func (d *Deployment) holdsLocked(waiting *Replica) (up, down string) {
 	return up, down
 }
 
-// ScaleByLoadLocked changes the number of replicas of a deployment to one that the autoscaler has decided and the store has. The decision is an event, which causes those of the change.
-func (d *Deployment) ScaleByLoadLocked(s records.Scale, inputs map[string]string) {
+// ScaleByLoadLocked changes the number of replicas of a deployment to one that the autoscaler has decided. It holds at once; the record is written after that ([Deployment.NoteWrittenLocked]).
+// The decision is an event, which causes those of the change.
+func (d *Deployment) ScaleByLoadLocked(s store.Scale, inputs map[string]string) {
 	reason := "autoscale_up"
-	if s.Record.Replicas < d.Wanted {
+	if s.Replicas < d.Wanted {
 		reason = "autoscale_down"
 	}
-	from := d.Wanted
-	id := d.App.fleet.Journal.NoteWith(d.Object(), string(d.Shown.State), reason, fmt.Sprintf("%d -> %d replicas: %s", from, s.Record.Replicas, s.Record.Reason), 0, inputs)
+	id := d.App.fleet.Journal.NoteWith(d.Object(), string(d.Shown.State), reason, fmt.Sprintf("%d -> %d replicas: %s", d.Wanted, s.Replicas, s.Reason), 0, inputs)
 	d.Causes.Decided(id)
-	if s.Modified == 0 { // the store could not be written: the number holds in this node all the same
-		d.App.Unsaved = true
-		d.scaleLocked(NumberOf(s.Record))
-		return
-	}
-	d.App.fleet.NoteScaleLocked(d.App.Name, d.Name, s)
+	d.decided, d.App.Unsaved = s, true
+	d.scaleLocked(NumberOf(s))
+}
+
+// NoteWrittenLocked notes that the store has the record of the autoscaler. The number of the deployment may be a newer one.
+func (d *Deployment) NoteWrittenLocked(s records.Scale) {
+	d.App.fleet.Scales.Set(d.App.Name, d.Name, s)
+	d.App.Unsaved = true
+}
+
+// FollowsLoadLocked says that the autoscaler sets the number of the deployment, and may write its record: until the application is deleted, or the next node has it. A node that ends writes it too.
+func (d *Deployment) FollowsLoadLocked() bool {
+	f, a := d.App.fleet, d.App
+	return !f.HandedOver && f.Apps[a.Name] == a && !a.EndingLocked() && a.Failure == nil && a.Deployments[d.Name] == d && d.followsLoadLocked()
+}
+
+func (d *Deployment) followsLoadLocked() bool {
+	return d.Now.Definition.Options.Autoscaled() && !d.Dropped && !d.Over
 }
 
 // NoteAutoscaling records a fact about the autoscaling of a deployment that changes no number. For example, its policy fails.

@@ -45,7 +45,7 @@ type Fleet struct {
 	Mu         sync.Mutex
 	Scales     records.Scales
 	Capacity   *float64 // see [Fleet.SetCapacity]
-	rising     bool     // Capacity is above the one before it
+	rising     bool     // Capacity is on its way up
 	Apps       map[string]*Application
 	Before     *takeover.Before // the applications and workers that the node before has left
 	Journal    *journal.Journal

@@ -20,6 +20,7 @@ import (
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/states"
+	"github.com/helve-serve/helve/internal/store"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/userconfig"
 )
@@ -55,6 +56,7 @@ type Deployment struct {
 	Former *DeploymentRevision // while its application changes: the deployment of the revision before
 	// Asked is the number of replicas in the record scale/A/D, FormerAsked that of Former, and Wanted the part of it that the target capacity leaves.
 	Asked, FormerAsked Number
+	decided            store.Scale // the last number of the autoscaler, which the store may not have yet
 	Wanted             int
 	Scaling            states.Scaling // until the replicas have followed a change of wanted; not while a revision starts that changes more than the number
 	renumbered         bool           // the last deploy has changed the number alone

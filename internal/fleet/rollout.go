@@ -143,7 +143,7 @@ func (d *Deployment) targetLocked() planner.Target {
 			bounds.New = n
 		}
 		bounds.Had = t.Replicas
-		if a.Current.Wrote.Set(d.Name, a.fleet.Scales.Of(a.Name, d.Name)) { // else the number was scaled since
+		if d.SetByLocked(a.Current) { // else the number was scaled since
 			bounds.Before = max(placement.Placeable(d.FormerAsked.At(a.fleet.Capacity), e.Definition.Options.MaxReplicasPerNode)-d.yieldedLocked(), 0)
 			bounds.Had = bounds.Before
 		}

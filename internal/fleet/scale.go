@@ -72,36 +72,46 @@ func (f *Fleet) NoteScaleLocked(app, name string, s records.Scale) {
 	a.Deployments[name].scaleLocked(NumberOf(s.Record))
 }
 
+// ownLocked says that a number in the store is one of the autoscaler of this node: the deployment has it already, or a newer one.
+func (d *Deployment) ownLocked(s store.Scale) bool {
+	return s.By == store.ByAutoscaler && d.Asked.Scaled && d.followsLoadLocked()
+}
+
 // WrittenLocked ends the time in which a deploy writes the records of an application.
 func (f *Fleet) WrittenLocked() {
 	app, arrived := f.Scales.Free()
 	for _, name := range arrived {
 		if a := f.Apps[app]; a != nil && a.Deployments[name] != nil {
 			a.Unsaved = true
-			a.Deployments[name].scaleLocked(NumberOf(f.Scales.Of(app, name).Record))
+			if of := f.Scales.Of(app, name).Record; !a.Deployments[name].ownLocked(of) {
+				a.Deployments[name].scaleLocked(NumberOf(of))
+			}
 		}
 	}
 }
 
-// scaleRecordLocked is the number of replicas of a deployment as a record.
+// scaleRecordLocked is the number of replicas of a deployment as a record. A number that the autoscaler has decided and that the store does not have yet has its author and reason all the same:
+// read as one of a deploy it would be halved by a target capacity of 50.
 func (d *Deployment) scaleRecordLocked() store.Scale {
 	s := d.App.fleet.Scales.Of(d.App.Name, d.Name).Record
+	if of := d.decided; d.Asked.Scaled && of.Replicas == d.Asked.Replicas && of.At.After(s.At) {
+		s.By, s.Reason, s.At = of.By, of.Reason, of.At
+	}
 	s.Replicas = d.Asked.Replicas
 	return s
 }
 
+// SetByLocked says that the number of the deployment is that of a revision, or of its autoscaler: it goes back if the revision fails ([records.Deploy.Set]).
+func (d *Deployment) SetByLocked(r *Revision) bool {
+	return r.Wrote.Set(d.Name, records.Scale{Record: d.scaleRecordLocked(), Modified: d.App.fleet.Scales.Of(d.App.Name, d.Name).Modified})
+}
+
 // SetCapacity sets the target capacity: the percentage of all numbers of replicas that this node runs, nil for 100. The records of the numbers stay. For example,
-// with 50 a deployment of 4 replicas runs 2, and with nil again 4. A number above the one before says that the capacity rises (see [autoscale.Bounds]), until a
-// lower one, or nil, is set.
-func (f *Fleet) SetCapacity(percent *float64) {
+// with 50 a deployment of 4 replicas runs 2, and with nil again 4. rising says that the capacity is on its way up (see [autoscale.Bounds]).
+func (f *Fleet) SetCapacity(percent *float64, rising bool) {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
-	if before := f.Capacity; percent == nil || before == nil {
-		f.rising = false
-	} else if *percent != *before {
-		f.rising = *percent > *before
-	}
-	f.Capacity = percent
+	f.Capacity, f.rising = percent, rising
 	for _, a := range f.Apps {
 		for _, d := range a.Deployments {
 			d.scaleLocked(d.Asked)
@@ -158,6 +168,10 @@ func (d *Deployment) ScalesLocked(before int) {
 func (f *Fleet) NoteScale(app, name string, s records.Scale) {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
+	if a := f.Apps[app]; a != nil && a.Deployments[name] != nil && a.Deployments[name].ownLocked(s.Record) {
+		a.Deployments[name].NoteWrittenLocked(s)
+		return
+	}
 	f.NoteScaleLocked(app, name, s)
 }
 

@@ -78,7 +78,7 @@ func (n *Node) UseSettings(s settings.Node, starts bool) (warnings []string, err
 			return nil, fileMistake(err)
 		}
 	}
-	n.SetCapacity(s.TargetCapacity)
+	n.SetCapacity(s.TargetCapacity, s.Rising)
 	n.level.Set(levelOf(s.Logging))
 	n.useTracing(s.Tracing, ratio, receiver)
 	if starts {

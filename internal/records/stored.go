@@ -75,21 +75,33 @@ func (t *Target) Stored(ctx context.Context) ([]Stored, error) {
 }
 
 // changes are the numbers of replicas that the deploy of a change has set: the records that it wrote with its revision or after that, and
-// that no other writer has changed since. For example, a deploy sets 3 in the place of 2, and Scale sets 5 before the node is killed: 5 stays if the deploy is undone.
+// that no other writer has changed since. For example, a deploy sets 3 in the place of 2, and Scale sets 5 before the node is killed: 5 stays if the deploy is undone. The autoscaler is no
+// other writer: see [changedScale.back].
 func changes(ch *store.Attempt, number int, wrote int64, now map[string]Scale) map[string]changedScale {
 	all := map[string]changedScale{}
 	for name, before := range ch.Scales {
 		s := now[name]
-		if s.Modified != wrote && (s.Modified < wrote || s.Record.By != ByDeploy || s.Record.Reason != setBy(number)) {
-			continue
+		if own := s.Record.By == ByDeploy && s.Record.Reason == setBy(number) || s.Record.By == store.ByAutoscaler; s.Modified == wrote || s.Modified > wrote && own {
+			all[name] = changedFrom(before, s)
 		}
-		c := changedScale{modified: s.Modified}
-		if before != nil {
-			c.before = store.Stored[store.Scale]{KV: store.KV{Modified: s.Modified}, Record: *before}
+	}
+	for name, before := range ch.Kept {
+		if s := now[name]; before != nil && (s.Record.By == store.ByAutoscaler || sameNumber(s.Record, *before)) {
+			c := changedFrom(before, s)
+			c.kept = true
+			all[name] = c
 		}
-		all[name] = c
 	}
 	return all
+}
+
+// changedFrom is a number that the deploy of a node before has set, or left: before is the number before it, nil for none.
+func changedFrom(before *store.Scale, now Scale) changedScale {
+	c := changedScale{modified: now.Modified, wrote: now.Record}
+	if before != nil {
+		c.before = store.Stored[store.Scale]{KV: store.KV{Modified: now.Modified}, Record: *before}
+	}
+	return c
 }
 
 // complete writes the numbers of replicas that a deploy has not written any more, because its node was killed between two transactions. They are older than the record of

@@ -185,7 +185,7 @@ type Deploy struct {
 	from      int       // the revision that ran before; 0 for none
 	unended   bool      // another process has begun the deploy, and this one goes on with it
 	before    store.Stored[store.App]
-	changed   map[string]changedScale // the deployments whose number of replicas the deploy has set
+	changed   map[string]changedScale // the deployments whose number of replicas the deploy has set, or leaves to the autoscaler of its revision
 	// Repeats is the revision that a revision that was read from the store repeats; 0 for none.
 	Repeats uint64
 	// Rollout is in the record of a rollout that another process has begun.
@@ -212,15 +212,37 @@ func (w *Deploy) Unended() bool { return w.unended }
 // Precedes says that the revision is one before a deploy that another process has begun and that has not ended.
 func (w *Deploy) Precedes() bool { return w.next != nil }
 
-// Set says whether the deploy has set the number of replicas of a deployment, and now is still that number.
+// Set says whether the deploy, or the autoscaler of its revision, has set the number of replicas of a deployment, and now is still that number: it goes back to the number before if the
+// deploy fails.
 func (w *Deploy) Set(deployment string, now Scale) bool {
 	c, ok := w.changed[deployment]
-	return ok && c.modified == now.Modified
+	return ok && c.back(now)
 }
 
+// Kept says that the deploy has left the number of replicas of a deployment to the autoscaler of its revision. That of the node may be newer than that of the store.
+func (w *Deploy) Kept(deployment string) bool { return w.changed[deployment].kept }
+
+// changedScale is a number of replicas that goes back if the deploy fails.
 type changedScale struct {
 	before   store.Stored[store.Scale] // Modified is 0 for none
+	wrote    store.Scale               // as the deploy has left it
 	modified int64
+	kept     bool // the deploy has left the number, and the autoscaler of its revision may change it
+}
+
+// back says whether a number goes back: unless another writer than the deploy has set it since. The autoscaler of the revision that has failed is no other writer, and a record of which only
+// its memory is another one has no other number. For example, revision 1 has num_replicas 4 and revision 2 an autoscaling_config, whose autoscaler says 1 before 2 fails: 4 comes back.
+// Where both revisions follow the load a number that has grown since stays: revision 1 runs 4 by its load, 2 grows to 6 and fails, and the load is there as before.
+func (c changedScale) back(now Scale) bool {
+	if now.Record.By == store.ByAutoscaler {
+		return c.before.Modified == 0 || c.before.Record.By != store.ByAutoscaler || now.Record.Replicas <= c.before.Record.Replicas
+	}
+	return now.Modified == c.modified || sameNumber(now.Record, c.wrote)
+}
+
+// sameNumber says that two records have the same number, set by the same writer at the same time: the memory of the autoscaler does not count.
+func sameNumber(a, b store.Scale) bool {
+	return a.Replicas == b.Replicas && a.By == b.By && a.Reason == b.Reason && a.At.Equal(b.At)
 }
 
 // Former describes an application before a deploy of it.
@@ -368,12 +390,15 @@ func (t *Target) undoAttempt(ctx context.Context, app string) (before store.Stor
 func (w *Deploy) change() *store.Attempt {
 	c := &store.Attempt{Overrides: w.before.Record.Overrides}
 	for name, ch := range w.changed {
-		if c.Scales == nil {
-			c.Scales = map[string]*store.Scale{}
+		of := &c.Scales
+		if ch.kept {
+			of = &c.Kept
 		}
-		c.Scales[name] = nil
-		if ch.before.Modified != 0 {
-			c.Scales[name] = &ch.before.Record
+		if *of == nil {
+			*of = map[string]*store.Scale{}
+		}
+		if (*of)[name] = nil; ch.before.Modified != 0 {
+			(*of)[name] = &ch.before.Record
 		}
 	}
 	return c
@@ -444,7 +469,9 @@ func (w *Deploy) scale(app string, d spec.Deployment, external bool, f Former, t
 	fixed := !o.Autoscaled() && was.Record.By == store.ByAutoscaler // for example, a rollback to a revision without an autoscaler
 	if ok && !fixed && (last == o.ReplicasWish() || o.KeepsReplicas() || external && was.Record.By != ByDeploy) {
 		if readable {
-			w.Scales[d.Name] = Scale{was.Record, was.Modified}
+			if w.Scales[d.Name] = (Scale{was.Record, was.Modified}); o.Autoscaled() {
+				w.changed[d.Name] = changedScale{before: was, wrote: was.Record, modified: was.Modified, kept: true}
+			}
 			return nil, nil
 		}
 		if s, ok := f.Scales[d.Name]; ok {
@@ -461,7 +488,7 @@ func (w *Deploy) scale(app string, d spec.Deployment, external bool, f Former, t
 		was.Modified = 0
 	}
 	w.Scales[d.Name] = Scale{Record: next}
-	w.changed[d.Name] = changedScale{before: was}
+	w.changed[d.Name] = changedScale{before: was, wrote: next}
 	return []write{{op, unchanged}}, nil
 }
 
@@ -510,9 +537,17 @@ func (t *Target) PutBack(ctx context.Context, app string, w *Deploy) (written ma
 	if err != nil {
 		return nil, err
 	}
+	scales, _, err := t.Store.List(ctx, store.Scales(app).String())
+	if err != nil {
+		return nil, err
+	}
 	back := map[string]store.Scale{}
 	for name, ch := range w.changed {
 		key := store.ScaleKey(app, name)
+		now := scaleIn(scales, key.String())
+		if !ch.back(now) || ch.kept && sameNumber(now.Record, ch.before.Record) {
+			continue
+		}
 		scale := store.Delete(key.String())
 		if ch.before.Modified != 0 {
 			s := ch.before.Record
@@ -522,7 +557,7 @@ func (t *Target) PutBack(ctx context.Context, app string, w *Deploy) (written ma
 			}
 			back[name] = s
 		}
-		writes = append(writes, write{scale, store.Condition{Key: scale.Key, Modified: ch.modified}})
+		writes = append(writes, write{scale, store.Condition{Key: scale.Key, Modified: now.Modified}})
 	}
 	writes = append(writes, write{op, store.Condition{Key: op.Key, Modified: w.Modified}})
 	all := map[string]int64{}
@@ -549,6 +584,15 @@ func (t *Target) PutBack(ctx context.Context, app string, w *Deploy) (written ma
 			return slices.ContainsFunc(conflict.Records, func(kv store.KV) bool { return kv.Key == w.Key })
 		})
 	}
+}
+
+// scaleIn is the number with a key among records; zero for none. Of one that cannot be read only Modified is set.
+func scaleIn(kvs []store.KV, key string) (s Scale) {
+	if i := slices.IndexFunc(kvs, func(kv store.KV) bool { return kv.Key == key }); i >= 0 {
+		s.Modified = kvs[i].Modified
+		s.Record, _ = store.Decode[store.Scale](kvs[i]) //nolint:errcheck // it counts as another writer's
+	}
+	return s
 }
 
 // End ends a deploy whose revision runs: it notes that, and deletes the oldest revisions and the numbers of deployments that the application does not have any

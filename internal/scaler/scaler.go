@@ -3,12 +3,10 @@
 //
 // A deployment with load, or that scales, is sampled each 100 ms, one without each 500 ms, and each at once when a call begins to wait there
 // ([serving.Deployment].Queues). For example, a deployment of no replicas gets a call: the call waits in its router, the router's deployment wakes the scaler, the decision
-// "1 call waits, no replica" is written as scale/app/D, and a replica starts, which serves the call.
+// "1 call waits, no replica" becomes the number of D, a replica starts, which serves the call, and the record scale/app/D is written.
 //
-// The number, its reason and the memory of package autoscale are in one record, scale/A/D, so that windows, delays and decisions survive a restart of the node. A decision writes it at
-// once; without one the memory of a deployment with load is written each 10 s, so that a node that is killed forgets at most that.
-//
-// Where the store cannot be written, as with a full disk, the number holds in this node all the same, and is written again with the memory.
+// A decision holds in this node at once, and its record is written after that, by a goroutine of its own (records.go of this package): a store that hangs holds up no call. For example, the
+// disk does not answer for 10 s, and a call comes to a deployment of no replicas: its replica starts as fast as ever, and the record has the number when the disk answers.
 //
 // Lock order: Fleet.Mu, then Scaler.mu. No user code runs under either: custom policies are asked by package policy, which keeps their last answers.
 package scaler
@@ -16,11 +14,9 @@ package scaler
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -33,13 +29,10 @@ import (
 	"github.com/helve-serve/helve/internal/store"
 )
 
-// The periods of samples, and of the records of a memory that has changed.
+// The periods of samples.
 const (
 	busyPeriod = 100 * time.Millisecond
 	idlePeriod = 500 * time.Millisecond
-	savePeriod = 10 * time.Second
-	// again is the time until a decision that could not be carried out is made again.
-	again = time.Second
 )
 
 // decisionsKept is the number of decisions that status and records have of a deployment.
@@ -58,8 +51,9 @@ type Settings struct {
 
 // Scaler scales the deployments of a node by their load. Its methods may be called from any goroutine.
 type Scaler struct {
-	set  Settings
-	kick chan struct{}
+	set     Settings
+	kick    chan struct{}
+	records writes
 
 	policies *policy.Set
 
@@ -102,7 +96,7 @@ func New(set Settings) *Scaler {
 	if set.Now == nil {
 		set.Now = time.Now
 	}
-	s := &Scaler{set: set, kick: make(chan struct{}, 1), scaled: map[*fleet.Deployment]*scaled{}, failing: map[string]bool{}}
+	s := &Scaler{set: set, kick: make(chan struct{}, 1), records: newWrites(), scaled: map[*fleet.Deployment]*scaled{}, failing: map[string]bool{}}
 	s.policies = policy.NewSet(s.policySettings())
 	set.Fleet.Mu.Lock()
 	defer set.Fleet.Mu.Unlock()
@@ -121,6 +115,9 @@ func (s *Scaler) Wake() {
 // Run scales until ctx ends. It ends the policies then.
 func (s *Scaler) Run(ctx context.Context) {
 	defer s.policies.Close()
+	var writer sync.WaitGroup
+	writer.Go(func() { s.writeAll(ctx) })
+	defer writer.Wait()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -132,7 +129,7 @@ func (s *Scaler) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if next := s.turn(ctx, woken); !next.IsZero() {
+		if next := s.turn(woken); !next.IsZero() {
 			timer.Reset(max(next.Sub(s.set.Now()), 0))
 		}
 	}
@@ -147,9 +144,12 @@ type change struct {
 }
 
 // turn looks at the deployments that are due, or at all, and says when to look again; zero while there is none.
-func (s *Scaler) turn(ctx context.Context, all bool) (next time.Time) {
+func (s *Scaler) turn(all bool) (next time.Time) {
 	now := s.set.Now()
-	due := s.due(now, all)
+	due, over := s.due(now, all)
+	if over {
+		return time.Time{}
+	}
 	var changes []change
 	s.mu.Lock()
 	for _, of := range due {
@@ -161,9 +161,9 @@ func (s *Scaler) turn(ctx context.Context, all bool) (next time.Time) {
 	s.flush()
 	s.endPolicies()
 	for _, c := range changes {
-		s.carryOut(ctx, c)
+		s.carryOut(c)
 	}
-	s.save(ctx, now)
+	s.save(now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.scaled {
@@ -174,14 +174,18 @@ func (s *Scaler) turn(ctx context.Context, all bool) (next time.Time) {
 	return next
 }
 
-// due are the deployments that are to be looked at now. It takes notice of deployments that have come and gone.
-func (s *Scaler) due(now time.Time, all bool) (due []fleet.Scaled) {
+// due are the deployments that are to be looked at now. It takes notice of deployments that have come and gone. A node that ends, or has handed over, is over: the memories stay, for
+// [Scaler.SaveAll].
+func (s *Scaler) due(now time.Time, all bool) (due []fleet.Scaled, over bool) {
 	f := s.set.Fleet
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	there := make(map[*fleet.Deployment]bool, len(s.scaled))
+	if f.Shut || f.HandedOver {
+		return nil, true
+	}
 	for d := range f.AutoscaledLocked {
 		there[d] = true
 		e := s.scaled[d]
@@ -198,7 +202,7 @@ func (s *Scaler) due(now time.Time, all bool) (due []fleet.Scaled) {
 		s.ending = s.ending || !there[d] && e.policy != ""
 		return !there[d]
 	})
-	return due
+	return due, false
 }
 
 // recall reads the memory of a record. A memory of another version begins anew.
@@ -230,7 +234,7 @@ func (s *Scaler) look(now time.Time, of fleet.Scaled) (c change, changed bool) {
 	e.last = autoscale.Decide(now, e.config, &e.memory.State, e.facts)
 	e.reason = ""
 	busy := load.Queued+load.Running > 0
-	e.dirty = e.dirty || busy
+	e.dirty = e.dirty || busy || e.facts.Target > e.facts.Least || e.memory.State.Delays() // the memory can still change a decision
 	if e.next = now.Add(idlePeriod); busy || e.facts.Starting > 0 || e.last.Replicas != e.facts.Target {
 		e.next = now.Add(busyPeriod)
 	}
@@ -254,144 +258,25 @@ func sample(d *serving.Deployment) (load autoscale.Load, ready int) {
 	return load, len(replicas)
 }
 
-// carryOut writes a decision, and has the replicas follow. A deploy, or another change of the number, that has come meanwhile is stronger: the scaler decides anew.
-func (s *Scaler) carryOut(ctx context.Context, c change) {
-	d := c.decision
-	s.mu.Lock()
-	c.memory.Decisions = append(c.memory.Decisions, helvetype.ScalingDecision{
-		At: s.set.Now(), From: d.Inputs.Replicas, To: d.Replicas, Reason: d.Reason(), Policy: c.config.Policy.Function,
-	})
-	if extra := len(c.memory.Decisions) - decisionsKept; extra > 0 {
-		c.memory.Decisions = slices.Clone(c.memory.Decisions[extra:])
-	}
-	record := store.Scale{Replicas: d.Replicas, By: store.ByAutoscaler, Reason: d.Reason(), At: s.set.Now().UTC()}
-	record.State, _ = json.Marshal(c.memory) //nolint:errcheck // it has nothing that JSON cannot have
-	s.mu.Unlock()
-	wrote, err := s.write(ctx, c.of, c.app, c.name, c.from, record, func(to records.Scale) { c.of.ScaleByLoadLocked(to, fleet.ScaleInputs(d)) })
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case !wrote:
-		c.memory.Decisions = c.memory.Decisions[:len(c.memory.Decisions)-1]
-		if err != nil {
-			c.next = s.set.Now().Add(again)
-		}
-	case err == nil:
-		c.saved, c.dirty = s.set.Now(), false
-	default:
-		c.dirty = true
-	}
-}
-
-// write puts the record of a number into the store, if the deployment still has the number that it was decided for, and calls then with the fleet's lock. A store that cannot be written
-// is reported once until it can be: then is called all the same.
-func (s *Scaler) write(ctx context.Context, of *fleet.Deployment, app, name string, from fleet.Number, record store.Scale, then func(records.Scale)) (wrote bool, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, records.Timeout, errors.New("the store was not reached in time"))
-	defer cancel()
-	if err := s.set.Target.Lock(ctx); err != nil {
-		return false, err
-	}
-	defer s.set.Target.Unlock()
-	f := s.set.Fleet
-	current := func() bool {
-		f.Mu.Lock()
-		defer f.Mu.Unlock()
-		return s.currentLocked(of, from)
-	}
-	if !current() {
-		return false, nil
-	}
-	to, err := s.set.Target.WriteScale(records.LeavesGeneration(ctx), app, name, record)
-	if err != nil {
-		to = records.Scale{Record: record}
-	}
-	s.noteStored(app, err)
+// carryOut has the replicas follow a decision. A deploy that has come meanwhile is stronger: the scaler decides anew.
+func (s *Scaler) carryOut(c change) {
+	d, f := c.decision, s.set.Fleet
+	record := store.Scale{Replicas: d.Replicas, By: store.ByAutoscaler, Reason: d.Reason(), At: s.set.Now().UTC().Round(0)}
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
-	if !s.currentLocked(of, from) {
-		return false, err
-	}
-	then(to)
-	return true, err
-}
-
-// currentLocked says that a deployment still has the number that was decided for.
-func (s *Scaler) currentLocked(of *fleet.Deployment, from fleet.Number) bool {
-	f := s.set.Fleet
-	a := f.Apps[of.App.Name]
-	return !f.Shut && !f.HandedOver && a == of.App && a.Deployments[of.Name] == of && of.Asked == from && of.Now.Definition.Options.Autoscaled()
-}
-
-// noteStored says once that the records of an application cannot be written.
-func (s *Scaler) noteStored(app string, err error) {
-	s.mu.Lock()
-	was := s.failing[app]
-	if s.failing[app] = err != nil; err == nil {
-		delete(s.failing, app)
-	}
-	s.mu.Unlock()
-	if err != nil && !was {
-		s.set.Fleet.NoteUnstored(app, err)
-	}
-}
-
-// save writes the memories that have changed, of each deployment no more often than each savePeriod.
-func (s *Scaler) save(ctx context.Context, now time.Time) {
-	var changed []*fleet.Deployment
-	s.mu.Lock()
-	for d, e := range s.scaled {
-		if e.dirty && now.Sub(e.saved) >= savePeriod {
-			changed = append(changed, d)
-		}
-	}
-	s.mu.Unlock()
-	slices.SortFunc(changed, func(a, b *fleet.Deployment) int {
-		return strings.Compare(a.App.Name+"/"+a.Name, b.App.Name+"/"+b.Name)
-	})
-	for _, d := range changed {
-		s.saveOne(ctx, d)
-	}
-}
-
-func (s *Scaler) saveOne(ctx context.Context, d *fleet.Deployment) {
-	f := s.set.Fleet
-	f.Mu.Lock()
-	record, from := d.MemoryLocked(), d.Asked
-	f.Mu.Unlock()
-	s.mu.Lock()
-	e := s.scaled[d]
-	if e == nil {
-		s.mu.Unlock()
+	if c.of.Asked != c.from || !c.of.FollowsLoadLocked() {
 		return
 	}
-	record.State, _ = json.Marshal(e.memory) //nolint:errcheck // as in carryOut
-	e.saved, e.dirty = s.set.Now(), false
-	s.mu.Unlock()
-	wrote, err := s.write(ctx, d, e.app, e.name, from, record, func(to records.Scale) {
-		if to.Modified != 0 {
-			f.NoteScaleLocked(e.app, e.name, to)
-		}
-	})
-	if !wrote || err != nil {
-		s.mu.Lock()
-		e.dirty = true
-		s.mu.Unlock()
-	}
-}
-
-// SaveAll writes the memories of all deployments that have changed: the node ends.
-func (s *Scaler) SaveAll(ctx context.Context) {
 	s.mu.Lock()
-	all := make([]*fleet.Deployment, 0, len(s.scaled))
-	for d, e := range s.scaled {
-		if e.dirty {
-			all = append(all, d)
-		}
+	all := &c.memory.Decisions
+	*all = append(*all, helvetype.ScalingDecision{At: record.At, From: d.Inputs.Replicas, To: d.Replicas, Reason: record.Reason, Policy: c.config.Policy.Function})
+	if extra := len(*all) - decisionsKept; extra > 0 {
+		*all = slices.Clone((*all)[extra:])
 	}
+	c.dirty = true
 	s.mu.Unlock()
-	for _, d := range all {
-		s.saveOne(ctx, d)
-	}
+	c.of.ScaleByLoadLocked(record, fleet.ScaleInputs(d))
+	s.records.put(c.of)
 }
 
 // DescribeLocked is the autoscaler of a deployment for status and metrics.

@@ -19,6 +19,8 @@ type Node struct {
 	Tracing *spec.Tracing `json:"tracing_config,omitempty"`
 	// TargetCapacity is the percent of all numbers of replicas that run; nil for 100.
 	TargetCapacity *float64 `json:"target_capacity,omitempty"`
+	// Rising says that the target capacity is above the one before it: autoscalers start warm then. It is kept with the capacity, so that a restart of the node changes no number.
+	Rising bool `json:"target_capacity_rises,omitempty"`
 }
 
 // Over are the settings s with those of a file over them. A file without a field of http_options leaves the field as it is. A whole file of the source "default" says of the
@@ -44,9 +46,22 @@ func (s Node) Over(file *config.File, whole bool) Node {
 		s.Tracing = file.Tracing
 	}
 	if file.TargetCapacity != nil || whole {
+		s.Rising = s.rises(file.TargetCapacity)
 		s.TargetCapacity = file.TargetCapacity
 	}
 	return s
+}
+
+// rises says whether the target capacity rises with the next one. The direction of the last change holds until another one. For example, after 20, 50 and 50 percent it rises, and after 30 it falls.
+func (s Node) rises(next *float64) bool {
+	before := s.TargetCapacity
+	switch {
+	case next == nil || before == nil:
+		return false
+	case *next == *before:
+		return s.Rising
+	}
+	return *next > *before
 }
 
 // Fields are the values of the settings by their paths, for example "http_options.port"; a field without a value is not there.
@@ -59,6 +74,7 @@ func (s Node) Fields() (map[string]json.RawMessage, error) {
 	if err := json.Unmarshal(b, &all); err != nil {
 		return nil, err
 	}
+	delete(all, "target_capacity_rises") // no file sets it
 	for _, group := range []string{"http_options", "logging_config", "tracing_config"} {
 		var inner map[string]json.RawMessage
 		if len(all[group]) == 0 || json.Unmarshal(all[group], &inner) != nil {

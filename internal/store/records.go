@@ -85,6 +85,8 @@ const (
 type Attempt struct {
 	// Scales are the numbers of replicas before, of the deployments whose number the deploy has set; null for a deployment without one.
 	Scales map[string]*Scale `json:"scales,omitempty"`
+	// Kept are the numbers of the deployments whose number the deploy has left to the autoscaler of its revision.
+	Kept map[string]*Scale `json:"kept,omitempty"`
 	// Overrides are those of the revision before.
 	Overrides map[string]json.RawMessage `json:"overrides,omitempty"`
 }

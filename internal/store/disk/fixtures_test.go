@@ -37,7 +37,7 @@ func fixtures(t testing.TB) (ops []store.Op, records []any) {
 		Watch:    &store.Watch{From: 1, Until: at, Old: map[string]helvetype.CallWindow{"D": {Calls: 9, Failures: 1}}},
 		Outcomes: map[uint64]store.Outcome{1: {State: store.Failed, Reason: "no port", Deployment: "D", At: at}}, Overrides: map[string]json.RawMessage{"D": json.RawMessage(`{"num_replicas":2}`)},
 		Attempt: &store.Attempt{
-			Scales: map[string]*store.Scale{"D": {Replicas: 1, By: "ann", Reason: "more", At: at}}, Overrides: map[string]json.RawMessage{"D": json.RawMessage(`{"user_config":1}`)},
+			Scales: map[string]*store.Scale{"D": {Replicas: 1, By: "ann", Reason: "more", At: at}}, Kept: map[string]*store.Scale{"E": {Replicas: 4, By: "deploy", At: at}}, Overrides: map[string]json.RawMessage{"D": json.RawMessage(`{"user_config":1}`)},
 		},
 	}
 	one := store.Revision{GraphDigest: graphBlob, At: at}

@@ -1,0 +1,172 @@
+package scaler_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/helve-serve/helve/internal/spec"
+)
+
+// TestFailedDeployGivesNumberBack: revision 2 follows its load, and fails after its autoscaler has set another number: the number of revision 1 comes back.
+func TestFailedDeployGivesNumberBack(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		before, next spec.Options
+		by           string
+	}{
+		"above max_replicas":             {before: fixed(4), next: autoscaled(`{"min_replicas": 1, "max_replicas": 2}`), by: "deploy"},
+		"below min_replicas":             {before: fixed(4), next: autoscaled(`{"min_replicas": 6, "max_replicas": 8}`), by: "deploy"},
+		"initial_replicas":               {before: fixed(4), next: autoscaled(`{"min_replicas": 1, "max_replicas": 3, "initial_replicas": 1}`), by: "deploy"},
+		"both by load":                   {before: autoscaled(`{"min_replicas": 4, "max_replicas": 8}`), next: autoscaled(`{"min_replicas": 1, "max_replicas": 2}`), by: "deploy"},
+		"nothing but the memory differs": {before: fixed(4), next: autoscaled(`{"min_replicas": 1, "max_replicas": 8}`), by: "deploy"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				m := newMachine()
+				n := m.start(t)
+				defer func() { n.end(true) }()
+				if err := n.deploy(x.before, nil); err != nil {
+					t.Fatal(err)
+				}
+				n.wait(5 * time.Second)
+				n.want("revision 1", 4, 4, x.by)
+				next := x.next
+				next.MaxConstructorRetries, next.Sources["max_constructor_retry_count"] = 1, spec.FromCode
+				failing := func(ctx context.Context) error {
+					select {
+					case <-ctx.Done():
+					case <-time.After(time.Minute): // fake time
+					}
+					return errors.New("no licence")
+				}
+				failed := make(chan error, 1)
+				go func() { failed <- n.deploy(next, failing) }()
+				n.wait(40 * time.Second)
+				if err := <-failed; err == nil {
+					t.Error("the deploy of revision 2 did not fail")
+				}
+				n.wait(2 * time.Minute)
+				n.want("revision 1 again", 4, 4, x.by)
+			})
+		})
+	}
+}
+
+// TestStoreHangs: a store that does not answer holds up no decision. The newest number is written when it answers again, and the deployments keep their order.
+func TestStoreHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newMachine().start(t)
+		defer func() { n.end(true) }()
+		o := autoscaled(`{"min_replicas": 0, "max_replicas": 8, "target_ongoing_requests": 1}`)
+		o.MaxOngoingRequests, o.Sources["max_ongoing_requests"] = 2, spec.FromCode
+		if err := n.deploy(o, nil); err != nil {
+			t.Fatal(err)
+		}
+		n.wait(time.Second)
+		hangs := make(chan struct{})
+		n.store.set(false, hangs)
+		n.call(1)
+		n.wait(time.Second)
+		n.want("a call while the store hangs", 1, 0, "deploy")
+		n.call(4)
+		n.wait(5 * time.Second)
+		n.want("more calls", 5, 0, "deploy")
+		n.store.set(false, nil)
+		close(hangs)
+		n.wait(11 * time.Second) // the write that hung has failed by its time
+		n.want("the store answers", 5, 5, "autoscaler")
+		n.work.done()
+	})
+}
+
+// TestDeployWhileStoreHangs: a deploy that leaves the number to the autoscaler leaves it also where the store does not have it yet.
+func TestDeployWhileStoreHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newMachine().start(t)
+		defer func() { n.end(true) }()
+		if err := n.deploy(autoscaled(`{"max_replicas": 8, "target_ongoing_requests": 1}`), nil); err != nil {
+			t.Fatal(err)
+		}
+		n.wait(time.Second)
+		n.store.set(true, nil)
+		n.call(4)
+		n.wait(5 * time.Second)
+		n.want("the store is full", 4, 1, "deploy")
+		if err := n.deploy(autoscaled(`{"max_replicas": 7, "target_ongoing_requests": 1}`), nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := n.wanted(); got != 4 {
+			t.Errorf("%d replicas after the deploy, want 4", got)
+		}
+		n.store.set(false, nil)
+		n.wait(11 * time.Second)
+		n.want("the store has room", 4, 4, "autoscaler")
+		n.work.done()
+	})
+}
+
+// TestFirstRecordFails: the first decision meets a full disk, and a target capacity holds: the number that is written later is the autoscaler's, and not halved.
+func TestFirstRecordFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newMachine().start(t)
+		defer func() { n.end(true) }()
+		half := 50.0
+		n.SetCapacity(&half, false)
+		if err := n.deploy(autoscaled(`{"min_replicas": 2, "max_replicas": 12, "target_ongoing_requests": 1}`), nil); err != nil {
+			t.Fatal(err)
+		}
+		n.wait(time.Second)
+		n.store.set(true, nil)
+		n.call(6)
+		n.wait(20 * time.Second)
+		n.want("the disk is full", 6, 2, "deploy")
+		n.store.set(false, nil)
+		n.wait(20 * time.Second)
+		n.want("the disk has room", 6, 6, "autoscaler")
+		n.work.done()
+	})
+}
+
+// TestMemoryOutlivesTheNode: a delay that runs goes on in the next node, after a clean stop and after a kill, and the decisions are there.
+func TestMemoryOutlivesTheNode(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		clean bool
+		late  time.Duration // by which the step may come later
+	}{"stopped": {true, 2 * time.Second}, "killed": {false, 12 * time.Second}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				m := newMachine()
+				o := autoscaled(`{"max_replicas": 8, "target_ongoing_requests": 1, "downscale_delay_s": 300, "look_back_period_s": 1}`)
+				m.app = m.work.app(o, nil)
+				n := m.start(t)
+				if err := n.deploy(o, nil); err != nil {
+					t.Fatal(err)
+				}
+				n.call(4)
+				n.wait(10 * time.Second)
+				n.want("load", 4, 4, "autoscaler")
+				n.work.done()
+				n.wait(200 * time.Second)
+				n.end(x.clean)
+				n = m.start(t)
+				defer func() { n.end(true) }()
+				n.wait(80 * time.Second)
+				n.want("before the delay is over", 4, 4, "autoscaler")
+				if d := n.Status().Applications["app"].Deployments["A"].Autoscaling; d == nil || len(d.Decisions) == 0 || d.LastUp.IsZero() {
+					t.Errorf("the decisions of the node before: %+v", d)
+				}
+				n.wait(20*time.Second + x.late)
+				n.want("after it", 1, 1, "autoscaler")
+			})
+		})
+	}
+}

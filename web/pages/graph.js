@@ -12,7 +12,7 @@
  * @typedef {{id: string, from: string, to: string, path: string, label: {x: number, y: number}, back: boolean}} Placed
  */
 
-export const sizes = { w: 190, h: 78, sourceW: 112, sourceH: 44, gapX: 180, gapY: 34, pad: 12, labelW: 112, labelH: 36 };
+export const sizes = { w: 210, h: 78, sourceW: 112, sourceH: 44, gapX: 180, gapY: 34, pad: 12, labelW: 112, labelH: 36 };
 
 /**
  * The edges that close a circle, found by a walk from each box in order. For example, of A>B, B>C, C>A the last one.

@@ -1,11 +1,14 @@
 // @ts-check
 // Draws the graph of an application: deployments as boxes with their replicas and load, edges with their rate, errors and wait. The table of deployments below it has the same
 // for readers without the picture; the boxes are links in the order of the layout.
-import { html, useMemo } from '../vendor/preact/standalone.module.js';
-import { link } from '../router.js';
+import { html, useLayoutEffect, useMemo, useRef, useState } from '../vendor/preact/standalone.module.js';
+import { link, setQuery, useQuery } from '../router.js';
 import { count, ms, rate } from '../ui/format.js';
 import { Sign, toneOf } from '../ui/state.js';
 import { layout, sizes } from './graph.js';
+
+const smallest = 0.3; // The scale below which nothing can be read.
+const mostHeight = 0.75; // Of the window; application.css has the same number.
 
 /** The name of the box that an edge comes from; those of sources begin with a space, which no deployment does. @param {any} e */
 const sourceOf = (e) => (e.kind === 'http' ? ' HTTP' : e.kind === 'driver' ? ' Programs' : e.from_app ? ` ${e.from_app}/${e.from}` : e.from);
@@ -19,15 +22,34 @@ export function Graph({ app, live }) {
     const sources = [...new Set(lines.map((l) => l.from))].filter((n) => n.startsWith(' '));
     return layout([...sources, ...app.deployments], lines, (n) => n.startsWith(' '));
   }, [shape]);
-  return html`<div class="graph-box" role="group" aria-label=${`Graph of ${app.name}`} tabindex="0"><div class="graph" style=${{ width: g.width + 'px', height: g.height + 'px' }}>
+  const box = useRef(/** @type {HTMLDivElement|null} */ (null));
+  const [size, setSize] = useState({ w: 0, h: 0 });
+  const [query] = useQuery();
+  useLayoutEffect(() => {
+    const b = /** @type {HTMLDivElement} */ (box.current);
+    const measure = () => setSize({ w: b.clientWidth, h: b.clientHeight });
+    const watch = new ResizeObserver(measure);
+    watch.observe(b);
+    return () => watch.disconnect();
+  }, []);
+  const scale = query.fit === undefined ? 1 : Math.max(smallest, Math.min(1, size.w / g.width, window.innerHeight * mostHeight / g.height));
+  useLayoutEffect(() => { // The first layer of a tall graph is in its middle.
+    const b = /** @type {HTMLDivElement} */ (box.current);
+    b.scrollTop = (b.scrollHeight - b.clientHeight) / 2;
+    b.scrollLeft = 0;
+  }, [shape, scale]);
+  const large = g.width > size.w || g.height > window.innerHeight * mostHeight;
+  return html`${size.w > 0 && (large || scale < 1) && html`<div class="graph-bar"><button class="quiet" aria-pressed=${scale < 1} onClick=${() => setQuery({ fit: query.fit === undefined ? '1' : null })}>${query.fit === undefined ? 'Show the whole graph' : 'Show it in full size'}</button></div>`}
+    <div class="graph-box" ref=${box} role="group" aria-label=${`Graph of ${app.name}`} tabindex="0"><div class="graph-space" style=${{ width: g.width * scale + 'px', height: g.height * scale + 'px' }}>
+    <div class="graph" style=${{ width: g.width + 'px', height: g.height + 'px', transform: scale === 1 ? '' : `scale(${scale})` }}>
     <svg width=${g.width} height=${g.height} aria-hidden="true">
       <defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto"><path d="M0 0 8 4 0 8z" class="arrow-head" /></marker></defs>
       ${g.edges.map((e) => html`<path key=${e.id} class=${edgeClass(live, e.id)} d=${e.path} marker-end="url(#arrow)" />`)}
     </svg>
     ${g.edges.map((e) => html`<${EdgeLabel} key=${e.id} edge=${e} figures=${live.figures.edges.get(e.id)} />`)}
-    ${[...g.boxes].map(([name, box]) => (name.startsWith(' ') ? html`<${Source} key=${name} name=${name.slice(1)} box=${box} />`
-      : html`<${DeploymentBox} key=${name} app=${app} d=${live.deployments.get(name) ?? { name }} figures=${live.figures.deployments.get(name) ?? {}} box=${box} />`))}
-  </div></div>`;
+    ${[...g.boxes].map(([name, place]) => (name.startsWith(' ') ? html`<${Source} key=${name} name=${name.slice(1)} box=${place} />`
+      : html`<${DeploymentBox} key=${name} app=${app} d=${live.deployments.get(name) ?? { name }} figures=${live.figures.deployments.get(name) ?? {}} box=${place} />`))}
+  </div></div></div>`;
 }
 
 /** @param {import('../updates.js').Live} live @param {string} id */

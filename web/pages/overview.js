@@ -55,6 +55,8 @@ export default function Overview() {
     <div class="columns"><${NodePanel} node=${node} figures=${f} /><${Events} /></div>`;
 }
 
+const known = (/** @type {any} */ n) => typeof n === 'number';
+
 /** @param {number|null|undefined} p percent */
 const cpu = (p) => (p === null || p === undefined ? unknown : number(p) + ' %');
 
@@ -97,7 +99,7 @@ function Applications({ live }) {
     { name: 'p50', title: 'p50', end: true, phone: false, value: (/** @type {any} */ a) => figure(a, 'p50_ms'), cell: (/** @type {any} */ a) => ms(figure(a, 'p50_ms')) },
     { name: 'p99', title: 'p99', end: true, value: (/** @type {any} */ a) => figure(a, 'p99_ms'), cell: (/** @type {any} */ a) => ms(figure(a, 'p99_ms')) },
     { name: 'running', title: 'Under way', end: true, phone: false, value: (/** @type {any} */ a) => figure(a, 'running'), cell: (/** @type {any} */ a) => count(figure(a, 'running')) },
-    { name: 'route', title: 'Route', phone: false, max: '24ch', value: (/** @type {any} */ a) => a.route_prefix, cell: (/** @type {any} */ a) => (a.route_prefix ? html`<code>${a.route_prefix}</code>` : html`<span class="muted">no HTTP</span>`) },
+    { name: 'route', title: 'Route', phone: false, max: '18ch', value: (/** @type {any} */ a) => a.route_prefix, cell: (/** @type {any} */ a) => (a.route_prefix ? html`<code>${a.route_prefix}</code>` : html`<span class="muted">no HTTP</span>`) },
     { name: 'revision', title: 'Revision', end: true, phone: false, value: (/** @type {any} */ a) => a.revision, cell: (/** @type {any} */ a) => a.revision || unknown },
     { name: 'deployed', title: 'Deployed', end: true, phone: false, value: (/** @type {any} */ a) => a.deployed_at, cell: (/** @type {any} */ a) => html`<${Ago} at=${a.deployed_at} />` },
   ];
@@ -125,7 +127,7 @@ function NodePanel({ node, figures }) {
       ['machine', [machine.system, machine.cpus && plural(machine.cpus, 'processor'), machine.memory_bytes && bytes(machine.memory_bytes)].filter(Boolean).join(', ')],
     ]} />
     ${gpus.length > 0 && html`<div class="scroll"><table class="plain" aria-label="GPUs"><thead><tr><th scope="col">GPU</th><th scope="col">kind</th><th scope="col" class="end">busy</th><th scope="col" class="end">memory</th></tr></thead>
-      <tbody>${gpus.map((/** @type {any} */ g) => html`<tr key=${g.index}><td>${g.index}</td><td>${g.name}</td><td class="end">${cpu(g.busy_percent)}</td><td class="end">${bytes(g.memory_used_bytes)} <span class="muted">of ${bytes(g.memory_used_bytes === null || g.memory_free_bytes === null ? null : g.memory_used_bytes + g.memory_free_bytes)}</span></td></tr>`)}</tbody></table></div>`}
+      <tbody>${gpus.map((/** @type {any} */ g) => html`<tr key=${g.index}><td>${g.index}</td><td>${g.name}</td><td class="end">${cpu(g.busy_percent)}</td><td class="end">${bytes(g.memory_used_bytes)}${known(g.memory_used_bytes) && known(g.memory_free_bytes) && html` <span class="muted">of ${bytes(g.memory_used_bytes + g.memory_free_bytes)}</span>`}</td></tr>`)}</tbody></table></div>`}
     ${resources.length > 0 && html`<div class="scroll"><table class="plain" aria-label="Resources"><thead><tr><th scope="col">resource</th><th scope="col" class="end" title="The amount that the node gives out; – if none was stated, so that no replica waits">total</th><th scope="col" class="end">held by replicas</th><th scope="col" class="end">free</th></tr></thead>
       <tbody>${resources.map(([name, r]) => html`<tr key=${name}><td>${name}</td><td class="end">${amount(name, r.total)}</td><td class="end">${amount(name, r.held)}</td><td class="end">${amount(name, r.free)}</td></tr>`)}</tbody></table></div>`}
   </>`;

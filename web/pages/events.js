@@ -2,7 +2,8 @@
 // Events: the transitions of the node, live, with what led to each and what it led to.
 import { html, useEffect, useMemo, useReducer, useRef, useState } from '../vendor/preact/standalone.module.js';
 import { link, useQuery } from '../router.js';
-import { ApiError, follow, get, useSession } from '../api.js';
+import { ApiError, get, useSession } from '../api.js';
+import { followAgain } from '../again.js';
 import { PageHead, Panel } from '../ui/layout.js';
 import { Empty, Failure, Loading } from '../ui/empty.js';
 import { Sign, State, toneOf } from '../ui/state.js';
@@ -17,7 +18,6 @@ import { bin, causes, effects, has } from './timeline.js';
 const firstEvents = 2000; // Events that the page begins with.
 const mostEvents = 4096; // Events that the page keeps; the node keeps as many.
 const flushEvery = 200; // Milliseconds in which events are drawn together.
-const firstPause = 500, longestPause = 5000; // Milliseconds between attempts to reach the node again.
 const mostEffects = 40;
 const narrow = '(max-width: 1000px)'; // The details stand above the list there; lists.css has the same number.
 const shortestStrip = 60_000; // Milliseconds that the strip has at least.
@@ -40,10 +40,9 @@ function useEvents(query) {
     const abort = new AbortController();
     /** @type {HelveEvent[]} */
     let waiting = [];
-    let timer = /** @type {any} */ (0), again = /** @type {any} */ (0), pause = firstPause;
+    let timer = /** @type {any} */ (0);
     const flush = () => {
       timer = 0;
-      state.begun = true;
       if (waiting.length > 0) {
         const first = waiting[0].id; // A node that was started anew numbers from 1 again.
         const before = first <= (state.list[0]?.id ?? 0) ? [] : state.list;
@@ -53,26 +52,21 @@ function useEvents(query) {
       draw(0);
     };
     const soon = () => { if (timer === 0) timer = setTimeout(flush, flushEvery); };
-    const read = async () => {
+    const part = () => {
       const last = state.list[0]?.id;
-      try {
-        await follow('/api/v1/events', { ...query, ...(last ? { after: last } : { limit: firstEvents }), follow: true }, (item, { event }) => {
-          if (event === 'missed') state.missed += item.missed;
-          else waiting.push(item);
-          soon();
-        }, { signal: abort.signal, onOpen: () => { pause = firstPause; state.error = null; state.lost = ''; soon(); } });
-        state.lost = 'The node has ended the connection.';
-      } catch (e) {
-        if (e instanceof ApiError && e.status !== 0 && e.status !== 503) { state.error = e; draw(0); return; }
-        state.lost = e instanceof Error ? e.message : String(e);
-      }
-      if (abort.signal.aborted) return;
-      soon();
-      again = setTimeout(read, pause);
-      pause = Math.min(2 * pause, longestPause);
+      return { ...query, ...(last ? { after: last } : { limit: firstEvents }), follow: true };
     };
-    read();
-    return () => { abort.abort(); clearTimeout(timer); clearTimeout(again); };
+    followAgain('/api/v1/events', part, (item, { event }) => {
+      if (event === 'missed') state.missed += item.missed;
+      else waiting.push(item);
+      soon();
+    }, {
+      signal: abort.signal,
+      onOpen: () => { state.begun = true; state.error = null; state.lost = ''; soon(); },
+      onLost: (why) => { state.lost = why; soon(); },
+      onRefused: (error) => { state.error = error; draw(0); },
+    });
+    return () => { abort.abort(); clearTimeout(timer); };
   }, [id]);
   return state;
 }

@@ -210,11 +210,11 @@ function Bar({ row, trace, from, to, folded, chosen, tab, choose, fold }) {
   const own = look(s) === 'call' ? row.own : [];
   const took = `${ms(s.duration_ms)}${s.open ? ' so far' : ''}`;
   const says = `${name}: from ${ms(row.from)} on, ${took}, ${ms(row.own_ms)} of its own${s.replica ? `, on ${s.replica}` : ''}${s.reason ? `, failed: ${s.reason}` : ''}`;
-  return html`<div class=${'fall-row' + (chosen ? ' chosen' : '') + (s.reason ? ' failed' : '')} data-index=${row.index} role="treeitem" aria-level=${row.depth + 1} aria-expanded=${row.children > 0 ? !folded : undefined} aria-selected=${chosen} aria-label=${says} title=${says}
+  return html`<div class=${'fall-row' + (chosen ? ' chosen' : '') + (s.reason ? ' failed' : '')} data-index=${row.index} role="treeitem" aria-level=${row.depth + 1} aria-expanded=${row.children > 0 ? !folded : undefined} aria-selected=${chosen} title=${says}
       tabindex=${tab ? 0 : -1} onClick=${() => choose(row.index)}>
     <span class="fall-name" style=${{ paddingLeft: Math.min(row.depth, 16) * 12 + 'px' }}>
       ${row.children > 0 ? html`<span class="fall-fold" aria-hidden="true" onClick=${(/** @type {MouseEvent} */ e) => { e.stopPropagation(); fold(row.index, !folded); }}>${folded ? '▸' : '▾'}</span>` : html`<span class="fall-fold"></span>`}
-      ${s.reason && html`<${Sign} tone="bad" />`}<span class="cut">${name}${folded && html`<span class="muted"> +${row.children}</span>`}${s.attempt ? html`<span class="muted">, attempt ${s.attempt + 1}</span>` : ''}${s.replica && s.kind !== 'wait' && html`<span class="muted"> ${s.replica}</span>`}</span></span>
+      ${s.reason && html`<${Sign} tone="bad" /><span class="visually-hidden">failed: </span>`}<span class="cut">${name}${folded && html`<span class="muted"> +${row.children}</span>`}${s.attempt ? html`<span class="muted">, attempt ${s.attempt + 1}</span>` : ''}${s.replica && s.kind !== 'wait' && html`<span class="muted"> ${s.replica}</span>`}</span></span>
     <span class="fall-took end">${took}</span>
     <span class="fall-track">${inSight && html`<span class=${`fall-bar ${look(s)}${s.open ? ' open' : ''}${s.reason && !s.failed_at ? ' failed' : ''}`} style=${{ left: x(row.from) + '%', width: `max(2px, ${x(row.to) - x(row.from)}%)` }}></span>
       ${own.map((p) => p.to >= from && p.from <= to && html`<span key=${p.from} class=${'fall-own' + (s.reason && !s.failed_at ? ' failed' : '')} style=${{ left: x(p.from) + '%', width: `max(1px, ${x(p.to) - x(p.from)}%)` }}></span>`)}`}</span>

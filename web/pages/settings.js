@@ -107,7 +107,7 @@ function Tokens() {
       { name: 'name', title: 'Name', value: (/** @type {any} */ t) => t.name, cell: (/** @type {any} */ t) => html`${t.name}${t.name === mine && html` <span class="muted">(this page)</span>`}` },
       { name: 'role', title: 'Role', value: (/** @type {any} */ t) => t.role },
       { name: 'created', title: 'Made', value: (/** @type {any} */ t) => Date.parse(t.created_at), cell: (/** @type {any} */ t) => date(t.created_at), phone: false },
-      { name: 'actions', title: '', end: true, cell: (/** @type {any} */ t) => html`<${Action} role="deploy" danger label="Remove" title=${`Remove the token ${t.name}?`} says=${`Each request with it is refused from then on.${t.name === mine ? ' This page uses it.' : ''}`}
+      { name: 'actions', title: 'Actions', end: true, cell: (/** @type {any} */ t) => html`<${Action} role="deploy" danger label="Remove" title=${`Remove the token ${t.name}?`} says=${`Each request with it is refused from then on.${t.name === mine ? ' This page uses it.' : ''}`}
         run=${async () => { await send('DELETE', path`/api/v1/tokens/${t.name}`); answer.reload(); }} done=${`The token ${t.name} is removed.`} />` },
     ]} />`}</></>
     <${Dialog} open=${made !== null} title=${`The token ${made?.name ?? ''}`} onClose=${() => setMade(null)}><p>Copy it now: it is shown nowhere else, and never again.</p>
@@ -122,7 +122,7 @@ function Audit() {
   const answer = useGet('/api/v1/audit', { limit: auditEntries }, { every: 5 });
   const refused = query.refused === '1';
   return html`<${Panel} title="Who has changed what" note="and which requests were refused; the newest first" flush
-      actions=${html`<button aria-pressed=${refused} onClick=${() => setQuery({ refused: refused ? null : '1' })}>Refused or failed alone</button>`}><${Answer} of=${answer} what="the list of changes">${(/** @type {any} */ { entries }) => html`<${Table} title="Changes" sort="audit" empty="No change yet."
+      actions=${html`<button aria-pressed=${refused} onClick=${() => setQuery({ refused: refused ? null : '1' })}>Refused or failed alone</button>`}><${Answer} of=${answer} what="the list of changes">${(/** @type {any} */ { entries }) => html`<${Table} title="Changes" sort="audit" focus empty="No change yet."
       rows=${[...entries].reverse().filter((/** @type {any} */ e) => !refused || e.error)} id=${(/** @type {any} */ e) => e.at + e.operation + e.object} tone=${(/** @type {any} */ e) => (e.error ? 'warn' : '')} columns=${[
       { name: 'at', title: 'Time', cell: (/** @type {any} */ e) => html`<${At} at=${e.at} />` },
       { name: 'author', title: 'Author', cell: (/** @type {any} */ e) => html`<span title=${[e.author.via, e.author.address].filter(Boolean).join(', ')}>${e.author.name}${e.author.role && html` <span class="muted">${e.author.role}</span>`}</span>` },

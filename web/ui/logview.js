@@ -7,7 +7,8 @@
 // query has the parameters of GET /api/v1/logs: app, deployment, replica, request, level, text, since, access; a new one reads again. The view follows the newest line while its
 // end is in sight; a reader who scrolls up stays where they are. `small` is a lower box for pages with other parts.
 import { html, useEffect, useLayoutEffect, useMemo, useReducer, useRef, useState } from '../vendor/preact/standalone.module.js';
-import { ApiError, follow, get, useSession } from '../api.js';
+import { ApiError, get, useSession } from '../api.js';
+import { followAgain } from '../again.js';
 import { link, navigate } from '../router.js';
 import { Failure, Loading } from './empty.js';
 import { clock, count, date, plural, zone } from './format.js';
@@ -25,7 +26,6 @@ const phone = '(max-width: 700px)';
 const metaHeight = 18; // Pixels of the line with time and replica above the message on a phone.
 const spare = 200; // Pixels above and below the sight that are drawn.
 const flushEvery = 100; // Milliseconds in which lines are drawn together.
-const firstPause = 500, longestPause = 5000; // Milliseconds between attempts to reach the node again.
 const overlap = 2000; // Milliseconds before the newest line that are read again after a lost connection: lines may come late.
 const atEnd = 30; // Pixels from the end within which the view still follows.
 
@@ -48,43 +48,33 @@ function useLines(query, tail) {
     const abort = new AbortController();
     /** @type {({line: LogLine}|{missed: number})[]} */
     let waiting = [];
-    let timer = /** @type {any} */ (0), again = /** @type {any} */ (0), pause = firstPause;
+    let timer = /** @type {any} */ (0);
     const flush = () => {
       timer = 0;
-      if (!state.begun) state.exhausted = waiting.length < tail; // The node has sent all that it keeps.
+      if (!state.begun && !state.connected) { draw(0); return; }
       state.begun = true;
       state.model.add(waiting);
       waiting = [];
       draw(0);
     };
     const soon = () => { if (timer === 0) timer = setTimeout(flush, flushEvery); };
-    const read = async () => {
+    let have = new Set();
+    const part = () => { // Behind a lost connection the last lines are read again, and those that are there are left out.
       const newest = state.model.newest();
-      const have = new Set(newest ? state.model.rows.slice(-2000).flatMap((r) => (r.line ? [key(r.line)] : [])) : []);
-      const part = newest ? { since: new Date(Date.parse(newest.time) - overlap).toISOString() } : { tail };
-      try {
-        await follow('/api/v1/logs', { ...query, ...part, follow: true }, (item, { event }) => {
-          if (event === 'missed') waiting.push({ missed: item.missed });
-          else if (!have.has(key(item))) waiting.push({ line: item });
-          soon();
-        }, { signal: abort.signal, onOpen: () => { pause = firstPause; state.connected = true; state.error = null; state.lost = ''; soon(); } });
-        state.lost = 'The node has ended the connection.';
-      } catch (e) {
-        if (e instanceof ApiError && e.status !== 0 && e.status !== 503) {
-          state.error = e; // It would be the same again, until the query or the token changes.
-          draw(0);
-          return;
-        }
-        state.lost = e instanceof Error ? e.message : String(e);
-      }
-      if (abort.signal.aborted) return;
-      state.connected = false;
-      soon();
-      again = setTimeout(read, pause);
-      pause = Math.min(2 * pause, longestPause);
+      have = new Set(newest ? state.model.rows.slice(-2000).flatMap((r) => (r.line ? [key(r.line)] : [])) : []);
+      return { ...query, ...(newest ? { since: new Date(Date.parse(newest.time) - overlap).toISOString() } : { tail }), follow: true };
     };
-    read();
-    return () => { abort.abort(); clearTimeout(timer); clearTimeout(again); };
+    followAgain('/api/v1/logs', part, (item, { event }) => {
+      if (event === 'missed') waiting.push({ missed: item.missed });
+      else if (!have.has(key(item))) waiting.push({ line: item });
+      soon();
+    }, {
+      signal: abort.signal,
+      onOpen: () => { state.connected = true; state.error = null; state.lost = ''; soon(); },
+      onLost: (why) => { state.connected = false; state.lost = why; soon(); },
+      onRefused: (error) => { state.error = error; draw(0); },
+    });
+    return () => { abort.abort(); clearTimeout(timer); };
   }, [id]);
   const older = async () => {
     const first = state.model.oldest();
@@ -184,7 +174,7 @@ export function LogView({ query, title, tail = 500, small, empty }) {
   return html`<div class=${'logs' + (small ? ' small-box' : '')}>
     <div class="log-bar">
       <span class="muted">${plural(model.rows.length, 'line')}${first && html` since ${clock(first.time)}`}${model.dropped > 0 && `; ${count(model.dropped)} older ones have left this page`}</span>
-      ${model.rows.length > 0 && (exhausted || model.rows.length >= model.most ? html`<span class="muted">${exhausted ? 'the node keeps no older ones' : 'the page is full'}</span>`
+      ${model.rows.length > 0 && !query.request && (exhausted || model.rows.length >= model.most ? html`<span class="muted">${exhausted ? 'the node keeps no older ones' : 'the page is full'}</span>`
         : html`<button class="quiet" disabled=${loading} onClick=${older}>${loading ? 'Asks the node …' : 'Older lines'}</button>`)}
       <span class="log-live" role="status">${!connected ? html`<span class="warn">Not connected: ${lost}</span>` : behind === 0 ? html`<span class="dot good" aria-hidden="true"></span> follows` : html`<button onClick=${toEnd}>${fresh > 0 ? `${plural(fresh, 'new line')} ↓` : 'Follow ↓'}</button>`}</span>
     </div>

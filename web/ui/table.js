@@ -43,10 +43,10 @@ export function sorted(rows, column, down) {
 }
 
 /**
- * @param {{title: string, rows: any[], columns: Column[], id: (row: any) => string, sort?: string, first?: string, empty?: any, tone?: (row: any) => string|undefined, hideTitle?: boolean}} props
- *   tone: a class of the row, such as "bad"
+ * @param {{title: string, rows: any[], columns: Column[], id: (row: any) => string, sort?: string, first?: string, empty?: any, tone?: (row: any) => string|undefined, hideTitle?: boolean, focus?: boolean}} props
+ *   tone: a class of the row, such as "bad"; focus: the rows have nothing that takes the focus, so that the keyboard needs the box to scroll a narrow one
  */
-export function Table({ title, rows, columns, id, sort = 'sort', first = '', empty = 'Nothing.', tone }) {
+export function Table({ title, rows, columns, id, sort = 'sort', first = '', empty = 'Nothing.', tone, focus }) {
   const [query, setQuery] = useQuery();
   const order = query[sort] ?? first;
   const down = order.startsWith('-');
@@ -91,7 +91,7 @@ export function Table({ title, rows, columns, id, sort = 'sort', first = '', emp
       aria-sort=${on ? (down ? 'descending' : 'ascending') : undefined}>
       ${c.value ? html`<button class="sort" onClick=${() => setQuery({ [sort]: (on && !down ? '-' : '') + c.name === first ? null : (on && !down ? '-' : '') + c.name })}>${text}<span class="arrow" aria-hidden="true">${on ? (down ? '↓' : '↑') : ''}</span></button>` : text}</th>`;
   };
-  return html`<div class=${'table-box' + (virtual ? ' virtual' : '')} ref=${box} tabindex=${virtual ? 0 : undefined} role=${virtual ? 'group' : undefined} aria-label=${virtual ? title : undefined}
+  return html`<div class=${'table-box' + (virtual ? ' virtual' : '')} ref=${box} tabindex=${virtual || focus ? 0 : undefined} role=${virtual || focus ? 'group' : undefined} aria-label=${virtual || focus ? title : undefined}
       onScroll=${virtual ? (/** @type {any} */ e) => { const t = e.target.scrollTop; if (Math.abs(t - top) >= rowHeight * (spare / 2) || t === 0) setTop(t); } : undefined}>
     <table aria-label=${title} aria-rowcount=${list.length + 1} onKeyDown=${key}>
       <thead><tr aria-rowindex="1">${columns.map(head)}</tr></thead>

@@ -13,7 +13,7 @@ type Application struct {
 	RuntimeEnv      json.RawMessage
 	LoggingConfig   json.RawMessage
 	AutoscaleConfig json.RawMessage // the policy of the application as a whole
-	ExternalScaler  bool            // without effect
+	ExternalScaler  bool            // another program sets the numbers of replicas
 	HistoryLimit    int
 
 	Sources map[string]Source
@@ -44,7 +44,7 @@ var applicationTable = rows( //nolint:gochecknoglobals // a constant
 		"Policy that says how many replicas each deployment with an `autoscaling_config` needs, all at once: see [policies](policies.md#one-policy-for-an-application)."),
 	row("external_scaler_enabled", "", Lightweight, boolean(), false,
 		func(a *Application) *bool { return &a.ExternalScaler },
-		"Accepted because files for Ray Serve have it, and without effect: operators may always scale."),
+		"Another program sets the numbers of replicas: a deploy leaves a number that was set. No deployment may have an `autoscaling_config` beside it."),
 	row("history_limit", "", Lightweight, integer(1, 1000), 10,
 		func(a *Application) *int { return &a.HistoryLimit },
 		"Number of revisions that are kept, for the history and for rollbacks."),

@@ -1,6 +1,7 @@
 """The process that runs autoscaling policies: its answers, its failures, and its time limits."""
 
 import asyncio
+import base64
 import collections
 import http.server
 import json
@@ -16,6 +17,7 @@ import pytest
 from helve._pickling import dumps, dumps_replacing
 from helve._policies import PICKLE, STATE_MAX, Policies
 from helve.serve import autoscaling_policy
+from helve.serve.config import AutoscalingConfig
 from helve.serve.handle import DeploymentID
 
 free = threading.Event()
@@ -117,10 +119,17 @@ def test_a_state_with_a_number_that_json_does_not_have():
     assert ask(policies(function=infinite), views=[view(state=answer["states"]["D"])]) == answer
 
 
-def test_a_state_that_cannot_be_read_holds_up_no_later_question():
+@pytest.mark.parametrize("pickled", ["", "no base64", base64.b64encode(b"cnowhere\nClass\n.").decode()])
+def test_a_state_that_cannot_be_read_begins_anew(pickled, capfd):
     p = policies(function=by_queue)
-    assert "error" in ask(p, views=[view(state={PICKLE: ""})])
+    assert ask(p, views=[view(state={PICKLE: pickled})]) == answered(3, calls=1)
+    assert "the state of an autoscaling policy cannot be read, and begins anew: " in capfd.readouterr().err
     assert ask(p) == answered(3, calls=1)
+
+
+def test_null_in_a_config_is_the_default():
+    fields = dict.fromkeys(AutoscalingConfig.model_fields)
+    assert ask(policies(function=by_queue), views=[view(config={**fields, "target_ongoing_requests": 4})]) == answered(3, calls=1)
 
 
 def test_a_class_is_constructed_once():

@@ -208,7 +208,7 @@ def _config(text: str) -> Any:
 
     fields = json.loads(text)
     policy = fields.pop("policy", None)
-    config = AutoscalingConfig(**{k: v for k, v in fields.items() if k in AutoscalingConfig.model_fields})
+    config = AutoscalingConfig(**{k: v for k, v in fields.items() if k in AutoscalingConfig.model_fields and v is not None})  # null is the default in files
     if isinstance(policy, dict):
         named = {k: v for k, v in policy.items() if k in AutoscalingPolicy.model_fields}
         config.policy = AutoscalingPolicy.model_construct(**{"policy_kwargs": {}, **named})  # not resolved: this process may not be able to import it
@@ -273,10 +273,17 @@ def _number(value: Any) -> float:
 
 
 def _state_in(state: Any) -> dict:
+    """The state that a policy has returned; {} for a pickle that cannot be read: its class may be another one since, and the policy would never answer again."""
     if isinstance(state, dict) and PICKLE in state:
         from helve._pickling import loads
 
-        return loads(base64.b64decode(state[PICKLE]))
+        try:
+            return loads(base64.b64decode(state[PICKLE]))
+        except Exception as e:
+            from helve._guard import text, type_name
+
+            print(f"helve: the state of an autoscaling policy cannot be read, and begins anew: {type_name(e)}: {text(e)}", file=sys.stderr)
+            return {}
     return state or {}
 
 

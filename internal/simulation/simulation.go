@@ -50,7 +50,8 @@ func simulateCommand(program string) *cobra.Command {
 			"LOAD.csv, or - for the standard input, has a line with the names of its columns. With time_s,calls_per_s each row is a rate that holds until the time of the next row,\n" +
 			"and with time_s,callers a number of callers that wait for each answer; a column duration_s is optional. With arrival_s,duration_s each row is one call. For example:\n\n" +
 			"  time_s,calls_per_s,duration_s\n  0,2,0.2\n  60,100,0.2\n  600,2,0.2\n\n" +
-			"--config is a file with an autoscaling_config, in YAML or JSON, or the file of an application. Without it a deployment has 1 to 100 replicas.",
+			"--config is a file with an autoscaling_config, in YAML or JSON, or the file of an application. Without it a deployment has 1 to 100 replicas.\n" +
+			"A custom policy of it is not asked: a warning says so, and the load decides.",
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usage("%s takes one argument, a file with the load (%s autoscale simulate --help shows an example)", c.CommandPath(), s.program)
@@ -58,7 +59,7 @@ func simulateCommand(program string) *cobra.Command {
 			if !c.Flags().Changed("parallel") {
 				s.model.Parallel = s.model.MaxOngoing
 			}
-			return s.run(args[0], c.InOrStdin(), c.OutOrStdout())
+			return s.run(args[0], c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
 	f := c.Flags()
@@ -76,7 +77,7 @@ func simulateCommand(program string) *cobra.Command {
 	return c
 }
 
-func (s *settings) run(file string, in io.Reader, out io.Writer) error {
+func (s *settings) run(file string, in io.Reader, out, warnings io.Writer) error {
 	switch {
 	case !slices.Contains([]string{"text", "json", "yaml"}, s.output):
 		return usage("--output %q: must be text, json or yaml", s.output)
@@ -98,6 +99,9 @@ func (s *settings) run(file string, in io.Reader, out io.Writer) error {
 	load, err := s.load(file, in)
 	if err != nil {
 		return err
+	}
+	if of := config.Policy.Function; of != "" {
+		fmt.Fprintf(warnings, "warning: the policy %s is not asked here: the result is that of the same autoscaling_config without it\n", shown.Safe(of))
 	}
 	ours, reference := simulate.Compare(load, s.model, config)
 	if s.svg != "" {
@@ -210,6 +214,10 @@ func (s *settings) among(file map[string]any) (json.RawMessage, error) {
 				with := map[string]any{"min_replicas": 1, "max_replicas": 100, "target_ongoing_requests": 2}
 				maps.Copy(with, scaling)
 				scaling, ok = with, true
+			}
+			if together := app["autoscaling_policy"]; ok && together != nil {
+				scaling = maps.Clone(scaling)
+				scaling["policy"] = together
 			}
 			if full := fmt.Sprintf("%s/%v", name, deployment["name"]); ok && (s.deployment == "" || s.deployment == full || s.deployment == deployment["name"]) {
 				found[full] = scaling

@@ -3,6 +3,7 @@ package simulation_test
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -126,6 +127,28 @@ func TestConfig(t *testing.T) {
 	} {
 		if out, err := run(t, step, append([]string{"-"}, strings.Fields(c.args)...)...); err != nil || !strings.Contains(out, c.want) {
 			t.Errorf("%s: %v, %s", c.args, err, out)
+		}
+	}
+}
+
+// TestPolicies: a warning says that a custom policy is not asked, that of a deployment and that of its application.
+func TestPolicies(t *testing.T) {
+	t.Parallel()
+	const deployment = "    deployments: [{name: A, autoscaling_config: {max_replicas: 3}}]\n"
+	for config, want := range map[string]string{
+		"max_replicas: 8\n": "",
+		"max_replicas: 8\npolicy: {policy_function: 'ray.serve.autoscaling_policy:default_autoscaling_policy'}\n": "",
+		"max_replicas: 8\npolicy: {policy_function: 'scaling:f'}\n":                                               "the policy scaling:f is not asked here",
+		"applications:\n  - name: shop\n    autoscaling_policy: {policy_function: 'scaling:all'}\n" + deployment:  "the policy scaling:all is not asked here",
+	} {
+		var warnings bytes.Buffer
+		c := simulation.Command("helve")
+		c.SetArgs([]string{"simulate", "-", "--config", file(t, "c.yaml", config)})
+		c.SetIn(strings.NewReader(step))
+		c.SetOut(io.Discard)
+		c.SetErr(&warnings)
+		if err := c.Execute(); err != nil || !strings.Contains(warnings.String(), want) || want == "" && warnings.Len() > 0 {
+			t.Errorf("%s: %v, %q", config, err, warnings.String())
 		}
 	}
 }

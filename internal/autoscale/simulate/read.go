@@ -64,13 +64,12 @@ func Read(r io.Reader, duration float64, seed uint64) (Load, error) {
 			continue
 		}
 		cells := strings.Split(text, ",")
-		for i := range cells {
-			cells[i] = strings.Trim(strings.TrimSpace(cells[i]), `"`)
-		}
-		var err error
-		if f.columns == nil {
+		err := unquote(n, cells)
+		switch {
+		case err != nil:
+		case f.columns == nil:
 			err = f.header(n, cells)
-		} else {
+		default:
 			err = f.row(n, cells)
 		}
 		if err != nil {
@@ -81,6 +80,19 @@ func Read(r io.Reader, duration float64, seed uint64) (Load, error) {
 		return Load{}, err
 	}
 	return f.load()
+}
+
+// unquote takes the quotes and spaces around cells away. No cell has a comma inside of quotes: all are numbers and names of columns.
+func unquote(n int, cells []string) error {
+	for i, cell := range cells {
+		cell = strings.TrimSpace(cell)
+		inner := strings.TrimSuffix(strings.TrimPrefix(cell, `"`), `"`)
+		if len(cell)-len(inner) == 1 || strings.Contains(inner, `"`) {
+			return &Mistake{n, i + 1, cell + " has a quote without the other one"}
+		}
+		cells[i] = inner
+	}
+	return nil
 }
 
 // file is a file of a load as it is read.

@@ -197,6 +197,8 @@ func TestRead(t *testing.T) {
 		"":                                     "line 1: is empty: the first line has the names of the columns, such as time_s,calls_per_s",
 		"# nothing\n":                          "line 1: is empty: the first line has the names of the columns, such as time_s,calls_per_s",
 		"time_s,calls_per_s\n":                 "line 1: there is no row after the names of the columns",
+		"time_s,calls_per_s\n0,\"1\n":          `line 2, column 2: "1 has a quote without the other one`,
+		"time_s,calls_per_s\n0,1\"\n":          `line 2, column 2: 1" has a quote without the other one`,
 		"time_s,rate\n0,1\n":                   `line 1, column 2: there is no column "rate"; there are time_s and calls_per_s or callers, or arrival_s and duration_s`,
 		"time_s\n0\n":                          "line 1: the column calls_per_s or callers is missing",
 		"calls_per_s\n0\n":                     "line 1: the column time_s is missing",

@@ -4,7 +4,7 @@
 import { html, render, useEffect, useErrorBoundary, useState } from './vendor/preact/standalone.module.js';
 import { start, useView } from './router.js';
 import { askWho, takeToken } from './api.js';
-import { startUpdates } from './updates.js';
+import { startUpdates, useUpdates } from './updates.js';
 import { Layout, PageHead } from './ui/layout.js';
 import { Failure, Loading } from './ui/empty.js';
 
@@ -37,10 +37,11 @@ function Page({ view }) {
     return () => { here = false; };
   }, [view.page]);
   const { params } = view;
-  useEffect(() => {
-    const name = params.replica ?? params.deployment ?? params.app ?? params.id ?? titles[view.page];
-    document.title = [name, params.deployment && params.app, 'Helve'].filter(Boolean).join(' · ');
-  }, [view.page, params.app, params.deployment, params.replica, params.id]);
+  const { problems, connection } = useUpdates();
+  const name = params.replica ?? params.deployment ?? params.app ?? params.id ?? titles[view.page];
+  const wrong = connection.state === 'gone' ? 'gone' : problems?.troubles?.length || ''; // Seen at the tab of a page that is left open.
+  const title = [wrong && `(${wrong})`, [name, params.deployment && params.app, 'Helve'].filter(Boolean).join(' · ')].filter(Boolean).join(' ');
+  useEffect(() => { document.title = title; }, [title]);
   if (loaded.page !== view.page) return html`<${Loading} what="the page" />`;
   if (loaded.error) return html`<${Failure} error=${loaded.error} retry=${() => location.reload()} />`;
   // The key makes a page of another object a new one, with no state of the one before.

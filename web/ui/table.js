@@ -86,7 +86,7 @@ export function Table({ title, rows, columns, id, sort = 'sort', first = '', emp
   if (rows.length === 0) return html`<div class="empty"><p class="muted">${empty}</p></div>`;
   const head = (/** @type {Column} */ c) => {
     const on = by === c;
-    const text = html`${c.title}${c.unit && html`<span class="unit"> ${c.unit}</span>`}`;
+    const text = html`${c.title || html`<span class="visually-hidden">Actions</span>`}${c.unit && html`<span class="unit"> ${c.unit}</span>`}`;
     return html`<th key=${c.name} scope="col" class=${(c.end ? 'end ' : '') + (c.phone === false ? 'wide-only' : '')} style=${c.width ? { width: c.width } : undefined} title=${c.help}
       aria-sort=${on ? (down ? 'descending' : 'ascending') : undefined}>
       ${c.value ? html`<button class="sort" onClick=${() => setQuery({ [sort]: (on && !down ? '-' : '') + c.name === first ? null : (on && !down ? '-' : '') + c.name })}>${text}<span class="arrow" aria-hidden="true">${on ? (down ? '↓' : '↑') : ''}</span></button>` : text}</th>`;

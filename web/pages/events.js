@@ -103,8 +103,8 @@ export default function Events() {
     { name: 'object', title: 'Object', cell: (/** @type {HelveEvent} */ e) => html`<${ObjectLink} of=${e.object} />` },
     { name: 'change', title: 'Change', cell: (/** @type {HelveEvent} */ e) => html`<${Change} of=${e} />` },
     { name: 'reason', title: 'Reason', cell: (/** @type {HelveEvent} */ e) => e.reason ?? '', phone: false },
-    { name: 'message', title: 'Message', cell: (/** @type {HelveEvent} */ e) => html`<span title=${e.message}>${e.message ?? ''}</span>` },
     { name: 'cause', title: 'Cause', cell: (/** @type {HelveEvent} */ e) => (e.cause ? html`<button class="link" title=${`The event that led to this one: #${e.cause}`} onClick=${() => setQuery({ event: e.cause })}>#${e.cause}</button>` : ''), phone: false, width: '70px' },
+    { name: 'message', title: 'Message', cell: (/** @type {HelveEvent} */ e) => html`<span title=${e.message}>${e.message ?? ''}</span>` },
   ], [chosen]);
   const filtered = kind || app || text || range || query.from;
   const gone = { kind: null, app: null, deployment: null, replica: null, text: null, range: null, from: null, to: null };

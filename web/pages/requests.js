@@ -18,9 +18,9 @@ import { tree, waits } from './calls.js';
  * @typedef {Omit<import('./waterfall.js').Trace, 'spans'|'sentence'>} KeptRequest
  */
 
-const mostCalls = 500; // Calls that the page asks for.
-const mostRequests = 500; // Kept requests that the page asks for.
-const callsEvery = 1, requestsEvery = 3; // Seconds.
+const mostCalls = 200; // Calls that the page asks for.
+const mostRequests = 200; // Kept requests that the page asks for.
+const callsEvery = 2, requestsEvery = 5; // Seconds.
 const mostWaits = 5; // Reasons of waits above the table.
 
 export default function Requests() {
@@ -72,7 +72,7 @@ function Now({ app, deployment, state }) {
   const rows = useMemo(() => (state ? calls.filter((c) => c.state === state).map((call) => ({ call, depth: 0 })) : tree(calls)), [answer.data, state]);
   const reasons = useMemo(() => waits(calls), [answer.data]);
   const unlisted = answer.data?.unlisted ?? 0;
-  const note = answer.data && `${count(waiting)} ${waiting === 1 ? 'waits' : 'wait'}, ${count(calls.length - waiting)} ${calls.length - waiting === 1 ? 'runs' : 'run'}${unlisted > 0 ? `; ${count(unlisted)} more are not listed` : ''}; the oldest first`;
+  const note = answer.data && `${unlisted > 0 ? `of the ${count(calls.length)} oldest ` : ''}${count(waiting)} ${waiting === 1 ? 'waits' : 'wait'}, ${count(calls.length - waiting)} ${calls.length - waiting === 1 ? 'runs' : 'run'}${unlisted > 0 ? `; ${count(unlisted)} others are not listed` : ', the oldest first'}`;
   return html`<${Panel} title="Calls that wait and run now" note=${note} flush actions=${html`<${StateChoice} />`}>
     <${Answer} of=${answer} what="the calls">${() => html`
       ${reasons.length > 0 && html`<ul class="waits">${reasons.slice(0, mostWaits).map((w) => html`<li key=${w.what}><b>${plural(w.count, 'call')}</b> ${w.count === 1 ? 'waits' : 'wait'} for ${w.what}; the oldest for <b><${Ago} at=${w.oldest.since} /></b>: <a href=${link.request(w.oldest.request_id)}>its request</a></li>`)}
@@ -100,7 +100,7 @@ function Kept({ app, deployment }) {
   const { kept, status, longer } = query;
   const [paused, setPaused] = useState(/** @type {any} */ (null));
   const wrong = longer !== undefined && !/^\d+$/.test(longer);
-  const answer = useGet('/api/v1/requests', { app, kept, status: /^\d+$/.test(status ?? '') ? status : undefined, longer_than_ms: wrong ? undefined : longer, limit: mostRequests }, { every: requestsEvery });
+  const answer = useGet('/api/v1/requests', { app, kept, status: /^\d+$/.test(status ?? '') ? status : undefined, longer_than_ms: wrong ? undefined : longer, limit: mostRequests }, { every: paused ? 0 : requestsEvery });
   const shown = paused ? { ...answer, data: paused } : answer;
   const list = /** @type {KeptRequest[]} */ (shown.data?.requests ?? []);
   const rows = useMemo(() => (app && deployment ? list.filter((r) => r.deployment === deployment) : list), [shown.data, app, deployment]);

@@ -87,7 +87,7 @@ function Actions({ app, deployment, d, options, reload }) {
   const bounds = (/** @type {any} */ v) => ({ autoscaling_config: { min_replicas: Number(v.min), max_replicas: Number(v.max) } });
   return html`
     ${d.autoscaling
-      ? html`<${Action} role="deploy" label="Set bounds" title=${`The bounds of the autoscaler of ${at}`} wide=${true} verb="Set the bounds"
+      ? html`<${Action} role="deploy" planRole="read" label="Set bounds" title=${`The bounds of the autoscaler of ${at}`} wide=${true} verb="Set the bounds"
           says="The autoscaler keeps the number of replicas between the two. The bounds stay over deploys until they are cleared."
           fields=${[{ name: 'min', label: 'Smallest number of replicas', type: 'number', min: 0, value: config.min_replicas ?? 1 }, { name: 'max', label: 'Largest number of replicas', type: 'number', min: 1, value: config.max_replicas ?? 1 }]}
           plan=${(/** @type {any} */ v) => planOptions(app, deployment, bounds(v))}

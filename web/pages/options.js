@@ -11,7 +11,7 @@ import { Table } from '../ui/table.js';
  * What a change of options would do. @param {string} app @param {string} deployment @param {any} options
  * @returns {Promise<any>} a plan
  */
-export const planOptions = (app, deployment, options) => send('PATCH', path`/api/v1/applications/${app}`, { deployments: { [deployment]: options } }, { query: { dry_run: true } });
+export const planOptions = (app, deployment, options) => send('PATCH', path`/api/v1/applications/${app}/plan`, { deployments: { [deployment]: options } });
 
 /** Sets options above those of file and code; null clears one. @param {string} app @param {string} deployment @param {any} options */
 export const changeOptions = (app, deployment, options) => send('PATCH', path`/api/v1/applications/${app}`, { deployments: { [deployment]: options } });
@@ -47,7 +47,7 @@ export function SetAction({ app, deployment, options, reload, option, label = 'S
     !option && { name: 'option', label: 'Option', options: options.map((o) => o.path), value: options[0]?.path, note: 'A dot leads into an option.' },
     { name: 'value', label: 'Value', value: option ? edit(option.value) : '', note: 'JSON, or a text. No value clears what was set here: that of file, code or default holds again.' },
   ].filter(Boolean);
-  return html`<${Action} role="deploy" label=${label} wide=${true} title=${option ? `${option.path} of ${app}/${deployment}` : `Set an option of ${app}/${deployment}`} verb="Set it" fields=${fields}
+  return html`<${Action} role="deploy" planRole="read" label=${label} wide=${true} title=${option ? `${option.path} of ${app}/${deployment}` : `Set an option of ${app}/${deployment}`} verb="Set it" fields=${fields}
     says="The value goes over that of the file and the code, also of later deploys, until it is cleared."
     plan=${(/** @type {any} */ v) => planOptions(app, deployment, change(v))}
     run=${async (/** @type {any} */ v) => { const answer = await changeOptions(app, deployment, change(v)); reload(); return answer; }}
@@ -59,7 +59,7 @@ export function ReconfigureAction({ app, deployment, options, reload }) {
   const now = options.find((o) => o.path === 'user_config');
   if (!now) return null;
   const change = (/** @type {any} */ v) => ({ user_config: typed(v.config) });
-  return html`<${Action} role="deploy" label="Reconfigure" wide=${true} title=${`Reconfigure ${app}/${deployment}`} verb="Reconfigure"
+  return html`<${Action} role="deploy" planRole="read" label="Reconfigure" wide=${true} title=${`Reconfigure ${app}/${deployment}`} verb="Reconfigure"
     says="Replicas get the user_config by their method reconfigure, without a restart."
     fields=${[{ name: 'config', label: 'user_config', type: 'textarea', rows: 10, value: now.value === null ? '' : JSON.stringify(now.value, null, 2), note: 'JSON. Nothing clears what was set here.' }]}
     plan=${(/** @type {any} */ v) => planOptions(app, deployment, change(v))}

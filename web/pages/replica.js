@@ -10,6 +10,7 @@ import { Action } from '../ui/dialog.js';
 import { Answer, Empty, Loading } from '../ui/empty.js';
 import { bytes, count, ms, number, plural, rate } from '../ui/format.js';
 import { Figures, PageHead, Panel } from '../ui/layout.js';
+import { Next } from '../ui/next.js';
 import { LogView } from '../ui/logview.js';
 import { State } from '../ui/state.js';
 import { Table } from '../ui/table.js';
@@ -102,7 +103,7 @@ function Conditions({ of, r }) {
   const full = useWhole({ of, r }, !!r.unresponsive, 10);
   const condition = (/** @type {string} */ title, /** @type {any} */ c) => c && html`<${Panel} title=${title} tone="bad"><p>since <${At} at=${c.since} />: ${c.reason}</p>
     ${c.kept && html`<p>It gets calls all the same: it is ${c.kept}.</p>`}
-    ${c.next && html`<p class="next"><span class="muted">next:</span> ${c.next}${c.next_at && html`, at <${At} at=${c.next_at} />`}</p>`}
+    <${Next} text=${c.next}>${c.next_at && html`, at <${At} at=${c.next_at} />`}</>
     ${c.traceback && html`<${Code} text=${c.traceback} label="The traceback" />`}</>`;
   return html`
     ${r.wait && html`<${Panel} title=${`It waits for ${r.wait.for}`} tone="warn"><p>since <${At} at=${r.wait.since} />${r.wait.reason && `: ${r.wait.reason}`}</p></>`}
@@ -115,7 +116,7 @@ const mostCalls = 1000; // The node lists so many at most.
 
 /** @param {{app: string, deployment: string, replica: string}} props */
 function Calls({ app, deployment, replica }) {
-  const list = useGet('/api/v1/calls', { app, deployment, limit: mostCalls }, { every: 2 });
+  const list = useGet('/api/v1/calls', { app, deployment, replica, limit: mostCalls }, { every: 2 });
   const columns = [
     { name: 'since', title: 'For', end: true, value: (/** @type {any} */ c) => -Date.parse(c.since), cell: (/** @type {any} */ c) => html`<${Ago} at=${c.since} />` },
     { name: 'method', title: 'Method', value: (/** @type {any} */ c) => c.method, cell: (/** @type {any} */ c) => html`${c.method}${c.stream && html` <span class="muted">stream</span>`}` },
@@ -126,8 +127,8 @@ function Calls({ app, deployment, replica }) {
     { name: 'request', title: 'Request', phone: false, cell: (/** @type {any} */ c) => html`<a href=${link.request(c.request_id)} title=${c.request_id}><code>${c.request_id}</code></a>` },
   ];
   return html`<${Answer} of=${list} what="its calls">${(/** @type {any} */ data) => {
-    const rows = data.calls.filter((/** @type {any} */ c) => c.replica === replica);
-    if (rows.length === 0) return html`<${Empty} title="It runs no call at this moment">The list asks again every 2 s.${data.unlisted > 0 && ` ${plural(data.unlisted, 'call')} of the deployment ${data.unlisted === 1 ? 'is' : 'are'} not listed.`}</>`;
+    const rows = data.calls;
+    if (rows.length === 0) return html`<${Empty} title="It runs no call at this moment">The list asks again every 2 s.${data.unlisted > 0 && ` ${plural(data.unlisted, 'call')} of the node ${data.unlisted === 1 ? 'is' : 'are'} not listed.`}</>`;
     return html`<${Table} title="Calls that it runs" rows=${rows} columns=${columns} id=${(/** @type {any} */ c) => c.id} sort="calls_by" first="-since" />`;
   }}</>`;
 }

@@ -39,10 +39,11 @@ export function Notices() {
 
 /**
  * @param {{role: import('../api.js').Role, label: string, title: string, says?: any, fields?: Field[], run: (values: Values, plan: any) => Promise<any>, plan?: (values: Values) => Promise<any>,
- *   done?: string|((answer: any) => string), verb?: string, danger?: boolean, disabled?: boolean, why?: string, wide?: boolean, icon?: any}} props
- *   verb: the text of the button in the dialog, else the label; why: why the button is off
+ *   done?: string|((answer: any) => string), verb?: string, danger?: boolean, disabled?: boolean, why?: string, wide?: boolean, icon?: any,
+ *   planRole?: import('../api.js').Role}} props
+ *   verb: the text of the button in the dialog, else the label; why: why the button is off; planRole: the role that sees the plan, if that is another one than the role of the change
  */
-export function Action({ role, label, title, says, fields = [], run, plan, done, verb, danger, disabled, why, wide }) {
+export function Action({ role, planRole = role, label, title, says, fields = [], run, plan, done, verb, danger, disabled, why, wide }) {
   const { may } = useSession();
   const [open, setOpen] = useState(false);
   const first = () => Object.fromEntries(fields.map((f) => [f.name, f.value ?? (f.type === 'checkbox' ? false : '')]));
@@ -50,7 +51,9 @@ export function Action({ role, label, title, says, fields = [], run, plan, done,
   const [error, setError] = useState(/** @type {any} */ (null));
   const [planned, setPlanned] = useState(/** @type {any} */ (null));
   const [busy, setBusy] = useState(false);
-  const allowed = may(role);
+  const allowed = may(planRole);
+  const planNext = plan && !planned;
+  const powerless = !planNext && !may(role); // It may see the plan alone.
   const result = useRef(/** @type {HTMLDivElement|null} */ (null));
   useEffect(() => { if (planned || error) result.current?.scrollIntoView({ block: 'nearest' }); }, [planned, error]);
   const begin = () => { setValues(first()); setError(null); setPlanned(null); setOpen(true); };
@@ -63,21 +66,23 @@ export function Action({ role, label, title, says, fields = [], run, plan, done,
   const submit = (/** @type {Event} */ e) => {
     e.preventDefault();
     if (plan && !planned) { attempt(() => plan(values), setPlanned); return; }
+    if (powerless) return;
     attempt(() => run(values, planned), (answer) => {
       setOpen(false);
       notify(typeof done === 'function' ? done(answer) : done ?? `${label}: the node has taken it.`);
     });
   };
   return html`<button class=${danger ? 'danger' : ''} disabled=${!allowed || disabled} onClick=${begin}
-      title=${!allowed ? `Needs a token with the role ${role}` : disabled ? why : undefined}>${label}</button>
+      title=${!allowed ? `Needs a token with the role ${planRole}` : disabled ? why : undefined}>${label}</button>
     <${Dialog} open=${open} title=${title} wide=${wide} onClose=${() => setOpen(false)}>
       <form onSubmit=${submit}>
         ${says && html`<p>${says}</p>`}
         <${Fields} fields=${fields} values=${values} set=${(/** @type {string} */ name, /** @type {any} */ v) => { setPlanned(null); setValues({ ...values, [name]: v }); }} />
         ${(planned || error) && html`<div ref=${result} class="result">${planned && html`<${PlanView} plan=${planned} />`}${error && html`<${Failure} error=${error} />`}</div>`}
         <div class="buttons">
-          <button class=${'primary' + (danger ? ' danger' : '')} disabled=${busy}>${busy ? 'Asks the node …' : plan && !planned ? 'Show the plan' : verb ?? label}</button>
+          <button class=${'primary' + (danger ? ' danger' : '')} disabled=${busy || powerless}>${busy ? 'Asks the node …' : planNext ? 'Show the plan' : verb ?? label}</button>
           <button type="button" onClick=${() => setOpen(false)}>Cancel</button>
+          ${powerless && html`<span class="muted">The change needs a token with the role ${role}.</span>`}
         </div>
       </form>
     </>`;

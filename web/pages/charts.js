@@ -3,13 +3,13 @@
 //
 //   html`<${Charts} object=${{ app, deployment }} group="deployment" charts=${[{ title: 'Calls', unit: 'calls/s', format: rate, lines: [{ key: 'rate', label: 'ended' }, …] }]}
 //     below=${({ marks, active, setActive, show }) => …} />`
-// The marks of all charts are the decisions of the autoscaler. below draws what belongs to them, such as their list.
+// The marks of all charts are the decisions of the autoscaler, and the events. below draws what belongs to them, such as their list.
 import { html, useMemo, useState } from '../vendor/preact/standalone.module.js';
 import { useSeries } from '../history.js';
 import { useQuery } from '../router.js';
 import { Failure, Loading } from '../ui/empty.js';
 import { Chart } from '../ui/chart.js';
-import { columnsOf, marksOf, range } from '../ui/chartdata.js';
+import { columnsOf, marksOf, marksOfEvents, range } from '../ui/chartdata.js';
 import { clock } from '../ui/format.js';
 
 const ranges = [
@@ -30,13 +30,13 @@ const usual = ranges[1];
  * @property {string} [empty]
  */
 
-/** @param {{object: {app?: string, deployment?: string, replica?: string}, group: string, charts: ChartOf[], below?: (of: any) => any}} props */
-export function Charts({ object, group, charts, below }) {
+/** @param {{object: {app?: string, deployment?: string, replica?: string}, group: string, charts: ChartOf[], events?: any[], below?: (of: any) => any}} props */
+export function Charts({ object, group, charts, events, below }) {
   const [query, setQuery] = useQuery();
   const { series, error } = useSeries(object, '1h');
   const [active, setActive] = useState('');
   const columns = useMemo(() => (series ? columnsOf(series) : { t: [] }), [series]);
-  const marks = useMemo(() => (series ? marksOf(series.decisions) : []), [series]);
+  const marks = useMemo(() => [...marksOf(series?.decisions ?? []), ...marksOfEvents(events ?? [])].sort((a, b) => a.at - b.at), [series, events]);
   if (!series) return error ? html`<${Failure} error=${error} />` : html`<${Loading} what="the last hour" />`;
 
   const chosen = ranges.find((r) => r.name === query.range) ?? usual;

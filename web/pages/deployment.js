@@ -6,9 +6,8 @@ import { link } from '../router.js';
 import { useUpdates } from '../updates.js';
 import { Action } from '../ui/dialog.js';
 import { Answer, Empty, Loading } from '../ui/empty.js';
-import { axisTime } from '../ui/chartdata.js';
 import { sign } from '../ui/chart.js';
-import { bytes, count, ms, number, plural, rate } from '../ui/format.js';
+import { bytes, clock, count, ms, number, plural, rate } from '../ui/format.js';
 import { Charts } from './charts.js';
 import { Options, ReconfigureAction, SetAction, changeOptions, planOptions } from './options.js';
 import { Replicas } from './replicas.js';
@@ -32,6 +31,7 @@ export default function Deployment({ params: { app = '', deployment = '' } }) {
   const live = useUpdates({ app, deployment });
   const d = live.deployments.get(deployment);
   const config = useGet(path`/api/v1/applications/${app}/config`, {}, { every: 15 });
+  const events = useGet('/api/v1/events', { app, deployment, kind: 'deployment', limit: mostEvents }, { every: 10 });
   if (!live.ready) return html`<${PageHead} kind="deployment" name=${deployment} /><${Loading} what="the deployment" />`;
   if (!d) return html`<${PageHead} kind="deployment" name=${deployment} /><${Empty} title=${`There is no deployment ${app}/${deployment}`}>
     <p>It may have been deleted, or the application has another revision. <a href=${link.events({ app })}>Events of ${app}</a></p></>`;
@@ -60,7 +60,8 @@ export default function Deployment({ params: { app = '', deployment = '' } }) {
       ]} />
     </>
     <${Panel} title="The last hour">
-      <${Charts} object=${{ app, deployment }} group="deployment" charts=${charts} below=${(/** @type {any} */ of) => d.autoscaling && html`<${Autoscaler} s=${d.autoscaling} ...${of} />`} />
+      <${Charts} object=${{ app, deployment }} group="deployment" charts=${charts} events=${events.data?.events}
+        below=${(/** @type {any} */ of) => html`${d.autoscaling && html`<${Autoscaler} s=${d.autoscaling} />`}<${Happenings} ...${of} />`} />
     </>
     <${Panel} title="Replicas" note=${plural(live.replicas.size, 'replica')} flush=${true}>
       <${Replicas} app=${app} deployment=${deployment} replicas=${live.replicas} figures=${live.figures.replicas} at=${live.at} />
@@ -104,15 +105,8 @@ function Actions({ app, deployment, d, options, reload }) {
     <${SetAction} app=${app} deployment=${deployment} options=${options} reload=${reload} />`;
 }
 
-const listed = 8; // Decisions that are shown without a click.
-
-/** @param {{s: any, marks: import('../ui/chart.js').Mark[], active: string, setActive: (id: string) => void, show: (r: {from: number, to: number}) => void, time: {from: number, to: number}}} props */
-function Autoscaler({ s, marks, active, setActive, show, time }) {
-  const seen = marks.filter((m) => m.at >= time.from && m.at <= time.to).reverse();
-  const line = (/** @type {import('../ui/chart.js').Mark} */ m) => html`<li key=${m.id} class=${m.id === active ? 'active' : ''}>
-    <button class="decision" title="Show the minutes around it" onMouseEnter=${() => setActive(m.id ?? '')} onMouseLeave=${() => setActive('')} onFocus=${() => setActive(m.id ?? '')} onBlur=${() => setActive('')}
-      onClick=${() => show({ from: Math.floor(m.at) - 120, to: Math.ceil(m.at) + 120 })}>
-      <span class=${'chart-mark-' + m.kind} aria-label=${m.kind === 'up' ? 'more replicas' : 'fewer replicas'}>${sign(m.kind)}</span> <time>${axisTime(m.at, 1)}</time> <span>${m.text}</span></button></li>`;
+/** @param {{s: any}} props */
+function Autoscaler({ s }) {
   return html`<div class="scaler">
     <h3>Autoscaler</h3>
     <p>wants <b>${plural(s.target, 'replica')}</b>, between ${count(s.min_replicas)} and ${count(s.max_replicas)}; the load asks for <b>${count(s.desired)}</b>${s.reason && html`: ${s.reason}`}</p>
@@ -120,8 +114,27 @@ function Autoscaler({ s, marks, active, setActive, show, time }) {
     ${s.metrics_health && s.metrics_health !== 'healthy' && html`<p class="warn-line">Its numbers are ${s.metrics_health}.</p>`}
     ${s.errors?.map((/** @type {string} */ e) => html`<p class="warn-line">${e}</p>`)}
     ${s.policy && html`<p class="muted">The policy ${s.policy} decides.</p>`}
-    <h4>Decisions in this time <span class="count">${seen.length}</span></h4>
-    ${seen.length === 0 ? html`<p class="muted">The number of replicas has not changed.</p>`
+  </div>`;
+}
+
+const mostEvents = 200; // That charts mark.
+const listed = 8; // Marks that are shown without a click.
+const around = 120; // Seconds before and after a mark that a click shows.
+const words = { up: 'more replicas', down: 'fewer replicas', note: 'event' };
+
+/**
+ * The marks of the charts as a list: decisions of the autoscaler, and events.
+ * @param {{marks: import('../ui/chart.js').Mark[], active: string, setActive: (id: string) => void, show: (r: {from: number, to: number}) => void, time: {from: number, to: number}}} props
+ */
+function Happenings({ marks, active, setActive, show, time }) {
+  const seen = marks.filter((m) => m.at >= time.from && m.at <= time.to).reverse();
+  const line = (/** @type {import('../ui/chart.js').Mark} */ m) => html`<li key=${m.id} class=${m.id === active ? 'active' : ''}>
+    <button class="decision" title="Show the minutes around it" onMouseEnter=${() => setActive(m.id ?? '')} onMouseLeave=${() => setActive('')} onFocus=${() => setActive(m.id ?? '')} onBlur=${() => setActive('')}
+      onClick=${() => show({ from: Math.floor(m.at) - around, to: Math.ceil(m.at) + around })}>
+      <span class=${'chart-mark-' + m.kind}><span aria-hidden="true">${sign(m.kind)}</span><span class="visually-hidden">${words[m.kind]}</span></span> <time>${clock(m.at * 1000)}</time> <span>${m.text}</span></button></li>`;
+  return html`<div class="scaler">
+    <h3>What happened in this time <span class="count">${seen.length}</span></h3>
+    ${seen.length === 0 ? html`<p class="muted">The number of replicas has not changed, and there was no event.</p>`
       : html`<ol class="decisions">${seen.slice(0, listed).map(line)}</ol>
         ${seen.length > listed && html`<details><summary>${seen.length - listed} earlier</summary><ol class="decisions">${seen.slice(listed).map(line)}</ol></details>`}`}
   </div>`;

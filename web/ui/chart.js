@@ -48,7 +48,7 @@ import { axisTime, binaryIncrements, lone, near, scaleTop, sentence, summary } f
 
 const AXIS_WIDTH = 56; // of all charts, so that their times are below each other
 const MARK_REACH = 7; // pixels between the pointer and a mark that is explained
-const SIGN = 4; // half of the width of the triangle of a mark
+const SIGN = 4; // half of the width of the sign of a mark
 const AREA = '1f'; // the opacity of the area below a line, behind a colour of six digits
 const NOTHING = '–';
 const markColours = { up: '--good', down: '--series-3', note: '--muted' };
@@ -312,11 +312,21 @@ function drawMarks(u, props, colours) {
     ctx.lineTo(x, bbox.top + bbox.height);
     ctx.stroke();
     const w = (strong ? SIGN + 2 : SIGN) * r;
-    const [tip, base] = m.kind === 'down' ? [bbox.top + 1.5 * r, bbox.top - 6 * r] : [bbox.top - 7 * r, bbox.top + r];
+    const top = bbox.top - 7 * r;
+    const bottom = bbox.top + 2 * r;
     ctx.beginPath();
-    ctx.moveTo(x, tip);
-    ctx.lineTo(x - w, base);
-    ctx.lineTo(x + w, base);
+    if (m.kind === 'note') {
+      const middle = (top + bottom) / 2;
+      ctx.moveTo(x, top);
+      ctx.lineTo(x + w, middle);
+      ctx.lineTo(x, bottom);
+      ctx.lineTo(x - w, middle);
+    } else {
+      const [tip, base] = m.kind === 'down' ? [bottom, top] : [top, bottom];
+      ctx.moveTo(x, tip);
+      ctx.lineTo(x - w, base);
+      ctx.lineTo(x + w, base);
+    }
     ctx.fill();
   }
   ctx.restore();

@@ -144,3 +144,21 @@ export function marksOf(decisions) {
     text: `${d.from} → ${d.to}: ${d.reason}` + (d.policy ? ` (policy ${d.policy})` : ''),
   }));
 }
+
+/** Events of a deployment that its decisions tell already. */
+const ofScaling = new Set(['autoscale_up', 'autoscale_down', 'autoscaling', 'upscale_completed', 'downscale_completed']);
+
+/**
+ * The marks of events, such as deploys, failures and recoveries; those of the autoscaler are left out, because its decisions are marks of their own.
+ * @param {readonly {id: number, time: string, from?: string, to?: string, reason?: string, message?: string}[]} events
+ * @returns {Mark[]}
+ */
+export function marksOfEvents(events) {
+  return events
+    .filter((e) => !ofScaling.has(e.reason ?? ''))
+    .map((e) => {
+      const message = (e.message ?? '').split('\n', 1)[0];
+      const change = e.from === e.to ? '' : `, ${e.from || 'none'} → ${e.to || 'gone'}`;
+      return { id: `event ${e.id}`, at: Date.parse(e.time) / 1000, kind: 'note', text: (e.reason ?? '').replaceAll('_', ' ') + change + (message && `: ${message}`) };
+    });
+}

@@ -1,6 +1,6 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { axisTime, columnsOf, lone, marksOf, near, range, scaleTop, sentence, summary } from '../../ui/chartdata.js';
+import { axisTime, columnsOf, lone, marksOf, marksOfEvents, near, range, scaleTop, sentence, summary } from '../../ui/chartdata.js';
 
 test('a scale ends at a round number above the largest value', () => {
   for (const [most, top] of [
@@ -82,5 +82,18 @@ test('a decision is a mark with its reason', () => {
   const at = '2026-05-04T10:15:02Z';
   assert.deepEqual(marksOf([{ at, from: 2, to: 1, reason: 'no call for 90 s', policy: 'shop:scale' }]), [
     { id: at + ' 1', at: Date.parse(at) / 1000, kind: 'down', text: '2 → 1: no call for 90 s (policy shop:scale)' },
+  ]);
+});
+
+test('an event is a mark, but for those of the autoscaler', () => {
+  const time = '2026-05-04T10:15:02Z';
+  const of = [
+    { id: 7, time, from: 'HEALTHY', to: 'UNHEALTHY', reason: 'replica_failed', message: 'killed by SIGKILL\nmore' },
+    { id: 8, time, from: 'HEALTHY', to: 'HEALTHY', reason: 'autoscale_up' },
+    { id: 9, time, from: 'HEALTHY', to: 'HEALTHY', reason: 'slots_held' },
+  ];
+  assert.deepEqual(marksOfEvents(of), [
+    { id: 'event 7', at: Date.parse(time) / 1000, kind: 'note', text: 'replica failed, HEALTHY → UNHEALTHY: killed by SIGKILL' },
+    { id: 'event 9', at: Date.parse(time) / 1000, kind: 'note', text: 'slots held' },
   ]);
 });

@@ -115,8 +115,7 @@ export function Profile(of) {
     ${p.error && html`<${Failure} error=${p.error} />`}
     ${p.at > 0 && !p.since && !p.error && html`<p class="muted">${shown.says}, taken at ${clock(p.at)}</p>`}
     ${p.at > 0 && html`<${FlameGraph} folded=${p.text} format=${kinds[shown.kind].format} what=${kinds[shown.kind].what} />`}
-    ${kept.data && !continuous && html`<p class="muted">The minutes before are there with continuous profiles: a second of each ten, of all replicas.
-      <${Action} role="operate" label="Turn them on" title="Take continuous profiles of all replicas?" verb="Turn them on" says="The node measures a second of every ten of each process: 0.2 % of a CPU for each Python process at most. It keeps 15 minutes, and 16 MiB at most."
+    ${kept.data && !continuous && html`<p class="muted">The minutes before are there with continuous profiles: a second of each ten, of all replicas. ${' '}<${Action} role="operate" label="Turn them on" title="Take continuous profiles of all replicas?" verb="Turn them on" says="The node measures a second of every ten of each process: 0.2 % of a CPU for each Python process at most. It keeps 15 minutes, and 16 MiB at most."
         run=${async () => { await send('PUT', '/api/v1/profiles', { continuous: true }); kept.reload(); }} done="Continuous profiles are on." /></p>`}
   </div>`;
 }

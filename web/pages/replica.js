@@ -28,7 +28,7 @@ const charts = [
   { title: 'Calls at one time', unit: 'calls', format: number, whole: true, lines: [{ key: 'running', label: 'run', filled: true }] },
   { title: 'CPU', unit: 'of one processor', format: (v) => number(v) + ' %', lines: [{ key: 'cpu_percent', label: 'CPU', colour: '2', filled: true }] },
   { title: 'Memory', unit: 'of the process', format: bytes, binary: true, lines: [{ key: 'memory_bytes', label: 'memory', colour: '3', filled: true }] },
-  { title: 'Event loop delay', unit: 'lateness of timers', format: ms, empty: 'A replica in Go has no event loop',
+  { title: 'Event loop delay', unit: 'lateness of timers', format: ms, empty: 'No values: replicas in Python have an event loop',
     lines: [{ key: 'loop_delay_ms', label: 'delay', colour: '5', filled: true }] },
 ];
 

@@ -152,6 +152,8 @@ type ApplicationStatus struct {
 	Rollout *Rollout `json:"rollout,omitempty"`
 	// SharedMemory is nil for an application that has never had a worker.
 	SharedMemory *SharedMemory `json:"shared_memory,omitempty"`
+	// Requests are the HTTP requests of the last minute to the application, of which Errors have a status of 500 or more; nil for an application that has had none since the node has started.
+	Requests *LastMinute `json:"last_minute_requests,omitempty"`
 	// FailedDeploy is the newest deploy, if it has left the application as it was, because its code could not be built or the node refused it. nil for others.
 	FailedDeploy *FailedDeploy `json:"failed_deploy,omitempty"`
 }
@@ -237,7 +239,7 @@ type Calls struct {
 	Late uint64 `json:"late"`
 }
 
-// LastMinute has the calls of a deployment that have ended in the last minute, of all its replicas.
+// LastMinute has the calls of a deployment that have ended in the last minute, of all its replicas; or the HTTP requests to an application.
 type LastMinute struct {
 	// Seconds is the time that the numbers are of: up to 65 s, and less for a deployment that is younger.
 	Seconds float64 `json:"seconds"`
@@ -249,8 +251,14 @@ type LastMinute struct {
 	Rejected uint64 `json:"rejected"`
 	// Mean is the time of a call at its replica in milliseconds, on average; 0 without calls.
 	Mean float64 `json:"mean_ms"`
+	// P50 is the number of milliseconds in which half of the calls have ended.
+	P50 float64 `json:"p50_ms"`
+	// P90 is the number of milliseconds in which 90 of 100 calls have ended.
+	P90 float64 `json:"p90_ms"`
 	// P99 is the number of milliseconds in which 99 of 100 calls have ended, estimated from the buckets of the latencies that the metrics have.
 	P99 float64 `json:"p99_ms"`
+	// Wait is the time in milliseconds, on average, that the calls which were started in this time had waited for a slot; 0 for HTTP requests.
+	Wait float64 `json:"wait_ms"`
 }
 
 // ReplicaStatus is the status of one replica.

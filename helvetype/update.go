@@ -20,7 +20,7 @@ const (
 	ColumnWait = "wait_ms"
 	// ColumnQueued is the number of calls that wait for a slot.
 	ColumnQueued = "queued"
-	// ColumnRunning is the number of calls that hold a slot; of an application and the node, HTTP requests that are not answered yet.
+	// ColumnRunning is the number of calls that hold a slot; of an application, at its ingress; of the node, HTTP requests that are not answered yet.
 	ColumnRunning = "running"
 	// ColumnReady is the number of replicas of the current revision that take calls.
 	ColumnReady = "ready"
@@ -42,6 +42,8 @@ const (
 	ColumnMachineCPU = "machine_cpu_percent"
 	// ColumnMachineMemory is the memory of the machine in use, in bytes.
 	ColumnMachineMemory = "machine_memory_bytes"
+	// ColumnMachineLoad is the number of programs of the machine that ran or wanted to, on average in the last minute.
+	ColumnMachineLoad = "machine_load"
 )
 
 // Figures are numbers of several objects, a column for each kind of number. Columns[c][i] is the number c of the object Names[i].
@@ -139,7 +141,7 @@ type GPU struct {
 	Free *float64 `json:"memory_free_bytes"`
 }
 
-// ApplicationUpdate describes an application. Its figures are rate, error_rate, p50_ms, p90_ms, p99_ms and running of its HTTP requests, and ready and wanted of all its replicas. An application
+// ApplicationUpdate describes an application. Its figures are rate, error_rate, p50_ms, p90_ms and p99_ms of its HTTP requests, running, and ready and wanted of all its replicas. An application
 // without a route has the rates of the calls that come from outside of it, and no latencies.
 type ApplicationUpdate struct {
 	// Name is the name of the application.

@@ -30,15 +30,15 @@ var layers = [][]string{
 	{"internal/lending", "internal/roster"},
 	{"internal/serving", "internal/response", "internal/keeper"},
 	{"internal/pymethods", "internal/proxy", "internal/exchange", "internal/ledger", "internal/plan", "internal/planner", "internal/rollout", "internal/probe", "internal/userconfig", "internal/worker", "internal/build", "internal/builder", "internal/policy", "internal/spare", "internal/transport", "internal/router", "internal/gate", "internal/ejection", "internal/batch", "internal/models", "internal/shm"},
-	{"internal/timed"},
+	{"internal/timed", "internal/updates"},
 	{"internal/instance", "internal/otlp", "internal/settings", "internal/wire", "internal/arena", "internal/clients", "internal/cors", "internal/coding", "internal/forwarded", "internal/sse", "internal/access", "internal/output"},
-	{"internal/codec", "internal/config", "internal/answer", "internal/store/storetest", "internal/store/disk", "internal/trace", "internal/usage"},
+	{"internal/codec", "internal/config", "internal/answer", "internal/store/storetest", "internal/store/disk", "internal/trace", "internal/usage", "internal/series"},
 	{"internal/protocol", "internal/placement", "internal/store", "internal/secret", "internal/jsonbody", "internal/shown", "internal/bundle"},
 	{"internal/call", "internal/spec", "internal/codec/pickle", "internal/yaml11", "internal/logs", "internal/gcfloor", "internal/listen", "internal/telemetry", "internal/states", "internal/why", "internal/pysource", "internal/devices", "internal/pyenv", "internal/await", "internal/project", "internal/codefile", "internal/pack", "internal/history", "internal/layout", "internal/token", "internal/audit", "internal/agenda", "internal/capture"},
 	{"internal/dashboard"},
 	{"internal/autoscale/simulate", "web"},
 	{"internal/autoscale"},
-	{"internal/kernel", "internal/lines", "internal/pystart", "internal/fetch", "internal/profile", "internal/nearest", "internal/assign"},
+	{"internal/kernel", "internal/machine", "internal/lines", "internal/pystart", "internal/fetch", "internal/profile", "internal/nearest", "internal/assign"},
 	{"helvetype"},
 }
 
@@ -110,6 +110,9 @@ var only = map[string][]string{
 	"internal/bundle":       {},
 	"internal/answer":       {"internal/layout", "internal/shown", "internal/why"},
 	"internal/usage":        {"internal/telemetry"},
+	"internal/series":       {"internal/telemetry"},
+	"internal/updates":      {"internal/series", "internal/telemetry", "internal/usage"},
+	"internal/machine":      {},
 	"internal/tables":       {"internal/answer", "internal/details", "internal/layout", "internal/shown"},
 	"internal/records":      {"internal/call", "internal/spec", "internal/store"},
 	"internal/pysource":     {},
@@ -119,11 +122,11 @@ var only = map[string][]string{
 	"internal/shown":        {"internal/logs", "github.com/goccy/go-yaml"},
 	"internal/lending":      {"internal/protocol", "internal/serving", "internal/telemetry", "internal/wire"},
 	"internal/details":      {"internal/deploy", "internal/secret"},
-	"internal/admin":        {"internal/audit", "internal/bundle", "internal/controller", "internal/dashboard", "internal/deploy", "internal/details", "internal/jsonbody", "internal/kernel", "internal/listen", "internal/logs", "internal/profile", "internal/rest", "internal/secret", "internal/sse", "internal/telemetry", "internal/token", "internal/why"},
+	"internal/admin":        {"internal/audit", "internal/bundle", "internal/controller", "internal/dashboard", "internal/deploy", "internal/details", "internal/jsonbody", "internal/kernel", "internal/listen", "internal/logs", "internal/profile", "internal/rest", "internal/secret", "internal/series", "internal/sse", "internal/telemetry", "internal/token", "internal/updates", "internal/why"},
 	"internal/dashboard":    {"web"},
 	"web":                   {},
 	"internal/rest":         {"internal/details", "internal/listen", "internal/profile", "internal/token"},
-	"internal/metrics":      {"internal/states", "internal/telemetry", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/common/expfmt"},
+	"internal/metrics":      {"internal/machine", "internal/states", "internal/telemetry", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/common/expfmt"},
 }
 
 // importers has the packages that few import, with those few. The store on disk is made where a node is assembled, and brings bbolt.

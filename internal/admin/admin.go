@@ -27,6 +27,7 @@ import (
 	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/token"
+	"github.com/helve-serve/helve/internal/updates"
 )
 
 // Node is the node behind the handlers, which only read. All methods are safe for concurrent use.
@@ -62,6 +63,9 @@ type Settings struct {
 	// Tokens has the tokens of requests over TCP; nil: such requests may only read. Audit gets the changes; nil for memory alone.
 	Tokens *token.Tokens
 	Audit  *audit.Log
+	// Updates tell readers what changes, and Series gives the numbers of the last time; nil: this node has neither.
+	Updates *updates.Hub
+	Series  func(of updates.View, last time.Duration) (helvetype.Series, bool)
 	// Scrub takes the values of secrets out of a text; nil for a node without them.
 	Scrub func(text string) string
 	// TLS is the encryption of listeners of TCP. nil: these are on the loopback interface.

@@ -194,6 +194,14 @@ func routes() []route {
 		},
 		{method: get, path: "/api/v1/requests", operation: "requests", role: read, private: true, query: requestParams, answer: helvetype.RequestList{}, serve: (*Server).requests, about: "Requests that the node keeps because they have failed, were slow or are sampled, the newest first"},
 		{method: get, path: "/api/v1/requests/{request}", operation: "request", role: read, private: true, answer: helvetype.RequestTrace{}, serve: (*Server).request, about: "A request with what took time in it: its calls, their waits, and spans of user code"},
+		{
+			method: get, path: "/api/v1/updates", operation: "updates", role: read, answer: stream{helvetype.Update{}, helvetype.Update{}}, serve: (*Server).updates, about: "What changes in the node, without end: the first item has all, each later one what has changed",
+			query: []param{{name: "app", kind: "string", about: "also the deployments of this application, and their calls of each other"}, {name: "deployment", kind: "string", about: "also its replicas"}, {name: "replica", kind: "string", about: "of these only this one"}},
+		},
+		{
+			method: get, path: "/api/v1/series", operation: "series", role: read, answer: helvetype.Series{}, serve: (*Server).series, about: "The numbers of the node, or of an application, deployment or replica, in the last hour",
+			query: []param{{name: "app", kind: "string"}, {name: "deployment", kind: "string"}, {name: "replica", kind: "string"}, {name: "since", kind: "string", about: "a time, or how long ago it was, such as 10m"}},
+		},
 		{method: get, path: "/api/v1/calls", operation: "calls", role: read, query: callParams, answer: helvetype.CallList{}, serve: (*Server).calls, about: "Calls that wait and run, the oldest first"},
 		{method: get, path: "/api/v1/why", operation: "why", role: read, answer: helvetype.Overview{}, serve: (*Server).overview, about: "What is wrong in the node now, the worst first"},
 		{method: get, path: "/api/v1/why/{app}", operation: "why_application", role: read, answer: helvetype.Explanation{}, serve: (*Server).why, query: []param{{name: "revision", kind: "integer", min: 0, max: 1 << 30, about: "explain the outcome of this revision"}}, about: "Why an application is as it is"},

@@ -88,7 +88,7 @@ func (f *Fleet) Metrics() telemetry.Snapshot {
 	for _, name := range slices.Sorted(maps.Keys(f.Apps)) {
 		a := f.Apps[name]
 		app := telemetry.Application{
-			Name: name, Route: a.Current.Def.Graph.RoutePrefix, State: helvetype.ApplicationState(a.Shown.State), SharedMemory: a.Hosts.Memory(),
+			Name: name, Revision: a.Current.Number, Route: a.Current.Def.Graph.RoutePrefix, State: helvetype.ApplicationState(a.Shown.State), SharedMemory: a.Hosts.Memory(),
 		}
 		if i := a.Current.Def.Graph.Ingress; i != nil {
 			app.Ingress = i.Deployment

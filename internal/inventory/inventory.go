@@ -91,6 +91,7 @@ func (d *Deployment) Metrics() telemetry.Deployment {
 			r.Running, r.Calls = running.Running(), running.Counts()
 			r.Healthy = state == helvetype.ReplicaRunning && running.Process().Unresponsive == nil
 			r.Utilization = serving.BaseOf(running).Utilization(r.Calls.Busy)
+			r.Models = serving.BaseOf(running).Models()
 		}
 		m.Calls.Add(r.Calls)
 		m.Replicas = append(m.Replicas, r)

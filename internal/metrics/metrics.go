@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/common/expfmt"
 
+	"github.com/helve-serve/helve/internal/machine"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
@@ -38,7 +39,7 @@ const (
 type handler struct {
 	source  Source
 	process prometheus.Gatherer
-	machine machine
+	machine host
 }
 
 // Handler answers GET /metrics for a node, in OpenMetrics if the client asks for it, and compressed if it takes that. Two nodes in one process do not
@@ -46,7 +47,7 @@ type handler struct {
 func Handler(s Source) http.Handler {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return &handler{source: s, process: r, machine: machine{gpus: gpus{find: findGPUTool}}}
+	return &handler{source: s, process: r, machine: host{gpus: machine.NewGPUs()}}
 }
 
 // ServeHTTP implements http.Handler.

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/machine"
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
@@ -221,24 +222,6 @@ func TestCompression(t *testing.T) {
 	}
 }
 
-// TestMachine reads files of Linux.
-func TestMachine(t *testing.T) {
-	t.Parallel()
-	if total, available := memory([]byte("MemTotal:  100 kB\nMemFree: 5 kB\nMemAvailable:  40 kB\n")); total != 102400 || available != 40960 {
-		t.Error(total, available)
-	}
-	if busy, idle := processors([]byte("cpu  10 1 5 70 4 2 3 1 9 9\ncpu0 1 1 1 1\n")); busy != 22 || idle != 74 {
-		t.Error(busy, idle)
-	}
-	if in, out := network([]byte("Inter-|\n face |bytes\n    lo: 9 0 0 0 0 0 0 0 9 0\n  eth0: 100 0 0 0 0 0 0 0 20 0 0\n  eth1: 1 0 0 0 0 0 0 0 2\n")); in != 101 || out != 22 {
-		t.Error(in, out)
-	}
-	before := sampled{at: time.Unix(100, 0), busy: 10, idle: 10, received: 100, sent: 50}
-	if u, in, out := (sampled{time.Unix(110, 0), 15, 25, 300, 20}).since(before); u != 25 || in != 20 || out != 0 {
-		t.Error(u, in, out)
-	}
-}
-
 // BenchmarkScrape is a scrape of 1,000 replicas in ten deployments, compressed as Prometheus asks for it.
 func BenchmarkScrape(b *testing.B) {
 	s := thousand()
@@ -277,4 +260,32 @@ func thousand() source {
 	}
 	s.Applications = []telemetry.Application{a}
 	return s
+}
+
+// TestGPUs: a number that the driver does not know has no line, and a machine without GPUs has no family.
+func TestGPUs(t *testing.T) {
+	t.Parallel()
+	p := &page{names: map[string]bool{}}
+	writeGPUs(p, nil)
+	if len(p.b) != 0 {
+		t.Errorf("without GPUs: %q", p.b)
+	}
+	writeGPUs(p, []machine.GPU{{Index: "0", Name: "NVIDIA H200", Percent: 37, Used: 1024, Free: 142747}, {Index: "1", Name: `NVIDIA H200 "NVL"`, Percent: -1, Used: -1, Free: -1}})
+	want := `# HELP ray_node_gpus_available 1 for each GPU of the machine.
+# TYPE ray_node_gpus_available gauge
+ray_node_gpus_available{GpuDeviceName="NVIDIA H200",GpuIndex="0"} 1
+ray_node_gpus_available{GpuDeviceName="NVIDIA H200 \"NVL\"",GpuIndex="1"} 1
+# HELP ray_node_gpus_utilization Use of the GPU, in percent: the part of the time in which a program ran on it.
+# TYPE ray_node_gpus_utilization gauge
+ray_node_gpus_utilization{GpuDeviceName="NVIDIA H200",GpuIndex="0"} 37
+# HELP ray_node_gram_used Memory of the GPU in use, in megabytes.
+# TYPE ray_node_gram_used gauge
+ray_node_gram_used{GpuDeviceName="NVIDIA H200",GpuIndex="0"} 1024
+# HELP ray_node_gram_available Memory of the GPU that is free, in megabytes.
+# TYPE ray_node_gram_available gauge
+ray_node_gram_available{GpuDeviceName="NVIDIA H200",GpuIndex="0"} 142747
+`
+	if diff := cmp.Diff(want, string(p.b)); diff != "" {
+		t.Error(diff)
+	}
 }

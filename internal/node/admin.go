@@ -47,7 +47,10 @@ func (n *Node) Dump(ctx context.Context, w io.Writer) error {
 
 // serveAdmin opens the admin interface on listeners of TCP, and on the socket. Listeners off the loopback interface need the certificate; nil for none.
 func (n *Node) serveAdmin(listeners []net.Listener, certificate *listen.Certificate) error {
-	set := admin.Settings{Node: n, Operator: n.operator, Version: n.set.Version, Logger: n.log, Scrub: n.secrets.Scrub, Audit: audit.Open("", n.log), Dashboard: dashboard.New(os.Getenv(dashboard.Variable))}
+	set := admin.Settings{
+		Node: n, Operator: n.operator, Version: n.set.Version, Logger: n.log, Scrub: n.secrets.Scrub, Audit: audit.Open("", n.log), Dashboard: dashboard.New(os.Getenv(dashboard.Variable)),
+		Updates: n.observed.hub, Series: n.Series,
+	}
 	scheme := "http://"
 	if n.set.Durable {
 		set.State, set.Audit = n.state, audit.Open(n.state, n.log)

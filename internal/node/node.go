@@ -103,6 +103,7 @@ type Node struct {
 	workers   *host.Workers
 	proxy     *proxy.Proxy
 	usage     usage.Meter
+	observed  observed // for pages that show the node
 	results   *session.Results
 	events    *telemetry.Events
 	user      *telemetry.UserMetrics
@@ -207,6 +208,7 @@ func New(s Settings) *Node {
 	n.restorer = &restore.Restorer{To: n.Controller, Target: n.Target(), Own: s.Own, Program: s.Program, Log: s.Logger, Changed: n.Publish}
 	n.operator = n.newOperator()
 	n.useCertificate(s.Certificate)
+	n.observe()
 	n.wg.Go(n.measure)
 	return n
 }
@@ -230,23 +232,6 @@ func (n *Node) Status() helvetype.Status {
 		s.Proxies = map[string]helvetype.ProxyState{name: state}
 	}
 	return s
-}
-
-// look measures the calls and the processes of the replicas of a status.
-func (n *Node) look(s helvetype.Status) { n.usage.LookNow(n.Controller.Metrics, usage.Processes(s)) }
-
-// measure looks in periods, so that a question finds the last minute.
-func (n *Node) measure() {
-	tick := time.NewTicker(usage.Period)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			n.look(n.Controller.Status())
-		case <-n.ctx.Done():
-			return
-		}
-	}
 }
 
 // Metrics are the numbers of the node now. No worker is asked.

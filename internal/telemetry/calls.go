@@ -3,6 +3,7 @@ package telemetry
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -173,6 +174,40 @@ func (k Counts) Ended() (n uint64) {
 // Succeeded is the number of executions that have ended well. One that its caller has ended is not among them: for example, a request that passes its time at a replica that
 // hangs says nothing good of the replica.
 func (k Counts) Succeeded() uint64 { return k.Ended() - min(k.Failed+k.Cancelled, k.Ended()) }
+
+// Quantile is the time in milliseconds under which a part of the calls have ended, such as 0.99 of them, as Prometheus estimates it: within a bucket times are taken as evenly spread. For example, of
+// 100 calls 90 took up to 50 ms and 10 took between 50 and 100 ms: the 99th is the ninth of these ten, 95 ms. A call above all bounds counts as the last bound. It is never more than longest, the
+// time of the longest call, as far as that is known (not 0): the bucket from 10 s to 60 s may have calls of 12 s only. It is NaN without calls.
+func (k Counts) Quantile(of float64, longest time.Duration) float64 {
+	rank, below, from := of*float64(k.Ended()), 0.0, 0.0
+	if rank == 0 {
+		return math.NaN()
+	}
+	most := float64(longest) / float64(time.Millisecond)
+	for i, b := range bounds {
+		n, bound := float64(k.Buckets[i]), float64(b)/float64(time.Millisecond)
+		if below+n >= rank && n > 0 {
+			at := from + (bound-from)*(rank-below)/n
+			if most >= from && most > 0 { // else the call of this bucket was counted elsewhere
+				at = min(at, most)
+			}
+			return at
+		}
+		below, from = below+n, bound
+	}
+	return from
+}
+
+// Since are the calls between an earlier count and this one. Failures above the number of calls that have ended are those of replicas that were taken over, and are left out.
+func (k *Counts) Since(before *Counts) (c Counts) {
+	grown := func(now, was uint64) uint64 { return now - min(was, now) }
+	for i := range c.Buckets {
+		c.Buckets[i] = grown(k.Buckets[i], before.Buckets[i])
+	}
+	c.Started, c.Failed = grown(k.Started, before.Started), min(grown(k.Failed, before.Failed), c.Ended())
+	c.Cancelled, c.Late, c.Busy, c.Peaks = grown(k.Cancelled, before.Cancelled), grown(k.Late, before.Late), k.Busy-before.Busy, k.Peaks
+	return c
+}
 
 // Add adds the numbers of other calls.
 func (k *Counts) Add(o Counts) {

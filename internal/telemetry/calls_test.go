@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -107,5 +108,29 @@ func TestSucceeded(t *testing.T) {
 	c.Cancel(time.Second)
 	if k := c.Counts(); k.Ended() != 4 || k.Succeeded() != 1 {
 		t.Errorf("%d ended, %d succeeded: %+v", k.Ended(), k.Succeeded(), k)
+	}
+}
+
+// TestQuantile: within a bucket times are evenly spread, a call above all bounds counts as the last one, and no quantile is above the longest call.
+func TestQuantile(t *testing.T) {
+	t.Parallel()
+	const ms = time.Millisecond
+	for _, c := range []struct {
+		buckets map[int]uint64 // up to 1 ms, 2, 5, 10, 20, 50, 100 ms; 19 has those above all
+		of      float64
+		longest time.Duration
+		want    float64
+	}{
+		{map[int]uint64{0: 100}, 0.99, 0, 0.99}, {map[int]uint64{0: 98, 1: 2}, 0.99, 0, 1.5}, {map[int]uint64{19: 4}, 0.99, 0, 600000}, {map[int]uint64{0: 1}, 0.99, 0, 0.99},
+		{map[int]uint64{0: 98, 6: 2}, 0.99, 62 * ms, 62}, {map[int]uint64{0: 98, 6: 2}, 0.99, 99 * ms, 75}, {map[int]uint64{0: 98, 6: 2}, 0.99, 5 * ms, 75},
+		{map[int]uint64{3: 10, 4: 10}, 0.5, 0, 10}, {map[int]uint64{3: 10, 4: 10}, 0.25, 0, 7.5}, {nil, 0.99, 0, math.NaN()},
+	} {
+		var k Counts
+		for i, n := range c.buckets {
+			k.Buckets[i] = n
+		}
+		if got := k.Quantile(c.of, c.longest); got != c.want && !(math.IsNaN(got) && math.IsNaN(c.want)) {
+			t.Errorf("%v: %g, want %g", c.buckets, got, c.want)
+		}
 	}
 }

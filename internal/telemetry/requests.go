@@ -143,3 +143,26 @@ func (q *Requests) Counts() []RequestCounts {
 	})
 	return out
 }
+
+// serverErrors is the first status of answers that are mistakes of the server.
+const serverErrors = 500
+
+// ByApplication are the HTTP requests of each application, and all of the node under the name "". A request has failed if its status is 500 or more: others are mistakes of clients.
+func (s *Snapshot) ByApplication() map[string]*Counts {
+	all := map[string]*Counts{"": {}}
+	for i := range s.Requests {
+		q := &s.Requests[i]
+		k := q.Calls
+		if q.Status < serverErrors {
+			k.Failed = 0
+		}
+		all[""].Add(k)
+		if q.Application != "" {
+			if all[q.Application] == nil {
+				all[q.Application] = new(Counts)
+			}
+			all[q.Application].Add(k)
+		}
+	}
+	return all
+}

@@ -52,6 +52,7 @@ type Disk struct {
 type Application struct {
 	Name, Route  string
 	Ingress      string // name of the ingress deployment
+	Revision     int    // the number of the revision that should run
 	State        helvetype.ApplicationState
 	SharedMemory *helvetype.SharedMemory
 	Deployments  []Deployment
@@ -88,4 +89,27 @@ type Replica struct {
 	Calls       Counts
 	Memory      uint64        // bytes of its process; 0 if that is not known
 	CPU         time.Duration // of its process
+	Models      []string      // that it has loaded or is loading; shared, and must not be changed
+	Loop        LoopDelays    // of its event loop; zero for a replica without one
+}
+
+// LoopDelays are by how many milliseconds timers of an event loop were late, in all, and the number of those timers.
+type LoopDelays struct {
+	Sum    float64
+	Number uint64
+}
+
+// AddLoops adds the delays of event loops by the ids of replicas.
+func (s *Snapshot) AddLoops(all map[string]LoopDelays) {
+	if len(all) == 0 {
+		return
+	}
+	for i := range s.Applications {
+		for j := range s.Applications[i].Deployments {
+			d := &s.Applications[i].Deployments[j]
+			for k := range d.Replicas {
+				d.Replicas[k].Loop = all[d.Replicas[k].ID]
+			}
+		}
+	}
 }

@@ -440,6 +440,35 @@ func (u *UserMetrics) Families() []UserFamily {
 	return all
 }
 
+// loopFamily is the histogram of the delays of event loops, as the processes of replicas in Python report it.
+const loopFamily = "serve_event_loop_scheduling_latency_ms"
+
+// LoopDelays are by how much timers of the event loops of replicas were late, by the ids of the replicas that run.
+func (u *UserMetrics) LoopDelays() map[string]LoopDelays {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	f := u.families[loopFamily]
+	if f == nil || f.Kind != Histogram {
+		return nil
+	}
+	all := make(map[string]LoopDelays, len(f.sources))
+	for _, series := range f.sources {
+		for _, x := range series {
+			i := slices.Index(x.Keys, "replica")
+			if i < 0 || x.Values[i] == "" {
+				continue
+			}
+			d := all[x.Values[i]]
+			d.Sum += x.Sum
+			for _, n := range x.Buckets {
+				d.Number += n
+			}
+			all[x.Values[i]] = d
+		}
+	}
+	return all
+}
+
 func (s *userSeries) clone() *userSeries {
 	c := *s
 	c.Buckets = slices.Clone(s.Buckets)

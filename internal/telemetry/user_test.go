@@ -226,3 +226,30 @@ func FuzzUserReport(f *testing.F) {
 		}
 	})
 }
+
+// TestLoopDelays: the delays of the event loops of replicas that run are told by replica.
+func TestLoopDelays(t *testing.T) {
+	t.Parallel()
+	u := NewUserMetrics(func(why string) { t.Error(why) })
+	if all := u.LoopDelays(); len(all) != 0 {
+		t.Errorf("without reports: %v", all)
+	}
+	report := func(replica string, sum int) *UserSource {
+		s := u.Source()
+		if err := s.Report(1, fmt.Appendf(nil, `[{"name": "serve_event_loop_scheduling_latency_ms", "kind": "histogram", "keys": ["component", "replica"], "bounds": [1, 10], "series": [
+			{"values": ["replica", %q], "buckets": [2, 1, 1], "sum": %d}]}]`, replica, sum)); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	report("D#1", 44)
+	report("D#2", 2).Close()
+	if all := u.LoopDelays(); len(all) != 1 || all["D#1"] != (LoopDelays{Sum: 44, Number: 4}) {
+		t.Errorf("%v", all)
+	}
+	s := Snapshot{Applications: []Application{{Deployments: []Deployment{{Replicas: []Replica{{ID: "D#0"}, {ID: "D#1"}}}}}}}
+	s.AddLoops(u.LoopDelays())
+	if r := s.Applications[0].Deployments[0].Replicas; r[0].Loop.Number != 0 || r[1].Loop.Number != 4 {
+		t.Errorf("%+v", r)
+	}
+}

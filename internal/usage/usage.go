@@ -33,6 +33,7 @@ type Meter struct {
 	mu        sync.Mutex
 	at        time.Time // of the last look
 	calls     map[deployment][]look
+	tallies   map[string][]tally // by the ids of replicas
 	processes map[int]*process
 	replicas  map[string]int // the process of each replica
 }
@@ -44,6 +45,7 @@ type look struct {
 	at       time.Time
 	counts   telemetry.Counts
 	rejected uint64
+	waited   time.Duration // for slots, of all calls
 }
 
 // process has the numbers of a process at three times: now, at the last look, and at the one before. The use of processors is that since the look before, so that it does not jump when two looks are close.
@@ -86,6 +88,7 @@ func (m *Meter) Look(now time.Time, s telemetry.Snapshot, replicas map[string]in
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.lookAtCalls(now, s)
+	m.lookAtReplicas(now, s)
 	m.at, m.replicas = now, replicas
 	m.lookAtProcesses(now, processes)
 }
@@ -97,23 +100,30 @@ func (m *Meter) lookAtCalls(now time.Time, s telemetry.Snapshot) {
 		a := &s.Applications[i]
 		for j := range a.Deployments {
 			d := &a.Deployments[j]
-			key, l := deployment{a.Name, d.Name}, look{now, d.Calls, d.Rejected}
-			all, known := before[key]
-			if !known && !m.at.IsZero() { // it has begun since the last look; failures without a time are those of replicas that were taken over
-				all = []look{{at: m.at, counts: telemetry.Counts{Failed: d.Calls.Failed - min(d.Calls.Failed, d.Calls.Ended())}}}
-			}
-			if n := len(all); n > 0 && all[n-1].after(&l) { // deleted, and deployed again
-				all = nil
-			}
-			for len(all) > 1 && now.Sub(all[1].at) >= window {
-				all = all[1:]
-			}
-			if n := len(all); n > 1 && now.Sub(all[n-2].at) < Period { // questions between two periods
-				all = all[:n-1]
-			}
-			m.calls[key] = append(all, l)
+			m.add(before, deployment{a.Name, d.Name}, look{at: now, counts: d.Calls, rejected: d.Rejected, waited: d.Waits.Sum})
 		}
 	}
+	for app, counts := range s.ByApplication() {
+		m.add(before, deployment{app: app}, look{at: now, counts: *counts})
+	}
+}
+
+// add adds a look to those of before, and drops those that are too old.
+func (m *Meter) add(before map[deployment][]look, key deployment, l look) {
+	all, known := before[key]
+	if !known && !m.at.IsZero() { // it has begun since the last look; failures without a time are those of replicas that were taken over
+		all = []look{{at: m.at, counts: telemetry.Counts{Failed: l.counts.Failed - min(l.counts.Failed, l.counts.Ended())}}}
+	}
+	if n := len(all); n > 0 && all[n-1].after(&l) { // deleted, and deployed again
+		all = nil
+	}
+	for len(all) > 1 && l.at.Sub(all[1].at) >= window {
+		all = all[1:]
+	}
+	if n := len(all); n > 1 && l.at.Sub(all[n-2].at) < Period { // questions between two periods
+		all = all[:n-1]
+	}
+	m.calls[key] = append(all, l)
 }
 
 // after says that a look has counted more than a later one.
@@ -145,6 +155,8 @@ func (m *Meter) Fill(s *helvetype.Status) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for name, a := range s.Applications {
+		a.Requests = m.lastMinute(deployment{app: name})
+		s.Applications[name] = a
 		for d, of := range a.Deployments {
 			of.LastMinute = m.lastMinute(deployment{name, d})
 			for i := range of.Replicas {
@@ -167,6 +179,24 @@ func (p *process) cpu() float64 {
 	return 100 * (p.now.CPU - p.before.CPU).Seconds() / took.Seconds()
 }
 
+// LastMinute has the HTTP requests of the last minute to an application, or to all of the node for ""; nil while there are no two looks at them.
+func (m *Meter) LastMinute(app string) *helvetype.LastMinute {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lastMinute(deployment{app: app})
+}
+
+// Use is the memory, in bytes, and the use of processors, in percent of one, of a process by its name in the replicas of the last look. false: it is not known.
+func (m *Meter) Use(name string) (memory uint64, cpu float64, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.processes[m.replicas[name]]
+	if p == nil {
+		return 0, 0, false
+	}
+	return p.now.Memory, p.cpu(), true
+}
+
 // lastMinute is nil while there are no two looks.
 func (m *Meter) lastMinute(key deployment) *helvetype.LastMinute {
 	all := m.calls[key]
@@ -177,37 +207,17 @@ func (m *Meter) lastMinute(key deployment) *helvetype.LastMinute {
 	r := &helvetype.LastMinute{
 		Seconds: last.at.Sub(first.at).Seconds(), Rejected: last.rejected - first.rejected,
 	}
-	var buckets [telemetry.Buckets]uint64
-	for i := range buckets {
-		buckets[i] = last.counts.Buckets[i] - min(first.counts.Buckets[i], last.counts.Buckets[i])
-		r.Calls += buckets[i]
-	}
-	r.Errors = min(last.counts.Failed-min(first.counts.Failed, last.counts.Failed), r.Calls) // more are of replicas that were taken over
+	between := last.counts.Since(&first.counts)
+	r.Calls, r.Errors = between.Ended(), between.Failed
 	if r.Calls > 0 {
-		r.Mean = milliseconds(last.counts.Busy-first.counts.Busy) / float64(r.Calls)
-		r.P99 = max(quantile(buckets[:], telemetry.Bounds(), r.Calls, milliseconds(last.counts.Peaks.Since(first.at))), 0)
+		longest := last.counts.Peaks.Since(first.at)
+		r.Mean = milliseconds(between.Busy) / float64(r.Calls)
+		r.P50, r.P90, r.P99 = between.Quantile(0.5, longest), between.Quantile(0.9, longest), between.Quantile(0.99, longest)
+	}
+	if between.Started > 0 {
+		r.Wait = milliseconds(last.waited-first.waited) / float64(between.Started)
 	}
 	return r
-}
-
-// quantile is the time in milliseconds under which 99 of 100 calls have ended, as Prometheus estimates it: within a bucket times are taken as evenly spread. For example, of 100 calls 90 took
-// up to 50 ms and 10 took between 50 and 100 ms: the 99th is the ninth of these ten, 95 ms. A call above all bounds counts as the last bound. It is never more than longest, the time of
-// the longest call, as far as that is known (not 0): the bucket from 10 s to 60 s may have calls of 12 s only.
-func quantile(buckets []uint64, bounds []float64, all uint64, longest float64) float64 {
-	const of = 0.99
-	rank, below, from := of*float64(all), 0.0, 0.0
-	for i, bound := range bounds {
-		n := float64(buckets[i])
-		if below+n >= rank && n > 0 {
-			at := from + (bound-from)*(rank-below)/n
-			if longest >= from && longest > 0 { // else the call of this bucket was counted elsewhere
-				at = min(at, longest)
-			}
-			return at
-		}
-		below, from = below+n, bound
-	}
-	return from
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

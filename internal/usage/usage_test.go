@@ -61,7 +61,7 @@ func TestLastMinute(t *testing.T) {
 	calls(&c, 10, 90*time.Millisecond, true)
 	at = at.Add(Period)
 	m.Look(at, of(&c, 5), nil, none)
-	want := &helvetype.LastMinute{Seconds: 60, Calls: 100, Errors: 10, Rejected: 2, Mean: 45, P99: 90}
+	want := &helvetype.LastMinute{Seconds: 60, Calls: 100, Errors: 10, Rejected: 2, Mean: 45, P50: 36.66666666666667, P90: 50, P99: 90}
 	if diff := cmp.Diff(want, filled(&m).LastMinute); diff != "" {
 		t.Error(diff)
 	}
@@ -192,24 +192,83 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestQuantile: within a bucket times are evenly spread, and a call above all bounds counts as the last one.
-func TestQuantile(t *testing.T) {
+// TestRequests: an application has its HTTP requests of the last minute, of which those with a status of 500 or more have failed.
+func TestRequests(t *testing.T) {
 	t.Parallel()
-	bounds := []float64{1, 10, 100}
-	for _, c := range []struct {
-		buckets []uint64
-		longest float64
-		want    float64
-	}{
-		{[]uint64{100, 0, 0, 0}, 0, 0.99}, {[]uint64{98, 2, 0, 0}, 0, 5.5}, {[]uint64{0, 0, 0, 4}, 0, 100}, {[]uint64{1, 0, 0, 0}, 0, 0.99},
-		{[]uint64{98, 0, 2, 0}, 12, 12}, {[]uint64{98, 0, 2, 0}, 99, 55}, {[]uint64{98, 0, 2, 0}, 5, 55},
-	} {
-		n := uint64(0)
-		for _, b := range c.buckets {
-			n += b
-		}
-		if got := quantile(c.buckets, bounds, n, c.longest); got != c.want {
-			t.Errorf("%v: %g, want %g", c.buckets, got, c.want)
-		}
+	var m Meter
+	var good, missing, bad telemetry.Calls
+	snapshot := func() telemetry.Snapshot {
+		return telemetry.Snapshot{Requests: []telemetry.RequestCounts{
+			{Application: "app", Status: 200, Calls: good.Counts()}, {Application: "app", Status: 404, Calls: missing.Counts()}, {Application: "app", Status: 502, Calls: bad.Counts()},
+			{Application: "other", Status: 200, Calls: telemetry.Counts{}}, {Status: 404, Calls: missing.Counts()},
+		}}
+	}
+	m.Look(begin, snapshot(), nil, none)
+	calls(&good, 6, 5*time.Millisecond, false)
+	calls(&missing, 3, 5*time.Millisecond, true)
+	calls(&bad, 1, 5*time.Millisecond, true)
+	m.Look(begin.Add(Period), snapshot(), nil, none)
+	s := helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"app": {}, "new": {}}}
+	m.Fill(&s)
+	if got := s.Applications["app"].Requests; got == nil || got.Calls != 10 || got.Errors != 1 {
+		t.Errorf("app: %+v", got)
+	}
+	if got := s.Applications["new"].Requests; got != nil {
+		t.Errorf("an application without requests: %+v", got)
+	}
+	if r, ok := m.Recent("app", ""); !ok || r != (Rate{Calls: 2, Errors: 0.2}) {
+		t.Errorf("app: %+v", r)
+	}
+	if r, ok := m.Recent("", ""); !ok || r != (Rate{Calls: 2.6, Errors: 0.2}) {
+		t.Errorf("the node: %+v", r)
+	}
+}
+
+// TestRecent: rates are of the last 5 to 10 seconds, also if questions come in between; those of a replica that has begun since the last look, or counts anew, too.
+func TestRecent(t *testing.T) {
+	t.Parallel()
+	var m Meter
+	var c, one telemetry.Calls
+	look := func(at time.Duration) {
+		s := of(&c, 0)
+		s.Applications[0].Deployments[0].Replicas[0] = telemetry.Replica{ID: "D#1", State: helvetype.ReplicaRunning, Calls: one.Counts(), Loop: telemetry.LoopDelays{Sum: 3 * at.Seconds(), Number: uint64(at / time.Second)}}
+		m.Look(begin.Add(at), s, nil, none)
+	}
+	look(0)
+	if _, ok := m.Recent("app", "D"); ok {
+		t.Error("after one look")
+	}
+	if _, _, ok := m.RecentAt("D#1"); ok {
+		t.Error("after one look")
+	}
+	calls(&c, 50, time.Millisecond, false)
+	calls(&one, 20, time.Millisecond, true)
+	look(2 * time.Second) // a young node has what there is
+	if r, _ := m.Recent("app", "D"); r != (Rate{Calls: 25}) {
+		t.Errorf("after 2 s: %+v", r)
+	}
+	look(5 * time.Second)
+	look(6 * time.Second)
+	look(11 * time.Second)
+	calls(&c, 30, time.Millisecond, true)
+	for i := range 4 {
+		look(time.Duration(12+i) * time.Second)
+	}
+	if r, ok := m.Recent("app", "D"); !ok || r.Calls < 3 || r.Calls > 6 || r.Errors != r.Calls {
+		t.Errorf("of 30 calls in the last 5 to 10 s: %+v", r)
+	}
+	if r, late, ok := m.RecentAt("D#1"); !ok || r != (Rate{}) || late != 3 {
+		t.Errorf("of a replica without calls: %+v, %g ms late", r, late)
+	}
+	if r, _, ok := m.RecentAt("D#2"); ok {
+		t.Errorf("of a replica that is gone: %+v", r)
+	}
+	one = telemetry.Calls{}
+	look(16 * time.Second)
+	if _, _, ok := m.RecentAt("D#1"); ok {
+		t.Error("of counts that have begun anew")
+	}
+	if n := len(m.tallies["D#1"]); n > 3 {
+		t.Errorf("%d looks are kept", n)
 	}
 }

@@ -1,4 +1,4 @@
-package metrics
+package machine
 
 import (
 	"context"
@@ -20,12 +20,13 @@ var gpuArguments = []string{"--query-gpu=index,name,utilization.gpu,memory.used,
 const (
 	gpuLimit  = 10 * time.Second // that the tool may take
 	gpuPeriod = 5 * time.Second  // between two looks, at least
-	gpuAge    = time.Minute      // of numbers that are still shown
+	gpuAge    = time.Minute      // of numbers that are still given
 )
 
-// gpus has the numbers of the GPUs of the machine. A scrape shows those of the last look and, if these are old, has the tool run again, without waiting for it: so the first
-// scrape shows none, and the next shows numbers that are as old as the time between them. A node that no scraper asks runs no tool; nor does one on a machine without the tool.
-type gpus struct {
+// GPUs has the numbers of the GPUs of the machine. A reader gets those of the last look and, if these are old, has the tool run again, without waiting for it: so the first
+// reader gets none, and the next gets numbers that are as old as the time between them. A node that no reader asks runs no tool; nor does one on a machine without the tool.
+// Its methods may be called from any goroutine.
+type GPUs struct {
 	find func() (query func(context.Context) ([]byte, error)) // nil for no tool
 
 	mu      sync.Mutex
@@ -34,15 +35,18 @@ type gpus struct {
 	running bool
 	begun   time.Time // of the last look
 	at      time.Time // of the numbers
-	all     []gpu
+	all     []GPU
 }
 
-// gpu has the numbers of one GPU. A number that the driver does not know, such as the use of a GPU that is divided (MIG), is negative.
-type gpu struct {
-	index, name string
-	percent     float64
-	used, free  float64 // megabytes
+// GPU has the numbers of one GPU. A number that the driver does not know, such as the use of a GPU that is divided (MIG), is negative.
+type GPU struct {
+	Index, Name string
+	Percent     float64 // the part of the time in which a program ran on it
+	Used, Free  float64 // megabytes
 }
+
+// NewGPUs finds the tool of the driver with the first question.
+func NewGPUs() *GPUs { return &GPUs{find: findGPUTool} }
 
 // findGPUTool is the tool of the driver; nil if there is none.
 func findGPUTool() func(context.Context) ([]byte, error) {
@@ -55,8 +59,8 @@ func findGPUTool() func(context.Context) ([]byte, error) {
 	}
 }
 
-// now gives the numbers of the last look, and has another begin if it is time.
-func (g *gpus) now() []gpu {
+// Now gives the numbers of the last look, and has another begin if it is time. The slice is shared and must not be changed.
+func (g *GPUs) Now() []GPU {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.looked {
@@ -77,7 +81,7 @@ func (g *gpus) now() []gpu {
 }
 
 // look asks the tool. After an error the numbers of before stay until they are too old.
-func (g *gpus) look() {
+func (g *GPUs) look() {
 	ctx, cancel := context.WithTimeout(context.Background(), gpuLimit)
 	defer cancel()
 	text, err := g.query(ctx)
@@ -91,7 +95,7 @@ func (g *gpus) look() {
 }
 
 // readGPUs reads the answer of the tool: a line for each GPU, such as "0, NVIDIA H200, 37, 1024, 142747". A line of another form is left out.
-func readGPUs(text []byte) (all []gpu) {
+func readGPUs(text []byte) (all []GPU) {
 	r := csv.NewReader(strings.NewReader(string(text)))
 	r.TrimLeadingSpace, r.FieldsPerRecord, r.LazyQuotes = true, -1, true
 	lines, _ := r.ReadAll() //nolint:errcheck // the lines before a mistake are there
@@ -106,31 +110,7 @@ func readGPUs(text []byte) (all []gpu) {
 			}
 			return v
 		}
-		all = append(all, gpu{strings.TrimSpace(f[0]), strings.TrimSpace(f[1]), number(f[2]), number(f[3]), number(f[4])})
+		all = append(all, GPU{strings.TrimSpace(f[0]), strings.TrimSpace(f[1]), number(f[2]), number(f[3]), number(f[4])})
 	}
 	return all
-}
-
-// write writes the numbers of the GPUs, under the names of the reference.
-func (g *gpus) write(p *page) {
-	all := g.now()
-	if len(all) == 0 {
-		return
-	}
-	for _, f := range []struct {
-		name, help string
-		value      func(gpu) float64
-	}{
-		{"ray_node_gpus_available", "1 for each GPU of the machine.", func(gpu) float64 { return 1 }},
-		{"ray_node_gpus_utilization", "Use of the GPU, in percent: the part of the time in which a program ran on it.", func(g gpu) float64 { return g.percent }},
-		{"ray_node_gram_used", "Memory of the GPU in use, in megabytes.", func(g gpu) float64 { return g.used }},
-		{"ray_node_gram_available", "Memory of the GPU that is free, in megabytes.", func(g gpu) float64 { return g.free }},
-	} {
-		p.family(f.name, gauge, f.help)
-		for _, one := range all {
-			if v := f.value(one); v >= 0 {
-				p.line(label(label("", "GpuDeviceName", one.name), "GpuIndex", one.index), v)
-			}
-		}
-	}
 }

@@ -3,8 +3,9 @@
 // A page is a module below pages/ whose default export is a component; it gets { params } of the view, and is loaded when it is first shown.
 import { html, render, useEffect, useErrorBoundary, useState } from './vendor/preact/standalone.module.js';
 import { start, useView } from './router.js';
+import { useStore } from './store.js';
 import { askWho, takeToken } from './api.js';
-import { startUpdates, useUpdates } from './updates.js';
+import { connection, startUpdates, useLive } from './updates.js';
 import { Layout, PageHead } from './ui/layout.js';
 import { Failure, Loading } from './ui/empty.js';
 
@@ -37,9 +38,10 @@ function Page({ view }) {
     return () => { here = false; };
   }, [view.page]);
   const { params } = view;
-  const { problems, connection } = useUpdates();
+  const troubles = useLive((l) => l.problems?.troubles?.length);
+  const gone = useStore(connection, (c) => c.state === 'gone');
   const name = params.replica ?? params.deployment ?? params.app ?? params.id ?? titles[view.page];
-  const wrong = connection.state === 'gone' ? 'gone' : problems?.troubles?.length || ''; // Seen at the tab of a page that is left open.
+  const wrong = gone ? 'gone' : troubles || ''; // Seen at the tab of a page that is left open.
   const title = [wrong && `(${wrong})`, [name, params.deployment && params.app, 'Helve'].filter(Boolean).join(' · ')].filter(Boolean).join(' ');
   useEffect(() => { document.title = title; }, [title]);
   if (loaded.page !== view.page) return html`<${Loading} what="the page" />`;

@@ -9,11 +9,13 @@
 //   live.replicas.get('Ranker#003')            live.figures.replicas.get('Ranker#003')?.rate        // of the asked deployment
 //   live.edges                                 live.figures.edges.get('Front>Ranker')?.rate
 //   live.node, live.figures.node, live.problems, live.at
-// The component is drawn again with each item, about once a second and at once for a change of state. The page has one stream: a new view opens it anew, and the data before
+//   const n = useLive((l) => l.problems?.troubles.length)        // drawn again only when this changes
+// A component with useUpdates is drawn again with each item, about once a second and at once for a change of state. The page has one stream: a new view opens it anew, and the data before
 // stay until the first item is there. Data of a node that is gone stay too; `connection` says so, and layout.js draws it.
 import { useEffect, useRef } from './vendor/preact/standalone.module.js';
 import { createStore, useStore } from './store.js';
-import { ApiError, askWho, follow, session } from './api.js';
+import { followAgain } from './again.js';
+import { ApiError, askWho, get, session } from './api.js';
 import { setSkew } from './ui/time.js';
 
 /**
@@ -85,8 +87,7 @@ function remove(live, { kind, app, deployment = '', replica = '' }) {
 
 // ---- the connection
 
-const silence = 20_000; // Milliseconds without a byte after which the connection counts as lost. The node sends one each 15 s.
-const firstPause = 500, longestPause = 5000; // Milliseconds between attempts.
+const hiddenEvery = 30_000; // Milliseconds between questions of a page that is hidden, and has given its stream up: its tab says what is wrong all the same.
 
 const live = createStore({ live: nothing(), scope: /** @type {Scope|null} */ (null) });
 
@@ -96,11 +97,9 @@ export const connection = createStore(/** @type {Connection} */ ({ state: 'conne
 /** @type {Scope[]} The views that components want. */
 const wanted = [];
 /** @type {AbortController|null} */
-let running = null;
-let pause = firstPause;
-let timer = /** @type {any} */ (0);
-let soon = false;
+let opened = null;
 let openScope = '';
+let soon = false;
 
 /** The narrowest view that a component wants. @returns {Scope} */
 function scope() {
@@ -116,71 +115,62 @@ function say(state, message = '') {
   if (before.state !== state || before.message !== message) connection.set({ state, message, since: before.state === state ? before.since : Date.now() });
 }
 
-async function connect() {
-  clearTimeout(timer);
-  running?.abort();
-  const abort = running = new AbortController();
+/** Opens the stream for the present view, in the place of the one before. */
+function open() {
+  opened?.abort();
+  const abort = opened = new AbortController();
   const asked = scope();
   openScope = key(asked);
-  let watchdog = /** @type {any} */ (0);
-  let silent = false;
-  const alive = () => {
-    clearTimeout(watchdog);
-    watchdog = setTimeout(() => { silent = true; abort.abort(); }, silence);
-  };
-  alive();
-  let problem = 'The node has ended the connection.';
-  try {
-    await follow('/api/v1/updates', asked, (item) => {
-      const before = live.get();
-      const now = apply(before.live, item);
-      if (item.at) setSkew(Date.parse(item.at) - Date.now());
-      if (before.live.node && item.node && before.live.node.pid !== item.node.pid) askWho(); // Another process: the node has been started again.
-      if (item.whole) pause = firstPause;
-      say('live');
-      live.set({ live: now, scope: item.whole ? asked : before.scope });
-    }, { signal: abort.signal, onBytes: alive });
-  } catch (e) {
-    if (e instanceof ApiError && (e.status === 401 || e.status === 403)) {
-      clearTimeout(watchdog);
-      if (running === abort) { running = null; say('refused', e.message); }
-      return; // A new token connects again.
-    }
-    problem = e instanceof Error ? e.message : String(e);
-  }
-  clearTimeout(watchdog);
-  if (running !== abort) return; // Another connection has taken the place of this one.
-  running = null;
-  say('gone', silent ? `The node has sent nothing for ${silence / 1000} s.` : problem);
-  timer = setTimeout(connect, pause);
-  pause = Math.min(pause * 2, longestPause);
+  followAgain('/api/v1/updates', () => asked, (item) => {
+    const before = live.get();
+    if (item.at) setSkew(Date.parse(item.at) - Date.now());
+    if (before.live.node && item.node && before.live.node.pid !== item.node.pid) askWho(); // Another process: the node has been started again.
+    say('live');
+    live.set({ live: apply(before.live, item), scope: item.whole ? asked : before.scope });
+  }, {
+    signal: abort.signal,
+    onLost: (why) => say('gone', why),
+    onRefused: (e) => say(e.status === 401 || e.status === 403 ? 'refused' : 'gone', e.message), // A new token opens it again.
+  });
 }
 
-/** Connects again if the view has changed, after all components of this change are drawn. */
+/** Opens the stream anew if the view has changed, after all components of this change are drawn. */
 function settle() {
   if (soon) return;
   soon = true;
   setTimeout(() => {
     soon = false;
-    if (connection.get().state !== 'gone' && key(scope()) !== openScope) connect();
+    if (connection.get().state !== 'refused' && key(scope()) !== openScope) open();
   }, 0);
+}
+
+/** What is wrong, for a page that is hidden. */
+async function askHidden() {
+  if (!document.hidden || connection.get().state === 'refused') return;
+  try {
+    const problems = await get('/api/v1/why');
+    say('live');
+    live.set({ ...live.get(), live: apply(live.get().live, { problems }) });
+  } catch (e) {
+    if (e instanceof ApiError && e.status === 0) say('gone', e.message);
+  }
 }
 
 /** Opens the stream. app.js calls it once. */
 export function startUpdates() {
-  connect();
+  open();
   let role = session.get().role;
   session.subscribe(() => {
     const now = session.get().role;
-    if (now !== role) { role = now; if (connection.get().state === 'refused') connect(); }
+    if (now !== role && connection.get().state === 'refused') open();
+    role = now;
   });
-  const again = () => { if (connection.get().state === 'gone') connect(); };
-  addEventListener('online', again);
-  document.addEventListener('visibilitychange', () => { if (!document.hidden) again(); });
+  addEventListener('online', () => { if (connection.get().state === 'gone') open(); });
+  setInterval(askHidden, hiddenEvery);
 }
 
 /** Tries at once to reach a node that is gone. */
-export const tryNow = () => { pause = firstPause; connect(); };
+export const tryNow = () => open();
 
 /** @param {Scope|null} has @param {Scope} wants */
 const covers = (has, wants) => has !== null && (!wants.app || has.app === wants.app) && (!wants.deployment || has.deployment === wants.deployment) &&
@@ -205,3 +195,11 @@ export function useUpdates(wants = {}) {
   const link = useStore(connection);
   return { ...now.live, ready: covers(now.scope, wants), connection: link };
 }
+
+/**
+ * A part of what the stream has told: the component is drawn again only when that part changes.
+ * @template T
+ * @param {(live: Live) => T} select
+ * @returns {T}
+ */
+export const useLive = (select) => useStore(live, (v) => select(v.live));

@@ -100,6 +100,8 @@ type Status struct {
 	Proxies map[string]ProxyState `json:"proxies,omitempty"`
 	// References counts the results that the node keeps for callers in other processes. It is nil until the first one.
 	References *References `json:"references,omitempty"`
+	// TargetCapacity is the percentage of all numbers of replicas that runs; nil for all. At 0 no replica runs, and calls wait.
+	TargetCapacity *float64 `json:"target_capacity,omitempty"`
 	// Resources has what the node gives out, by the name of the thing, and what replicas hold of it: see [ResourceCPU]. A thing that the node does not have and no replica has asked for is left out.
 	Resources map[string]Resource `json:"resources,omitempty"`
 }

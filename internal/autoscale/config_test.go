@@ -126,3 +126,16 @@ func TestShare(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestReasonNamesCapacity: a bound that the target capacity has lowered is not the number of max_replicas, and the reason says so.
+func TestReasonNamesCapacity(t *testing.T) {
+	t.Parallel()
+	d := Decision{Rule: RuleLoad, Blocked: "max_replicas", Inputs: Inputs{Calls: 3, Target: 2, Most: 0, Capacity: new(0.0)}}
+	if got, want := d.Reason(), "3.0 calls / 2 a replica = 1.5; at most 0 by max_replicas at a target capacity of 0 %"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	d.Inputs.Capacity = new(100.0)
+	if got, want := d.Reason(), "3.0 calls / 2 a replica = 1.5; at most 0 by max_replicas"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}

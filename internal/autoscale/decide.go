@@ -12,6 +12,8 @@ type Facts struct {
 	Starting int // replicas that start, or wait for their resources
 	// Least and Most are the bounds: of min_replicas and max_replicas under the target capacity ([Bounds]).
 	Least, Most int
+	// Capacity is that target capacity in percent; nil for all.
+	Capacity *float64
 	// HoldUp and HoldDown say why the number must not grow, or shrink, as a part of a sentence: "a rollout is under way". Empty: it may. Bounds act all the same.
 	HoldUp, HoldDown string
 	// Raw is the number of replicas that a custom policy asks for, in place of load over target; nil without one. Gains, delays, steps and bounds act on it.
@@ -53,6 +55,7 @@ type Inputs struct {
 	Ready    int           `json:"ready"`
 	Least    int           `json:"least"`
 	Most     int           `json:"most"`
+	Capacity *float64      `json:"target_capacity,omitempty"`
 	Held     time.Duration `json:"held_ns,omitempty"`   // for how long the condition has held, for a delay or an idle deployment
 	Stable   time.Duration `json:"stable_ns,omitempty"` // the stable window
 }
@@ -99,7 +102,7 @@ func (s *State) decide(now time.Time, c Config, f Facts) Decision {
 		s.ready, s.changed = f.Ready, now
 	}
 	d := Decision{Replicas: f.Target, Desired: f.Target, Rule: RuleSteady, Inputs: Inputs{
-		Target: c.Target, Raw: f.Raw, Queued: s.last.Queued, Running: s.last.Running, Replicas: f.Target, Ready: f.Ready, Least: f.Least, Most: f.Most, Stable: c.StableWindow,
+		Target: c.Target, Raw: f.Raw, Queued: s.last.Queued, Running: s.last.Running, Replicas: f.Target, Ready: f.Ready, Least: f.Least, Most: f.Most, Capacity: f.Capacity, Stable: c.StableWindow,
 	}}
 	if calls := s.last.Queued + s.last.Running; calls > 0 || f.Target > f.Least {
 		d.Next = now.Add(time.Second)

@@ -13,7 +13,7 @@ func (d Decision) Reason() string {
 	text := in.load()
 	switch {
 	case d.Rule == RuleBounds:
-		return fmt.Sprintf("the bounds are %d to %d", in.Least, in.Most)
+		return fmt.Sprintf("the bounds are %d to %d", in.Least, in.Most) + in.capacity()
 	case d.Rule == RuleColdStart:
 		text = plural(in.Queued+in.Running, "call waits", "calls wait") + ", and there is no replica"
 	case in.Raw != nil:
@@ -34,9 +34,9 @@ func (d Decision) Reason() string {
 			text += "; it waits for the time between steps"
 		}
 	case d.Blocked == "max_replicas":
-		text += fmt.Sprintf("; at most %d by max_replicas", in.Most)
+		text += fmt.Sprintf("; at most %d by max_replicas", in.Most) + in.capacity()
 	case d.Blocked == "min_replicas":
-		text += fmt.Sprintf("; at least %d by min_replicas", in.Least)
+		text += fmt.Sprintf("; at least %d by min_replicas", in.Least) + in.capacity()
 	case d.Blocked == "max_upscale_factor" || d.Blocked == "max_downscale_factor":
 		text += "; no more in one step by " + d.Blocked
 	case d.Rule == RuleHeld:
@@ -57,6 +57,14 @@ func (in *Inputs) load() string {
 		over = " in the last " + seconds1(in.Window)
 	}
 	return fmt.Sprintf("%.1f calls%s / %s a replica = %.1f", in.Calls, over, number(in.Target), in.Calls/in.Target)
+}
+
+// capacity names the target capacity that has made the bounds; "" without one.
+func (in *Inputs) capacity() string {
+	if in.Capacity == nil || *in.Capacity >= wholeMachine {
+		return ""
+	}
+	return fmt.Sprintf(" at a target capacity of %s %%", number(*in.Capacity))
 }
 
 func seconds1(d time.Duration) string { return number(d.Seconds()) + " s" }

@@ -60,7 +60,7 @@ func (f *Fleet) Status() helvetype.Status {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
 	f.NoteLocked()
-	s := helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{}}
+	s := helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{}, TargetCapacity: f.Capacity}
 	for name, a := range f.Apps {
 		app := helvetype.ApplicationStatus{
 			Status: helvetype.ApplicationState(a.Shown.State), Message: a.Shown.Message, DeployedAt: a.Since, RoutePrefix: a.Current.Def.Graph.RoutePrefix,

@@ -230,6 +230,7 @@ func (s *Scaler) look(now time.Time, of fleet.Scaled) (c change, changed bool) {
 	e.facts = of.Facts
 	e.facts.Ready = ready
 	e.facts.Least, e.facts.Most = autoscale.Bounds(e.config, of.Capacity, of.Rising)
+	e.facts.Capacity = of.Capacity
 	s.advise(now, e, of)
 	e.last = autoscale.Decide(now, e.config, &e.memory.State, e.facts)
 	e.reason = ""

@@ -45,7 +45,7 @@ func TestChainOfWaits(t *testing.T) {
 	}{
 		"an application whose Model fails": {shop(), fails, "application shop is DEPLOYING; " + failure + "; deployment Front waits for Ranker, and Ranker waits for Model", next, true},
 		"its ingress": {
-			shop("Front"), fails, "deployment shop/Front is UPDATING (CONFIG_UPDATE_STARTED): 0 of 1 replica get calls; " + failure + "; deployment Front waits for Ranker, and Ranker waits for Model", next, true,
+			shop("Front"), fails, "deployment shop/Front is UPDATING (CONFIG_UPDATE_STARTED): 0 of 1 replica gets calls; " + failure + "; deployment Front waits for Ranker, and Ranker waits for Model", next, true,
 		},
 		"an application whose Model loads": {
 			shop(), helvetype.DeploymentStatus{Next: "1 replica in its start"}, "application shop is DEPLOYING; " + loads + "; deployment Front waits for Ranker, and Ranker waits for Model", "helve profile shop/Model/M#3 --stacks shows where its start stands", false,

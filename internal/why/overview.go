@@ -68,7 +68,7 @@ func rank(a helvetype.ApplicationStatus) int {
 		}
 		m := d.LastMinute
 		unresponsive := slices.ContainsFunc(d.Replicas, func(r helvetype.ReplicaStatus) bool { return r.Unresponsive != nil })
-		if d.Cycle != "" || unresponsive || d.Calls.Queued > 0 && d.Ready > 0 || m != nil && (m.Rejected > 0 || m.Errors > 0) {
+		if d.Cycle != "" || unresponsive || d.Calls.Queued > 0 && (d.Ready > 0 || d.Wanted == 0) || m != nil && (m.Rejected > 0 || m.Errors > 0) {
 			at(callsSuffer)
 		}
 		if policyFails(d.Autoscaling, "") != "" {
@@ -107,7 +107,7 @@ func numbers(s helvetype.Status, troubled, left int) string {
 	default:
 		fmt.Fprintf(&b, "%d of %s are not as they should be", troubled, count(len(s.Applications), "application"))
 	}
-	fmt.Fprintf(&b, "; %d of %s get calls; %s now, and %s", ready, count(wanted, "replica"), runs(running), waits(queued))
+	fmt.Fprintf(&b, "; %d of %s %s calls; %s now, and %s", ready, count(wanted, "replica"), gets(wanted), runs(running), waits(queued))
 	if calls+rejected > 0 {
 		some := "none"
 		if failed+rejected > 0 {

@@ -71,7 +71,7 @@ func TestOverviewOfCalm(t *testing.T) {
 	d := helvetype.DeploymentStatus{Status: helvetype.DeploymentHealthy, Wanted: 1, Ready: 1, Calls: helvetype.Calls{Running: 1}, LastMinute: &helvetype.LastMinute{Seconds: 60, Calls: 1}}
 	for want, apps := range map[string]map[string]helvetype.ApplicationStatus{
 		"no application runs": {},
-		"all is well: 1 application with 1 deployment runs; 1 of 1 replica get calls; 1 call runs now, and none waits; none of the 1 call of the last minute failed": {"a": runsWith(d)},
+		"all is well: 1 application with 1 deployment runs; 1 of 1 replica gets calls; 1 call runs now, and none waits; none of the 1 call of the last minute failed": {"a": runsWith(d)},
 	} {
 		if o := overview(apps); o.Sentence != want || o.Troubles == nil || len(o.Troubles) != 0 {
 			t.Errorf("%+v\nwant %s", o, want)

@@ -53,15 +53,15 @@ func Explain(of helvetype.Object, s helvetype.Status, events Events, now time.Ti
 		for _, name := range slices.Sorted(maps.Keys(app.Deployments)) {
 			together(&e, events, of.App, name, now)
 		}
-		if s := app.Status; s != helvetype.ApplicationRunning && s != helvetype.ApplicationDeleting {
+		if now := app.Status; now != helvetype.ApplicationRunning && now != helvetype.ApplicationDeleting {
 			break // its message has the trouble
 		}
 		for _, name := range slices.Sorted(maps.Keys(app.Deployments)) {
-			troubled(&e, of.App, name, app.Deployments[name], passes(app, name), now)
+			troubled(&e, of.App, name, app.Deployments[name], passes(app, name), s.TargetCapacity, now)
 		}
 	case of.Kind == helvetype.KindDeployment && has:
 		e.Sentence, e.Next, e.Detail = deployment(of, d), nextOf("", of.App, of.Deployment, d), details(d.Message)
-		troubled(&e, of.App, of.Deployment, d, passes(app, of.Deployment), now)
+		troubled(&e, of.App, of.Deployment, d, passes(app, of.Deployment), s.TargetCapacity, now)
 		if path := chain(app, of.Deployment); len(path) > 1 {
 			root := app.Deployments[path[len(path)-1]]
 			e.Sentence += "; " + waitsFor(app, path, "")
@@ -104,8 +104,8 @@ func together(e *helvetype.Explanation, events Events, app, deployment string, n
 }
 
 // troubled adds the trouble of a deployment that its state does not show: replicas that do not answer, calls that wait for slots, and the last replica that has ended.
-// passes says that its failures of the last minute come from deployments that it uses.
-func troubled(e *helvetype.Explanation, app, name string, d helvetype.DeploymentStatus, passes bool, now time.Time) {
+// passes says that its failures of the last minute come from deployments that it uses. capacity is the target capacity of the node in percent; nil for all.
+func troubled(e *helvetype.Explanation, app, name string, d helvetype.DeploymentStatus, passes bool, capacity *float64, now time.Time) {
 	prefix := ""
 	if e.Object.Kind == helvetype.KindApplication {
 		prefix = "deployment " + name + ": "
@@ -144,6 +144,11 @@ func troubled(e *helvetype.Explanation, app, name string, d helvetype.Deployment
 	case d.Cycle != "":
 		e.Sentence += "; " + prefix + d.Cycle
 		next(fmt.Sprintf("helve calls %s/%s lists the calls; helve restart %[1]s/%[2]s ends those that wait now, after at most graceful_shutdown_timeout_s, but the circle comes back while such requests come: its deployments need more slots, or no calls back to themselves", app, name))
+	case d.Calls.Queued > 0 && d.Wanted == 0 && d.Trigger != helvetype.TriggerDeleting:
+		if text, command := unserved(app, name, d, capacity); text != "" {
+			e.Sentence += "; " + prefix + text
+			next(command)
+		}
 	case d.Calls.Queued > 0 && d.Ready > 0:
 		e.Sentence += fmt.Sprintf("; %s%s a slot, because the ready replicas run as many calls as max_ongoing_requests allows%s", prefix, waitFor(d.Calls.Queued), slots(d))
 		next(fmt.Sprintf("%s; helve calls %s/%s lists the calls that hold the slots", more(app, name, d), app, name))
@@ -168,6 +173,21 @@ func troubled(e *helvetype.Explanation, app, name string, d helvetype.Deployment
 	if d.Calls.Errors > 0 && e.Next == "" {
 		next("helve why --failed " + app + " lists requests that have failed")
 	}
+}
+
+// unserved says why calls of a deployment wait although it should have no replica; "" while its autoscaler is about to start one. For example, a file has target_capacity: 0, and a client sends three requests: they
+// wait until a file with another number is deployed, or until their own limit of time.
+func unserved(app, name string, d helvetype.DeploymentStatus, capacity *float64) (text, next string) {
+	text = waitFor(d.Calls.Queued) + " a replica, and the deployment should have none: "
+	switch {
+	case capacity != nil && *capacity <= 0:
+		return text + "the target capacity of the node is 0 %", "deploy a file with a target_capacity above 0, or without it; a limit of time for a request or a call, or max_queued_requests, keeps calls from waiting"
+	case d.Autoscaling == nil:
+		return text + "its number of replicas is 0", fmt.Sprintf("helve scale %s/%s 1 starts a replica", app, name)
+	case d.Autoscaling.Blocked != "":
+		return text + d.Autoscaling.Reason, ""
+	}
+	return "", ""
 }
 
 // slots says how many calls the ready replicas of a deployment run, in parentheses; "" while replicas that stop run some of its calls too, because nothing tells how many.
@@ -261,9 +281,37 @@ func Revision(app string, r helvetype.RevisionEntry, events Events) helvetype.Ex
 	return e
 }
 
-// calm is the sentence of an application that runs and has no trouble.
+// calm is the sentence of an application that runs and has no trouble. Replicas that start because the number has grown are none.
 func calm(app string, a helvetype.ApplicationStatus) string {
-	return fmt.Sprintf("application %s is %s: each of its %s has its replicas", app, helvetype.ApplicationRunning, count(len(a.Deployments), "deployment"))
+	text := fmt.Sprintf("application %s is %s: ", app, helvetype.ApplicationRunning)
+	if growing := lacking(a); len(growing) > 0 {
+		d := a.Deployments[growing[0]]
+		return text + fmt.Sprintf("%d of %s of %s %s calls, and more start", d.Ready, count(d.Wanted, "replica"), growing[0], gets(d.Wanted))
+	}
+	if len(a.Deployments) == 1 {
+		return text + "its deployment has its replicas"
+	}
+	return text + fmt.Sprintf("each of its %d deployments has its replicas", len(a.Deployments))
+}
+
+// lacking are the deployments that have fewer replicas with calls than they should have, by name.
+func lacking(a helvetype.ApplicationStatus) (names []string) {
+	for _, name := range slices.Sorted(maps.Keys(a.Deployments)) {
+		if d := a.Deployments[name]; d.Ready < d.Wanted {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// short is the sentence about an application that runs, and in which replicas do not start; "" for others. For example, an autoscaler asks for 4 replicas, and the node has two GPUs.
+func short(app string, a helvetype.ApplicationStatus) string {
+	for _, name := range lacking(a) {
+		if d := a.Deployments[name]; d.Message != "" {
+			return fmt.Sprintf("application %s is %s: %d of %s of %s %s calls: %s", app, a.Status, d.Ready, count(d.Wanted, "replica"), name, gets(d.Wanted), brief(d.Message))
+		}
+	}
+	return ""
 }
 
 func application(of helvetype.Object, a helvetype.ApplicationStatus) (sentence, next string) {
@@ -274,7 +322,7 @@ func application(of helvetype.Object, a helvetype.ApplicationStatus) (sentence, 
 	if a.Message != "" {
 		sentence += ": " + brief(a.Message)
 	} else if a.Status == helvetype.ApplicationRunning {
-		sentence = calm(of.App, a)
+		sentence = cmp.Or(short(of.App, a), calm(of.App, a))
 	}
 	if a.FailedDeploy != nil {
 		return sentence + failed(a), afterFailed
@@ -335,7 +383,7 @@ func deployment(of helvetype.Object, d helvetype.DeploymentStatus) string {
 			ready++
 		}
 	}
-	sentence := fmt.Sprintf("deployment %s is %s (%s): %d of %s get calls", of, d.Status, d.Trigger, min(max(ready, d.Ready), d.Wanted), count(d.Wanted, "replica"))
+	sentence := fmt.Sprintf("deployment %s is %s (%s): %d of %s %s calls", of, d.Status, d.Trigger, min(max(ready, d.Ready), d.Wanted), count(d.Wanted, "replica"), gets(d.Wanted))
 	if d.Message != "" {
 		sentence += "; " + brief(d.Message)
 	}
@@ -498,16 +546,22 @@ func timeline(own []helvetype.Event, events Events) []helvetype.Event {
 	return list
 }
 
-// inStart is the end of the next step of a deployment that waits for starts.
-const inStart = " in its start"
+// The ends of the next step of a deployment that waits for starts.
+const (
+	inStart  = " in its start"
+	inStarts = " in their starts"
+)
 
 // Next is the next step of a deployment, and its time, zero if it has none. s.NextAt is the time of the next start, as far as one waits after failures.
 func Next(s *helvetype.DeploymentStatus) (text string, at time.Time) {
-	starting, missing := 0, s.Wanted-s.Ready
+	starting, noRoom, missing := 0, 0, s.Wanted-s.Ready
 	var out *helvetype.Condition
 	for _, r := range s.Replicas {
 		if r.State == helvetype.ReplicaStarting || r.State == helvetype.ReplicaRecovering {
 			starting++
+			if r.Wait != nil && r.Wait.Reason != "" {
+				noRoom++
+			}
 		}
 		if r.Ready && r.NotReady != nil { // it gets calls as the last one
 			missing++
@@ -527,8 +581,13 @@ func Next(s *helvetype.DeploymentStatus) (text string, at time.Time) {
 		return "", at
 	case !s.NextAt.IsZero():
 		return "the start of " + count(max(missing-starting, 1), "replica"), s.NextAt
+	case starting > 0 && noRoom == starting:
+		return "the start of " + count(starting, "replica") + " when the node has room", at
 	case starting > 0:
-		return count(starting, "replica") + inStart, at
+		if starting == 1 {
+			return "1 replica" + inStart, at
+		}
+		return count(starting, "replica") + inStarts, at
 	case out != nil:
 		return out.Next, out.NextAt
 	}
@@ -537,7 +596,7 @@ func Next(s *helvetype.DeploymentStatus) (text string, at time.Time) {
 
 // nextOf is the next step of a deployment, after a prefix. It is a command where the node waits for a replica in its start. For example, a constructor that does not return waits for a lock: the stacks show the line.
 func nextOf(prefix, app, name string, d helvetype.DeploymentStatus) string {
-	if strings.HasSuffix(d.Next, inStart) && d.NextAt.IsZero() {
+	if (strings.HasSuffix(d.Next, inStart) || strings.HasSuffix(d.Next, inStarts)) && d.NextAt.IsZero() {
 		for _, r := range d.Replicas {
 			if r.State == helvetype.ReplicaStarting && (r.Wait == nil || r.Wait.For == "its constructor") {
 				return fmt.Sprintf("helve profile %s/%s/%s --stacks shows where its start stands", app, name, r.ID)
@@ -553,6 +612,9 @@ func step(text string, at time.Time) string {
 	}
 	return text
 }
+
+// gets is the verb of that many replicas.
+func gets(n int) string { return map[bool]string{true: "gets", false: "get"}[n == 1] }
 
 func count(n int, of string) string {
 	if n == 1 {

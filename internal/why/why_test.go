@@ -104,7 +104,7 @@ func TestExplain(t *testing.T) {
 		"a replica that stops":        {shop("Ranker", "R#7"), "replica shop/Ranker/R#7 is STOPPING since 2026-01-02T03:04:05.000Z: replica R#7 finishes its calls before it ends", "", ""},
 		"a replica that is gone":      {shop("Ranker", "R#2"), "replica shop/Ranker/R#2 is gone since 2026-01-02T03:04:06.000Z (died): killed by SIGKILL", next, "died"},
 		"a replica that was replaced": {shop("Ranker", "R#0"), "replica shop/Ranker/R#0 is gone since 2026-01-02T03:04:11.000Z (replace): replica R#0 failed 3 health checks: no", next, "replace stopped"},
-		"an application that runs":    {helvetype.Object{Kind: helvetype.KindApplication, App: "fine"}, "application fine is RUNNING: each of its 1 deployment has its replicas", "", ""},
+		"an application that runs":    {helvetype.Object{Kind: helvetype.KindApplication, App: "fine"}, "application fine is RUNNING: its deployment has its replicas", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

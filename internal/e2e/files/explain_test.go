@@ -45,7 +45,7 @@ func TestExplain(t *testing.T) {
 		next     string
 	}{
 		"the application": {helvetype.Object{App: "cold"}, 0, []string{"application cold is UNHEALTHY", "the shelf is empty", "It began", "with replica cold/Shelf/"}, []string{"kept", "replica_not_ready"}, "the next readiness check"},
-		"the deployment":  {helvetype.Object{App: "cold", Deployment: "Shelf"}, 0, []string{"1 of 1 replica get calls", "kept, the last replica", "the shelf is empty"}, []string{"kept", "replica_not_ready"}, "the next readiness check"},
+		"the deployment":  {helvetype.Object{App: "cold", Deployment: "Shelf"}, 0, []string{"1 of 1 replica gets calls", "kept, the last replica", "the shelf is empty"}, []string{"kept", "replica_not_ready"}, "the next readiness check"},
 		"the replica":     {helvetype.Object{App: "cold", Deployment: "Shelf", Replica: shelf().Replicas[0].ID}, 0, []string{"is kept, the last replica: it gets calls although it is not ready", "the shelf is empty"}, []string{"kept"}, "the next readiness check"},
 		"the revision":    {helvetype.Object{App: "cold"}, 1, []string{"revision 1 of application cold is running", "by ann"}, nil, ""},
 	} {

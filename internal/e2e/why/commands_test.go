@@ -314,7 +314,7 @@ app = Model.bind()
 			o.t.Fatalf("%v\n%s", err, text)
 		}
 		o.why("slow", "slow is DEPLOYING", "Model", "its constructor")
-		o.why("slow/Model", "0 of 1 replica get calls", "its constructor")
+		o.why("slow/Model", "0 of 1 replica gets calls", "its constructor")
 		o.why("slow/Model/"+o.replicas("slow", "Model")[0].ID, "is STARTING", "waits for its constructor")
 	},
 	"health checks fail": func(o *operator) {
@@ -345,7 +345,7 @@ app = Model.bind()
 			o.t.Fatalf("%v\n%s", err, text)
 		}
 		o.why("cold", "cold is DEPLOYING", "gets no calls: its readiness check failed", "the cache is cold")
-		o.why("cold/Model", "0 of 1 replica get calls", "the cache is cold")
+		o.why("cold/Model", "0 of 1 replica gets calls", "the cache is cold")
 		o.why("cold/Model/"+o.replicas("cold", "Model")[0].ID, "gets no calls since", "the cache is cold")
 	},
 	"an event loop is blocked": func(o *operator) {
@@ -522,7 +522,7 @@ app = Model.bind()
 		}
 		const missing = "needs 1 GPU, and 0 of 1 are free: first/Model#"
 		o.why("second", "second is DEPLOYING", missing)
-		o.why("second/Model", "0 of 1 replica get calls", missing)
+		o.why("second/Model", "0 of 1 replica gets calls", missing)
 		o.why("second/Model/"+o.replicas("second", "Model")[0].ID, "is STARTING", "waits for room on the node", missing)
 		if text, err := o.helve("delete", "first"); err != nil {
 			o.t.Errorf("%v\n%s", err, text)

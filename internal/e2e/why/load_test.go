@@ -206,7 +206,7 @@ class Model:
 
 app = Model.bind()
 `)
-	o.says([]string{"why"}, "all is well: 1 application with 1 deployment runs; 1 of 1 replica get calls")
+	o.says([]string{"why"}, "all is well: 1 application with 1 deployment runs; 1 of 1 replica gets calls")
 	first := o.replicas("well", "Model")[0]
 	if err := syscall.Kill(first.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,8 @@ import { Tabs } from '../ui/tabs.js';
 import { Ago, At } from '../ui/time.js';
 import { bytes, count, date, percent, plural, seconds } from '../ui/format.js';
 
+const settingsEvery = 5; // Seconds after which settings are asked again: a file or a command may change them.
+
 export default function Settings() {
   return html`<${PageHead} name="Settings" /><${Tabs} tabs=${[
     { name: 'node', title: 'Node', body: () => html`<${Node} />` },
@@ -23,15 +25,89 @@ export default function Settings() {
 }
 
 function Node() {
-  const about = useGet('/');
+  const answer = useGet('/api/v1/settings', {}, { every: settingsEvery });
   const { node } = useUpdates();
-  return html`<${Panel} title="This node"><${Answer} of=${about} what="the node">${(/** @type {any} */ a) => html`<${Facts} of=${[
-    ['version', a.version], ['process', a.pid], ['started', html`<${At} at=${a.started_at} /> (<${Ago} at=${a.started_at} /> ago)`],
-    ['HTTP', (a.urls ?? []).join(', ') || 'none'], ['admin', (a.admin ?? []).join(', ') || 'the unix socket alone'],
-    ['state', a.state_dir ? html`<code class="whole">${a.state_dir}</code>` : 'in memory: nothing is left when the node ends'],
-    ['keeper', node ? (node.durable ? 'a keeper starts the node again when it dies' : 'none') : ''], ['drains', a.draining ? 'yes' : ''],
-    ['machine', node?.machine ? `${node.machine.system}, ${plural(node.machine.cpus, 'CPU')}, ${bytes(node.machine.memory_bytes)}` : ''],
-  ]} />`}</></>`;
+  return html`<${Answer} of=${answer} what="the settings">${(/** @type {any} */ s) => html`
+    <div class="columns">
+      <${Panel} title="HTTP" actions=${html`<${ChangeHTTP} now=${s} changed=${answer.reload} />`}><${Facts} of=${[
+        ['listens on', s.http.urls?.length > 0 ? s.http.urls.join(', ') : 'nothing'],
+        ['encrypted', s.http.options.tls ? 'yes, TLS' : 'no'],
+        ['longest request', html`${s.http.options.request_timeout_s > 0 ? seconds(s.http.options.request_timeout_s) : 'no limit'}<${From} of=${s.http.set} name="request_timeout_s" />`],
+        ['idle connection', html`${seconds(s.http.options.keep_alive_timeout_s)}<${From} of=${s.http.set} name="keep_alive_timeout_s" />`],
+        ['path in front of routes', html`${s.http.options.root_path || 'none'}<${From} of=${s.http.set} name="root_path" />`],
+        ['set by files and requests', Object.keys(s.http.set ?? {}).length > 0 ? html`<code class="whole">${JSON.stringify(s.http.set)}</code>` : 'nothing: all is as the node was started'],
+      ]} /></>
+      <${Panel} title="Store" tone=${s.store.failing ? 'bad' : undefined}><div class="stack tight">
+        ${s.store.failing && html`<${Failure} error=${{ message: `The last write has failed: ${s.store.failing}` }} />`}
+        <${Facts} of=${[
+          ['kind', s.store.kind === 'memory' ? 'memory: nothing is left when the node ends' : s.store.kind], ['directory', s.store.dir && html`<code class="whole">${s.store.dir}</code>`],
+          ['records', s.store.bytes ? bytes(s.store.bytes) : ''], ['writes since the start', s.store.kind === 'memory' ? '' : count(s.store.writes ?? 0)], ['syncs since the start', s.store.kind === 'memory' ? '' : count(s.store.syncs ?? 0)],
+          ['generation', html`${s.generation} <span class="muted">rises with each change of the target</span>`],
+        ]} /></div></>
+      <${Panel} title="Admin interface"><${Facts} of=${[
+        ['listens on', s.admin.urls?.length > 0 ? s.admin.urls.join(', ') : 'its unix socket alone'], ['encrypted', s.admin.tls ? 'yes, TLS' : 'no'],
+        ['dashboard', s.admin.dashboard && html`<a href=${s.admin.dashboard}>${s.admin.dashboard}</a>`],
+        ['tokens', s.admin.tokens ? 'yes' : 'none: requests over TCP only read'],
+      ]} /></>
+      <${Panel} title="Keeper" note="the process above a durable node, which starts it again">${s.keeper ? html`<${Facts} of=${[
+        ['process', s.keeper.pid], ['nodes that it has started', count(s.keeper.starts)], ['end of the node before', s.keeper.last_end || 'none before'],
+      ]} />` : html`<p class="muted">This node has no keeper: one with a state directory has.</p>`}</>
+      <${Panel} title="Process and machine"><${Facts} of=${[
+        ['version', s.node.version], ['process', s.node.pid], ['started', html`<${At} at=${s.node.started_at} />, <${Ago} at=${s.node.started_at} /> ago`],
+        ['drains', node?.draining ? 'yes: it takes no new requests' : ''],
+        ['machine', node?.machine ? `${node.machine.system}, ${plural(node.machine.cpus, 'CPU')}, ${bytes(node.machine.memory_bytes)}` : ''],
+        ['logging of files', Object.keys(s.logging_set ?? {}).length === 0 ? '' : html`<code class="whole">${JSON.stringify(s.logging_set)}</code>`],
+      ]} /></>
+      <${Panel} title="Target capacity" actions=${html`<${ChangeCapacity} now=${s} changed=${answer.reload} />`}>
+        <p>${s.target_capacity === null || s.target_capacity === undefined ? '100 % of all numbers of replicas run: no capacity is set.' : `${s.target_capacity} % of all numbers of replicas run.`}</p></>
+    </div>`}</>`;
+}
+
+/** Where a value of http_options comes from. @param {{of: any, name: string}} props */
+function From({ of, name }) {
+  return html` <span class="muted">${of && name in of ? 'set' : 'as started'}</span>`;
+}
+
+/** A plan of settings in the form of other plans. @param {any} p */
+const planOf = (p) => ({ settings: p.changes ?? [], warnings: p.warnings ?? [], generation: p.generation });
+
+/** @param {any} outcome @param {string} text */
+const said = (outcome, text) => [text, ...(outcome?.warnings ?? [])].join(' ');
+
+/** The number of a field; null for an empty one, which the node takes as "as it was started". @param {any} text */
+const numberOf = (text) => (String(text).trim() === '' ? null : Number(text));
+
+/** @param {{now: any, changed: () => void}} props */
+function ChangeHTTP({ now, changed }) {
+  const o = now.http.options;
+  const body = (/** @type {any} */ v) => {
+    /** @type {Record<string, any>} */
+    const set = {};
+    if (numberOf(v.timeout) !== o.request_timeout_s) set.request_timeout_s = numberOf(v.timeout);
+    if (numberOf(v.idle) !== o.keep_alive_timeout_s) set.keep_alive_timeout_s = numberOf(v.idle);
+    if (v.root.trim() !== (o.root_path ?? '')) set.root_path = v.root.trim() === '' ? null : v.root.trim();
+    return { http_options: set };
+  };
+  return html`<${Action} role="deploy" planRole="read" label="Change" verb="Change" title="Change the options of HTTP" says="They hold for the next requests; the node goes on serving."
+    fields=${[
+      { name: 'timeout', label: 'Longest time of a request, in seconds', type: 'number', step: 'any', min: 0, value: o.request_timeout_s, note: '0 for no limit; empty: as the node was started' },
+      { name: 'idle', label: 'Longest time of a connection without a request, in seconds', type: 'number', step: 'any', min: 0, value: o.keep_alive_timeout_s, note: 'Empty: as the node was started' },
+      { name: 'root', label: 'Path in front of all routes', value: o.root_path ?? '', note: 'Such as /serve, for a load balancer that gives the node that part of its paths. Empty: as the node was started' },
+    ]}
+    plan=${async (/** @type {any} */ v) => planOf(await send('PATCH', '/api/v1/settings/plan', body(v)))}
+    run=${async (/** @type {any} */ v, /** @type {any} */ plan) => { const done = await send('PATCH', '/api/v1/settings', body(v), { ifMatch: plan.generation }); changed(); return done; }}
+    done=${(/** @type {any} */ a) => said(a, 'The options of HTTP have changed.')} />`;
+}
+
+/** @param {{now: any, changed: () => void}} props */
+function ChangeCapacity({ now, changed }) {
+  const body = (/** @type {any} */ v) => ({ target_capacity: numberOf(v.percent) });
+  return html`<${Action} role="deploy" planRole="read" label="Change" verb="Change" title="Change the target capacity"
+    says="The part of all numbers of replicas that runs on this node. Two nodes share the load while one takes over from the other; 0 stops all replicas, and calls wait."
+    fields=${[{ name: 'percent', label: 'Percent', type: 'number', step: 'any', min: 0, max: 100, value: now.target_capacity ?? '', note: 'Empty for 100' }]}
+    plan=${async (/** @type {any} */ v) => planOf(await send('PATCH', '/api/v1/settings/plan', body(v)))}
+    run=${async (/** @type {any} */ v, /** @type {any} */ plan) => { const done = await send('PATCH', '/api/v1/settings', body(v), { ifMatch: plan.generation }); changed(); return done; }}
+    done=${(/** @type {any} */ a) => said(a, 'The target capacity has changed.')} />`;
 }
 
 /** A form whose text stays when the node refuses it. @param {{label: string, role: import('../api.js').Role, fields: any, run: () => Promise<any>, ok?: boolean}} props */
@@ -110,9 +186,9 @@ function Tokens() {
       { name: 'actions', title: 'Actions', end: true, cell: (/** @type {any} */ t) => html`<${Action} role="deploy" danger label="Remove" title=${`Remove the token ${t.name}?`} says=${`Each request with it is refused from then on.${t.name === mine ? ' This page uses it.' : ''}`}
         run=${async () => { await send('DELETE', path`/api/v1/tokens/${t.name}`); answer.reload(); }} done=${`The token ${t.name} is removed.`} />` },
     ]} />`}</></>
-    <${Dialog} open=${made !== null} title=${`The token ${made?.name ?? ''}`} onClose=${() => setMade(null)}><p>Copy it now: it is shown nowhere else, and never again.</p>
+    <${Dialog} open=${made !== null} title=${`The token ${made?.name ?? ''}`} onClose=${() => setMade(null)}><div class="stack tight"><p>Copy it now: it is shown nowhere else, and never again.</p>
       <pre class="secret" tabindex="0" aria-label="Token">${made?.token ?? ''}</pre>
-      <div class="buttons"><button class="primary" onClick=${() => navigator.clipboard?.writeText(made.token).then(() => notify('The token is copied.'), () => {})}>Copy</button><button onClick=${() => setMade(null)}>Close</button></div></>`;
+      <div class="buttons"><button class="primary" onClick=${() => navigator.clipboard?.writeText(made.token).then(() => notify('The token is copied.'), () => {})}>Copy</button><button onClick=${() => setMade(null)}>Close</button></div></div></>`;
 }
 
 const auditEntries = 500;

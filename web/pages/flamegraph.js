@@ -85,7 +85,7 @@ export function FlameGraph({ folded, format, what }) {
             aria-selected=${b === at}
             tabindex=${b === at ? 0 : -1}
             title=${say(b.frame)}
-            class=${'flame-box flame-' + (colour(b.frame.name) < 0 ? 'root' : colour(b.frame.name)) + (b.above ? ' flame-above' : '') + (text.trim() ? (found.matches.has(b.frame) ? ' flame-found' : ' flame-other') : '')}
+            class=${'flame-box flame-' + (colour(b.frame.name) < 0 ? 'root' : colour(b.frame.name)) + (b.width >= WORDY ? ' flame-worded' : '') + (b.above ? ' flame-above' : '') + (text.trim() ? (found.matches.has(b.frame) ? ' flame-found' : ' flame-other') : '')}
             style=${{ left: 100 * b.x + '%', width: 100 * b.width + '%', top: b.row * ROW + 'px' }}
             onClick=${() => enlarge(b.frame)}
             onFocus=${() => setChosen(b.frame)}

@@ -47,7 +47,7 @@ export default function Replica({ params: { app = '', deployment = '', replica =
         says="Another replica takes its place: it gets no new calls, finishes those that it runs within graceful_shutdown_timeout_s, and stops. State in its memory is lost."
         run=${() => send('POST', path`/api/v1/applications/${app}/deployments/${deployment}/replicas/${replica}/restart`)} done=${`The restart of ${replica} has begun.`} />`}>
       ${r ? html`<${About} r=${r} />` : html`It runs no more, or it never did. <a href=${link.deployment(app, deployment)}>The replicas of ${deployment}</a>`}</>
-    ${r && html`<${Conditions} of=${of} r=${r} />`}
+    ${r && html`<${Conditions} r=${r} />`}
     <${Why} of=${[app, deployment, replica]} changed=${r ? `${look?.state} ${look?.note} ${r.ready}` : 'gone'} />
     ${r && html`<${Panel} title="Now" actions=${html`<nav class="links" aria-label="More about the replica"><a href=${link.events({ app, deployment, replica })}>Events</a><a href=${link.logs({ app, deployment, replica })}>Logs</a></nav>`}>
       <${Figures} of=${[
@@ -81,35 +81,20 @@ function About({ r }) {
 
 /** @typedef {{of: {app: string, deployment: string, replica: string}, r: any}} OneOf */
 
-/**
- * The replica with the long texts that the stream of updates leaves out.
- * @param {OneOf} props
- * @param {boolean} wanted
- * @param {number} every seconds; 0 asks once
- */
-function useWhole({ of, r }, wanted, every) {
-  const status = useGet(wanted ? path`/api/v1/applications/${of.app}` : null, {}, { every });
-  return status.data?.deployments?.[of.deployment]?.replicas?.find((/** @type {any} */ x) => x.replica_id === of.replica) ?? r;
-}
-
-/** How the replica before this one ended. @param {OneOf} props */
+/** How the replica before this one ended, with the lines that the stream of updates leaves out. @param {OneOf} props */
 function Before({ of, r }) {
-  const full = useWhole({ of, r }, true, 0);
+  const status = useGet(path`/api/v1/applications/${of.app}`);
+  const full = status.data?.deployments?.[of.deployment]?.replicas?.find((/** @type {any} */ x) => x.replica_id === of.replica) ?? r;
   return html`<${Panel} title="The end of the replica before it" note=${`${plural(r.restarts ?? 0, 'restart')} in a row`}><${Exit} exit=${full.last_exit ?? r.last_exit} app=${of.app} deployment=${of.deployment} /></>`;
 }
 
-/** What is wrong with a replica that is there. @param {OneOf} props */
-function Conditions({ of, r }) {
-  const full = useWhole({ of, r }, !!r.unresponsive, 10);
+/** Why a replica that runs gets no calls, and what ends that. The answer to "why" has the other troubles. @param {{r: any}} props */
+function Conditions({ r }) {
   const condition = (/** @type {string} */ title, /** @type {any} */ c) => c && html`<${Panel} title=${title} tone="bad"><p>since <${At} at=${c.since} />: ${c.reason}</p>
     ${c.kept && html`<p>It gets calls all the same: it is ${c.kept}.</p>`}
     <${Next} text=${c.next}>${c.next_at && html`, at <${At} at=${c.next_at} />`}</>
     ${c.traceback && html`<${Code} text=${c.traceback} label="The traceback" />`}</>`;
-  return html`
-    ${r.wait && html`<${Panel} title=${`It waits for ${r.wait.for}`} tone="warn"><p>since <${At} at=${r.wait.since} />${r.wait.reason && `: ${r.wait.reason}`}</p></>`}
-    ${r.unresponsive && html`<${Panel} title="It does not answer" tone="bad"><p>The last answer came at <${At} at=${r.unresponsive.since} />.</p>
-      ${full.unresponsive?.stacks && html`<${Code} text=${full.unresponsive.stacks} label="The stacks of its threads" />`}</>`}
-    ${condition('It is ejected', r.ejected)}${condition('It is not ready', r.not_ready)}`;
+  return html`${condition('It is ejected', r.ejected)}${condition('It is not ready', r.not_ready)}`;
 }
 
 const mostCalls = 1000; // The node lists so many at most.

@@ -1,7 +1,7 @@
 // @ts-check
 // Starts the dashboard: takes a token out of the address, opens the stream of updates, and draws the frame with the page that the address names.
 // A page is a module below pages/ whose default export is a component; it gets { params } of the view, and is loaded when it is first shown.
-import { html, render, useEffect, useErrorBoundary, useState } from './vendor/preact/standalone.module.js';
+import { html, render, useEffect, useErrorBoundary, useRef, useState } from './vendor/preact/standalone.module.js';
 import { start, useView } from './router.js';
 import { useStore } from './store.js';
 import { askWho, takeToken } from './api.js';
@@ -44,10 +44,16 @@ function Page({ view }) {
   const wrong = gone ? 'gone' : troubles || ''; // Seen at the tab of a page that is left open.
   const title = [wrong && `(${wrong})`, [name, params.deployment && params.app, 'Helve'].filter(Boolean).join(' · ')].filter(Boolean).join(' ');
   useEffect(() => { document.title = title; }, [title]);
+  const at = JSON.stringify([view.page, params]);
+  const shown = useRef(at);
+  useEffect(() => { // The keyboard goes on at the begin of a new page, and not at a link that is gone.
+    if (shown.current !== at) document.getElementById('main')?.focus({ preventScroll: true });
+    shown.current = at;
+  }, [at]);
   if (loaded.page !== view.page) return html`<${Loading} what="the page" />`;
   if (loaded.error) return html`<${Failure} error=${loaded.error} retry=${() => location.reload()} />`;
   // The key makes a page of another object a new one, with no state of the one before.
-  return html`<${Guard} key=${JSON.stringify([view.page, params])}><${loaded.component} params=${params} /></>`;
+  return html`<${Guard} key=${at}><${loaded.component} params=${params} /></>`;
 }
 
 /** Shows a fault of a page in its place, so that the frame and the other pages go on. @param {{children?: any}} props */

@@ -63,6 +63,7 @@ const at = (box) => ({ left: box.x + 'px', top: box.y + 'px', width: box.w + 'px
 
 /** @param {{edge: import('./graph.js').Placed, figures: import('../updates.js').Figures|undefined}} props */
 function EdgeLabel({ edge, figures: f = {} }) {
+  if (f.rate === null || f.rate === undefined) return null;
   const title = `${edge.from.trim()} calls ${edge.to}: ${rate(f.rate)}, ${rate(f.error_rate)} fail, a call waits ${ms(f.wait_ms)} for a slot on average`;
   return html`<span class="edge-label" title=${title} style=${{ left: edge.label.x - sizes.labelW / 2 + 'px', top: edge.label.y - sizes.labelH / 2 + 'px', width: sizes.labelW + 'px', height: sizes.labelH + 'px' }}><span class="edge-text">${
     rate(f.rate)}${f.error_rate ? html` <b class="bad">✕ ${rate(f.error_rate)}</b>` : ''}</span>${

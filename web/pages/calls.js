@@ -41,6 +41,26 @@ export function tree(calls) {
 }
 
 /**
+ * What failed requests have in common: the reason of the failure, the call that it comes from, and the first line of its text without its numbers, the most frequent first.
+ * For example, "no room for entry 7" and "no room for entry 9" of one call are one.
+ * @template {{reason?: string, failed_at?: string, message?: string}} R
+ * @param {R[]} requests the newest first
+ * @returns {{reason: string, at: string, count: number, newest: R}[]}
+ */
+export function failures(requests) {
+  /** @type {Map<string, {reason: string, at: string, count: number, newest: R}>} */
+  const all = new Map();
+  for (const r of requests) {
+    if (!r.reason) continue;
+    const key = [r.reason, r.failed_at ?? '', (r.message ?? '').split('\n')[0].replace(/\d+/g, '#')].join('\u0000');
+    const group = all.get(key);
+    if (group) group.count++;
+    else all.set(key, { reason: r.reason, at: r.failed_at ?? '', count: 1, newest: r });
+  }
+  return [...all.values()].sort((a, b) => b.count - a.count);
+}
+
+/**
  * What calls wait for, the oldest wait first.
  * @param {Call[]} calls the oldest first
  * @returns {Wait[]}

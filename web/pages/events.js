@@ -6,6 +6,7 @@ import { ApiError, get, useSession } from '../api.js';
 import { followAgain } from '../again.js';
 import { PageHead, Panel } from '../ui/layout.js';
 import { Empty, Failure, Loading } from '../ui/empty.js';
+import { useKeys } from '../ui/keys.js';
 import { Sign, State, toneOf } from '../ui/state.js';
 import { Table } from '../ui/table.js';
 import { useNow } from '../ui/time.js';
@@ -194,6 +195,7 @@ function Detail({ id, known, close, open }) {
   }, [id]);
   const box = useRef(/** @type {HTMLElement|null} */ (null));
   useEffect(() => { if (matchMedia(narrow).matches) box.current?.scrollIntoView({ block: 'start' }); }, [id]);
+  useKeys([{ keys: 'Escape', says: 'Close the details', run: close }]);
   const led = useMemo(() => effects(all.values(), id, mostEffects), [all, id]);
   const item = (/** @type {HelveEvent} */ e, depth = 0, on = false) => html`<li key=${e.id} class=${'chain-item' + (on ? ' on' : '')} style=${{ paddingLeft: 10 + Math.min(depth, 6) * 14 + 'px' }}>
     <div class="chain-line">${on ? html`<b>#${e.id}</b>` : html`<button class="link" onClick=${() => open(e.id)}>#${e.id}</button>`}<span class="muted">${clock(e.time, true)}</span><${Change} of=${e} /></div>

@@ -239,6 +239,7 @@ function Detail({ row, trace, close, zoom }) {
   const replica = s.app && s.deployment && s.replica ? html`<a href=${link.replica(s.app, s.deployment, s.replica)}>${s.replica}</a>` : s.replica;
   const box = useRef(/** @type {HTMLElement|null} */ (null));
   useEffect(() => { if (matchMedia('(max-width: 1000px)').matches) box.current?.scrollIntoView({ block: 'nearest' }); }, [row.index]);
+  useKeys([{ keys: 'Escape', says: 'Close the details', run: close }]);
   const other = /** @type {string|undefined} */ (s.kind === 'stall' ? s.attributes?.request_id : undefined);
   return html`<aside class="panel aside" ref=${box} aria-label="Chosen span">
     <div class="panel-head"><h2 class="cut" title=${label(s, trace)}>${label(s, trace)}</h2><div class="actions"><button class="quiet" aria-label="Close" title="Close" onClick=${close}>✕</button></div></div>

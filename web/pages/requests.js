@@ -10,7 +10,7 @@ import { Table } from '../ui/table.js';
 import { Ago } from '../ui/time.js';
 import { clock, count, date, ms, plural, zone } from '../ui/format.js';
 import { ObjectFilters, SelectFilter, TextFilter } from './logs.js';
-import { tree, waits } from './calls.js';
+import { failures, tree, waits } from './calls.js';
 
 /**
  * @typedef {import('./calls.js').Call} Call
@@ -22,6 +22,7 @@ const mostCalls = 200; // Calls that the page asks for.
 const mostRequests = 200; // Kept requests that the page asks for.
 const callsEvery = 2, requestsEvery = 5; // Seconds.
 const mostWaits = 5; // Reasons of waits above the table.
+const mostFailures = 4; // Groups of failures above the table.
 
 export default function Requests() {
   const [query] = useQuery();
@@ -72,7 +73,7 @@ function Now({ app, deployment, state }) {
   const rows = useMemo(() => (state ? calls.filter((c) => c.state === state).map((call) => ({ call, depth: 0 })) : tree(calls)), [answer.data, state]);
   const reasons = useMemo(() => waits(calls), [answer.data]);
   const unlisted = answer.data?.unlisted ?? 0;
-  const note = answer.data && `${unlisted > 0 ? `of the ${count(calls.length)} oldest ` : ''}${count(waiting)} ${waiting === 1 ? 'waits' : 'wait'}, ${count(calls.length - waiting)} ${calls.length - waiting === 1 ? 'runs' : 'run'}${unlisted > 0 ? `; ${count(unlisted)} others are not listed` : ', the oldest first'}`;
+  const note = calls.length > 0 && `${unlisted > 0 ? `of the ${count(calls.length)} oldest ` : ''}${count(waiting)} ${waiting === 1 ? 'waits' : 'wait'}, ${count(calls.length - waiting)} ${calls.length - waiting === 1 ? 'runs' : 'run'}${unlisted > 0 ? `; ${count(unlisted)} others are not listed` : ', the oldest first'}`;
   return html`<${Panel} title="Calls that wait and run now" note=${note} flush actions=${html`<${StateChoice} />`}>
     <${Answer} of=${answer} what="the calls">${() => html`
       ${reasons.length > 0 && html`<ul class="waits">${reasons.slice(0, mostWaits).map((w) => html`<li key=${w.what}><b>${plural(w.count, 'call')}</b> ${w.count === 1 ? 'waits' : 'wait'} for ${w.what}; the oldest for <b><${Ago} at=${w.oldest.since} /></b>: <a href=${link.request(w.oldest.request_id)}>its request</a></li>`)}
@@ -104,6 +105,7 @@ function Kept({ app, deployment }) {
   const shown = paused ? { ...answer, data: paused } : answer;
   const list = /** @type {KeptRequest[]} */ (shown.data?.requests ?? []);
   const rows = useMemo(() => (app && deployment ? list.filter((r) => r.deployment === deployment) : list), [shown.data, app, deployment]);
+  const groups = useMemo(() => failures(rows), [rows]);
   const slowFrom = shown.data?.slow_from_ms ?? 0;
   const columns = useMemo(() => [
     { name: 'started', title: 'Time', value: (/** @type {KeptRequest} */ r) => Date.parse(r.started), cell: (/** @type {KeptRequest} */ r) => html`<a href=${link.request(r.request_id)} title=${`${date(r.started)} (${zone()})`}><time dateTime=${r.started}>${clock(r.started, true)}</time></a>` },
@@ -126,7 +128,10 @@ function Kept({ app, deployment }) {
       ${wrong && html`<span class="bad" role="alert">Milliseconds are a whole number.</span>`}
       ${filtered && html`<button type="button" onClick=${() => setQuery({ kept: null, status: null, longer: null })}>Clear</button>`}
     </form>
-    <${Answer} of=${shown} what="the requests">${() => html`<${Table} title="Requests that have failed or were slow" rows=${rows} columns=${columns} id=${(/** @type {KeptRequest} */ r) => r.request_id + r.started} sort="sort" first="-started" tone=${(/** @type {KeptRequest} */ r) => (r.kept === 'failed' ? 'bad' : r.kept === 'slow' && r.duration_ms >= slowFrom ? 'warn' : '')}
+    <${Answer} of=${shown} what="the requests">${() => html`
+      ${groups.length > 0 && html`<ul class="waits failures">${groups.slice(0, mostFailures).map((g) => html`<li key=${g.newest.request_id}><b>${plural(g.count, 'request')}</b> failed: ${g.reason}${g.at && html` at <b>${g.at}</b>`}${g.newest.message && html`: ${g.newest.message.split('\n')[0]}`} <a href=${link.request(g.newest.request_id)}>the newest of them</a></li>`)}
+        ${groups.length > mostFailures && html`<li class="muted">and ${count(groups.length - mostFailures)} other failures</li>`}</ul>`}
+      <${Table} title="Requests that have failed or were slow" rows=${rows} columns=${columns} id=${(/** @type {KeptRequest} */ r) => r.request_id + r.started} sort="sort" first="-started" tone=${(/** @type {KeptRequest} */ r) => (r.kept === 'failed' ? 'bad' : r.kept === 'slow' && r.duration_ms >= slowFrom ? 'warn' : '')}
       empty=${filtered || app ? 'The node keeps no request like this.' : 'The node keeps no request: those that fail, are slow or are sampled stay for some minutes.'} />`}</>
   </>`;
 }

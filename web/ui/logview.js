@@ -13,6 +13,7 @@ import { link, navigate } from '../router.js';
 import { Failure, Loading } from './empty.js';
 import { clock, count, date, plural, zone } from './format.js';
 import { plain } from './code.js';
+import { useKeys } from './keys.js';
 import { LogModel, firstLines, foldAt, pieces } from './logmodel.js';
 
 /**
@@ -155,6 +156,14 @@ export function LogView({ query, title, tail = 500, small, empty }) {
     model.toggle(seq);
     draw();
   };
+  useKeys([{ keys: 'f', says: 'Logs: follow the newest line', run: toEnd }]);
+  const save = () => {
+    const text = model.rows.flatMap((r) => (r.line ? [JSON.stringify(r.line) + '\n'] : [])).join('');
+    const url = URL.createObjectURL(new Blob([text], { type: 'application/jsonl' }));
+    const a = Object.assign(document.createElement('a'), { href: url, download: 'helve-logs.jsonl' });
+    a.click();
+    setTimeout(() => URL.revokeObjectURL(url), 1000);
+  };
   const keys = (/** @type {KeyboardEvent} */ e) => {
     const move = { ArrowDown: 1, ArrowUp: -1 }[e.key];
     const row = e.target instanceof Element ? e.target.closest('[data-seq]') : null;
@@ -176,6 +185,7 @@ export function LogView({ query, title, tail = 500, small, empty }) {
       <span class="muted">${plural(model.rows.length, 'line')}${first && html` since ${clock(first.time)}`}${model.dropped > 0 && `; ${count(model.dropped)} older ones have left this page`}</span>
       ${model.rows.length > 0 && !query.request && (exhausted || model.rows.length >= model.most ? html`<span class="muted">${exhausted ? 'the node keeps no older ones' : 'the page is full'}</span>`
         : html`<button class="quiet" disabled=${loading} onClick=${older}>${loading ? 'Asks the node …' : 'Older lines'}</button>`)}
+      ${model.rows.length > 0 && html`<button class="quiet" title="Save these lines in a file, a line of JSON for each" onClick=${save}>Save</button>`}
       <span class="log-live" role="status">${!connected ? html`<span class="warn">Not connected: ${lost}</span>` : behind === 0 ? html`<span class="dot good" aria-hidden="true"></span> follows` : html`<button onClick=${toEnd}>${fresh > 0 ? `${plural(fresh, 'new line')} ↓` : 'Follow ↓'}</button>`}</span>
     </div>
     <div class="log-box" ref=${box} onScroll=${scrolled} onKeyDown=${keys} tabindex="0" role="group" aria-label=${title}>

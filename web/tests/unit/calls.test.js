@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { tree, waits } from '../../pages/calls.js';
+import { failures, tree, waits } from '../../pages/calls.js';
 
 const call = (id, request, parent = '', more = {}) => ({ id, parent, request_id: request, trace_id: 't', app: 'shop', deployment: 'Front', method: 'run', state: 'running', since: '', ...more });
 const shape = (rows) => rows.map((r) => [r.call.id, r.depth]);
@@ -24,4 +24,10 @@ test('waits are counted by what they are for', () => {
   assert.deepEqual(waits([w('a', 'a slot of shop/Ranker'), call('b', 'r', '', { waits_for: 'its call a' }), w('c', 'a slot of shop/Ranker'), w('d', '')]).map((x) => [x.what, x.count, x.oldest.id]), [
     ['a slot of shop/Ranker', 2, 'a'], ['a slot of shop/Front', 1, 'd'],
   ]);
+});
+
+test('failures are counted by what they have in common', () => {
+  const r = (id, message, at = 'shop/Ledger.append', reason = 'user') => ({ request_id: id, reason, failed_at: at, message });
+  const groups = failures([r('a', 'timeout', '', 'deadline'), r('b', 'no room for entry 7\n  at line 3'), r('c', 'no room for entry 12'), { request_id: 'slow' }, r('d', 'no room for entry 7', 'shop/Other')]);
+  assert.deepEqual(groups.map((g) => [g.reason, g.at, g.count, g.newest.request_id]), [['user', 'shop/Ledger.append', 2, 'b'], ['deadline', '', 1, 'a'], ['user', 'shop/Other', 1, 'd']]);
 });

@@ -5,17 +5,15 @@ import { html } from '../vendor/preact/standalone.module.js';
 import { path, send, useGet } from '../api.js';
 import { link } from '../router.js';
 import { useUpdates } from '../updates.js';
-import { Code } from '../ui/code.js';
 import { Action } from '../ui/dialog.js';
 import { Answer, Empty, Loading } from '../ui/empty.js';
 import { bytes, count, ms, number, plural, rate } from '../ui/format.js';
 import { Figures, PageHead, Panel } from '../ui/layout.js';
-import { Next } from '../ui/next.js';
 import { LogView } from '../ui/logview.js';
 import { State } from '../ui/state.js';
 import { Table } from '../ui/table.js';
 import { Tabs } from '../ui/tabs.js';
-import { Ago, At } from '../ui/time.js';
+import { Ago } from '../ui/time.js';
 import { Charts } from './charts.js';
 import { Exit, Why } from './parts.js';
 import { Profile, Stacks } from './profile.js';
@@ -47,7 +45,6 @@ export default function Replica({ params: { app = '', deployment = '', replica =
         says="Another replica takes its place: it gets no new calls, finishes those that it runs within graceful_shutdown_timeout_s, and stops. State in its memory is lost."
         run=${() => send('POST', path`/api/v1/applications/${app}/deployments/${deployment}/replicas/${replica}/restart`)} done=${`The restart of ${replica} has begun.`} />`}>
       ${r ? html`<${About} r=${r} />` : html`It runs no more, or it never did. <a href=${link.deployment(app, deployment)}>The replicas of ${deployment}</a>`}</>
-    ${r && html`<${Conditions} r=${r} />`}
     <${Why} of=${[app, deployment, replica]} changed=${r ? `${look?.state} ${look?.note} ${r.ready}` : 'gone'} />
     ${r && html`<${Panel} title="Now" actions=${html`<nav class="links" aria-label="More about the replica"><a href=${link.events({ app, deployment, replica })}>Events</a><a href=${link.logs({ app, deployment, replica })}>Logs</a></nav>`}>
       <${Figures} of=${[
@@ -86,15 +83,6 @@ function Before({ of, r }) {
   const status = useGet(path`/api/v1/applications/${of.app}`);
   const full = status.data?.deployments?.[of.deployment]?.replicas?.find((/** @type {any} */ x) => x.replica_id === of.replica) ?? r;
   return html`<${Panel} title="The end of the replica before it" note=${`${plural(r.restarts ?? 0, 'restart')} in a row`}><${Exit} exit=${full.last_exit ?? r.last_exit} app=${of.app} deployment=${of.deployment} /></>`;
-}
-
-/** Why a replica that runs gets no calls, and what ends that. The answer to "why" has the other troubles. @param {{r: any}} props */
-function Conditions({ r }) {
-  const condition = (/** @type {string} */ title, /** @type {any} */ c) => c && html`<${Panel} title=${title} tone="bad"><p>since <${At} at=${c.since} />: ${c.reason}</p>
-    ${c.kept && html`<p>It gets calls all the same: it is ${c.kept}.</p>`}
-    <${Next} text=${c.next}>${c.next_at && html`, at <${At} at=${c.next_at} />`}</>
-    ${c.traceback && html`<${Code} text=${c.traceback} label="The traceback" />`}</>`;
-  return html`${condition('It is ejected', r.ejected)}${condition('It is not ready', r.not_ready)}`;
 }
 
 const mostCalls = 1000; // The node lists so many at most.

@@ -92,11 +92,10 @@ function Calls({ app, deployment, replica }) {
   const list = useGet('/api/v1/calls', { app, deployment, replica, limit: mostCalls }, { every: 2 });
   const columns = [
     { name: 'since', title: 'For', end: true, value: (/** @type {any} */ c) => -Date.parse(c.since), cell: (/** @type {any} */ c) => html`<${Ago} at=${c.since} />` },
-    { name: 'method', title: 'Method', value: (/** @type {any} */ c) => c.method, cell: (/** @type {any} */ c) => html`${c.method}${c.stream && html` <span class="muted">stream</span>`}` },
+    { name: 'method', title: 'Method', value: (/** @type {any} */ c) => c.method || 'HTTP', cell: (/** @type {any} */ c) => html`${c.method || 'HTTP'}${c.method && c.stream && html` <span class="muted">stream</span>`}` },
     { name: 'state', title: 'State', value: (/** @type {any} */ c) => c.state, cell: (/** @type {any} */ c) => html`<${State} state=${c.state} />` },
     { name: 'waits', title: 'Waits for', value: (/** @type {any} */ c) => c.waits_for, cell: (/** @type {any} */ c) => html`<span title=${c.waits_for}>${c.waits_for ?? ''}</span>${c.caller_ended && html` <span class="warn">its caller has ended</span>`}${
       c.unread_since && html` <span class="warn">its reader has read nothing for <${Ago} at=${c.unread_since} /></span>`}` },
-    { name: 'origin', title: 'From', phone: false, value: (/** @type {any} */ c) => c.origin },
     { name: 'request', title: 'Request', phone: false, cell: (/** @type {any} */ c) => html`<a href=${link.request(c.request_id)} title=${c.request_id}><code>${c.request_id}</code></a>` },
   ];
   return html`<${Answer} of=${list} what="its calls">${(/** @type {any} */ data) => {

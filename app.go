@@ -25,6 +25,9 @@ func NewApp(name string) *App { return &App{graph.App{Name: name, RoutePrefix: "
 // Name is the name of the application.
 func (a *App) Name() string { return a.g.Name }
 
+// ScaleTogether has a policy decide for all deployments with [Options].Autoscaling, in the place of their own policies. An autoscaling_policy of a file takes its place.
+func (a *App) ScaleTogether(p *helvetype.ApplicationPolicy) { a.g.Together = p }
+
 // Isolation is the kind of process in which the replicas of a Go deployment run.
 type Isolation string
 
@@ -244,6 +247,9 @@ func (o Options) declare() (d graph.Declaration) {
 	}
 	if o.Routing != nil {
 		_, d.Policy = o.Routing.routing()
+	}
+	if o.Autoscaling != nil {
+		d.Scaling = o.Autoscaling.Policy
 	}
 	return d
 }

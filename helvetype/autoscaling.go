@@ -94,6 +94,8 @@ type AutoscalingOptions struct {
 	DownscaleToZeroDelay *time.Duration
 	// LookBackPeriod is the time over which the load counts, where a delay is set. Default 30 s.
 	LookBackPeriod *time.Duration
+	// Policy decides in the place of the load. Nil: the load decides.
+	Policy *AutoscalingPolicy
 	// Options are other fields of autoscaling_config, by the names of docs/options.md, for example "panic_window_s". Nil for none.
 	Options map[string]any
 }
@@ -115,6 +117,9 @@ func (a AutoscalingOptions) MarshalJSON() ([]byte, error) {
 	}
 	if a.TargetOngoingRequests != 0 {
 		all["target_ongoing_requests"] = a.TargetOngoingRequests
+	}
+	if a.Policy != nil {
+		all["policy"] = a.Policy
 	}
 	for name, d := range map[string]*time.Duration{
 		"upscale_delay_s": a.UpscaleDelay, "downscale_delay_s": a.DownscaleDelay, "downscale_to_zero_delay_s": a.DownscaleToZeroDelay, "look_back_period_s": a.LookBackPeriod,

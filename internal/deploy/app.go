@@ -44,8 +44,8 @@ type App struct {
 	// Policies make the routing policies that the deployments' own code brings, anew for every Deploy.
 	Policies map[string]func() router.Policy
 	policies map[string]router.Policy // made by Check
-	// Scaling are the autoscaling policies that the code of deployments in this process brings, by name.
-	Scaling  map[string]policy.Func
+	// Scaling are the autoscaling policies that the code of this process brings, by the names of their deployments; that of the application has the name "".
+	Scaling  map[string]policy.Policy
 	archives map[string][]string // digests of the archives of each Python deployment, by Check
 	digest   string              // of the executable of Program, by KeepBuild
 	identity string              // of an application that a record describes, see [Load]; "" for others

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/autoscale"
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/policy"
@@ -33,16 +34,21 @@ func (a *App) ScalingPolicy(of Autoscaled, all []string, python []host.Host) (s 
 	s = policy.Source{App: a.Graph.App, Deployment: of.Deployment}
 	if together, ok := a.TogetherPolicy(); ok {
 		p, s.Together = together, all
-	} else if f := a.Scaling[of.Deployment]; f != nil {
-		s.Go, s.Limit = f, p.Timeout
-		s.Version = fmt.Sprintf("go %d %p", a.Number, f)
-		return s, true
 	}
 	if p.Function == "" {
 		return s, false
 	}
 	s.Limit = p.Timeout
 	s.Python = policy.Described{Function: p.Function, Kwargs: p.Kwargs}
+	if strings.HasPrefix(p.Function, helvetype.GoPolicy) {
+		if s.Go = a.Scaling[s.PolicyName()]; s.Go == nil {
+			s.Beside = func(context.Context) (policy.Environment, error) {
+				return policy.Environment{}, &policy.Error{Text: "it is a function of another executable, and runs only in a node of that executable: write it in Python, or have the program run the node"}
+			}
+		}
+		s.Version = fmt.Sprintf("go %d %s", a.Number, p.Function)
+		return s, true
+	}
 	in, ok := of.Host.(*host.PythonWorker)
 	if ok {
 		s.Python.Entry = policyEntry + of.Deployment
@@ -99,6 +105,9 @@ func (a *App) ScalingPolicies(hosts *host.App, set Settings) (all []policy.Sourc
 func (a *App) TogetherPolicy() (p autoscale.Policy, ok bool) {
 	raw := a.Options().AutoscaleConfig
 	if len(raw) == 0 || string(raw) == "null" {
+		raw = a.Graph.Together
+	}
+	if len(raw) == 0 {
 		return p, false
 	}
 	p, err := autoscale.ParsePolicy(raw)

@@ -2,6 +2,7 @@ package graph
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/codec"
 	"github.com/helve-serve/helve/internal/guest"
@@ -31,6 +33,8 @@ type App struct {
 	Part bool
 	// External is the executable that has the code of the application; nil if this one has.
 	External *External
+	// Together is an autoscaling policy for all deployments; nil for none.
+	Together *helvetype.ApplicationPolicy
 	// Drains are the drains of the replicas in the process that runs the application; nil before it runs.
 	Drains atomic.Pointer[instance.Drains]
 	// Node is the connection to the node, in a worker; nil elsewhere, and before the worker runs.
@@ -141,6 +145,12 @@ const handlerSlots = 100
 func (a *App) Seal() (spec.Graph, error) {
 	a.sealed = true
 	g := spec.Graph{App: a.Name, RoutePrefix: a.RoutePrefix, IngressOptions: a.IngressOptions}
+	if a.Together != nil {
+		var err error
+		if g.Together, err = json.Marshal(a.Together); err != nil {
+			a.mistakes = append(a.mistakes, err)
+		}
+	}
 	for _, d := range a.deployments {
 		d.Declaration = d.Declare()
 	}

@@ -54,6 +54,8 @@ type Declaration struct {
 	Uses []Use
 	// Policy makes a routing policy of the program's own; nil without.
 	Policy func() router.Policy
+	// Scaling is an autoscaling policy in Go; nil without.
+	Scaling *helvetype.AutoscalingPolicy
 }
 
 // Use is the end of a declared edge.

@@ -66,12 +66,12 @@ func Load(ctx context.Context, all []Source, s SetSettings) error {
 			processes[of.Key] = p
 			defer p.Close()
 		}
-		err := s.scrubbed(p.load(ctx, of.name(), of.Python))
+		err := s.scrubbed(p.load(ctx, of.PolicyName(), of.Python))
 		if err == nil {
 			continue
 		}
 		if _, mistake := errors.AsType[*Error](err); mistake {
-			return &LoadError{Deployment: of.name(), Function: of.Python.Function, Err: err}
+			return &LoadError{Deployment: of.PolicyName(), Function: of.Python.Function, Err: err}
 		}
 		if ctx.Err() != nil {
 			return err

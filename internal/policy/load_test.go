@@ -31,7 +31,7 @@ func TestLoad(t *testing.T) {
 		"none":           {},
 		"one that loads": {all: []Source{of("m:", there)}},
 		"no environment": {all: []Source{of("m:", absent)}},
-		"one in Go":      {all: []Source{{App: "shop", Deployment: "D", Go: func(context.Context, View) (Answer, error) { panic("it is not called") }}}},
+		"one in Go":      {all: []Source{{App: "shop", Deployment: "D", Go: Func(func(context.Context, View) (Answer, error) { panic("it is not called") })}}},
 		"the second": {
 			all:  []Source{of("m:", there), of("m:Boom", there)},
 			want: "deployment \"D\": autoscaling_config.policy: the policy m:Boom cannot be loaded: Boom\n\nFile \"f.py\", line 1",

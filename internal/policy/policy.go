@@ -10,7 +10,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
@@ -116,13 +118,33 @@ func (f Func) Ask(ctx context.Context, views []View) (map[string]Answer, error) 
 }
 
 func (f Func) guarded(ctx context.Context, v View) (a Answer, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			e := call.Recovered(p)
-			err = &Error{Text: e.Message, Traceback: e.Traceback}
-		}
-	}()
+	defer recovered(&err)
 	return f(ctx, v)
+}
+
+// Together asks a function in Go for all deployments of an application. Its panic is an error, as is a number for another deployment.
+func Together(f func(views []View) (map[string]Answer, error), views []View) (answers map[string]Answer, err error) {
+	defer recovered(&err)
+	if answers, err = f(views); err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(answers)) {
+		if !slices.ContainsFunc(views, func(v View) bool { return v.Deployment == name }) {
+			return nil, &Error{Text: fmt.Sprintf("it has answered for %q, which is no autoscaled deployment of the application", name)}
+		}
+		if err := check(answers[name].Replicas); err != nil {
+			return nil, err
+		}
+	}
+	return answers, nil
+}
+
+// recovered makes an error of a panic.
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		e := call.Recovered(p)
+		*err = &Error{Text: e.Message, Traceback: e.Traceback}
+	}
 }
 
 func check(replicas float64) error {

@@ -20,8 +20,8 @@ type Source struct {
 	Version string
 
 	// Go is a policy in Go; nil for one in Python.
-	Go Func
-	// Python describes a policy in Python.
+	Go Policy
+	// Python describes a policy in Python. Of one in Go it has the name.
 	Python Described
 	// Key says which policies in Python share a process: those of equal keys. Beside prepares its environment.
 	Key    string
@@ -30,16 +30,11 @@ type Source struct {
 	Limit time.Duration
 }
 
-// Name is the name of the policy for people: its import path, or the deployment whose code has it.
-func (s *Source) Name() string {
-	if s.Go != nil {
-		return "the function of " + s.Deployment
-	}
-	return s.Python.Function
-}
+// Name is the name of the policy for people: its import path, or that of the function in Go behind [helvetype.GoPolicy].
+func (s *Source) Name() string { return s.Python.Function }
 
-// name is that of the policy in its application.
-func (s *Source) name() string {
+// PolicyName is the name of the policy in its application: that of its deployment, or "" for one of all.
+func (s *Source) PolicyName() string {
 	if s.Together != nil {
 		return ""
 	}
@@ -185,7 +180,7 @@ func (s *Set) views(of *Source, e *entry, view func() View) (all []View) {
 }
 
 func (s *Set) entryLocked(of *Source) *entry {
-	key := [2]string{of.App, of.name()}
+	key := [2]string{of.App, of.PolicyName()}
 	e := s.held[key]
 	if e != nil && e.version == of.Version {
 		return e
@@ -195,10 +190,10 @@ func (s *Set) entryLocked(of *Source) *entry {
 	}
 	e = &entry{version: of.Version, views: map[string]View{}}
 	settings := Settings{Changed: s.set.Changed}
-	var p Policy = of.Go
+	p := of.Go
 	if of.Go == nil {
 		e.process = s.processLocked(of)
-		p = e.process.process.Policy(of.name(), of.Python, of.Limit)
+		p = e.process.process.Policy(of.PolicyName(), of.Python, of.Limit)
 	} else {
 		settings.Limit = of.Limit
 	}

@@ -32,7 +32,7 @@ func TestSetScrubs(t *testing.T) {
 		return Environment{Interpreter: os.Args[0], Env: append(os.Environ(), play+"=1")}, nil
 	}
 	inGo := func(err error) Source {
-		return Source{App: "shop", Deployment: "go", Go: func(context.Context, View) (Answer, error) { return Answer{}, err }, Version: err.Error(), Limit: time.Minute}
+		return Source{App: "shop", Deployment: "go", Go: Func(func(context.Context, View) (Answer, error) { return Answer{}, err }), Version: err.Error(), Limit: time.Minute}
 	}
 	for _, x := range []struct {
 		of   Source

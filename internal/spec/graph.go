@@ -23,7 +23,9 @@ type Graph struct {
 	RoutePrefix string       `json:"route_prefix,omitempty"`
 	// IngressOptions are the options of the ingress; nil for none.
 	IngressOptions *IngressOptions `json:"ingress_options,omitempty"`
-	Deployments    []Deployment    `json:"deployments"`
+	// Together is the autoscaling_policy of a program in Go; nil for none.
+	Together    json.RawMessage `json:"together,omitempty"`
+	Deployments []Deployment    `json:"deployments"`
 }
 
 // IngressSpec names the method that clients outside reach; Method "" is the deployment's default.

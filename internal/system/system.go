@@ -314,7 +314,7 @@ func (s *System) define(app *graph.App, g spec.Graph) (def deploy.App, err error
 	for _, cycle := range g.Cycles() {
 		s.config.Logger.Warn("deployments use each other in a cycle", "app", app.Name, "cycle", strings.Join(cycle, " -> "))
 	}
-	def = deploy.App{Graph: g, Classes: app.Classes(), Policies: app.Policies()}
+	def = deploy.App{Graph: g, Classes: app.Classes(), Policies: app.Policies(), Scaling: app.Scaling()}
 	def.Python, def.CodeVersions, err = app.PythonSource(s.dir)
 	return def, err
 }

@@ -122,6 +122,8 @@ func (s *State) decide(now time.Time, c Config, f Facts) Decision {
 		s.later(now, f, &d, up, &s.up, *c.UpscaleDelay, "upscale_delay_s", back)
 	case c.UpscaleDelay == nil && need > float64(f.Target)*(1+c.Tolerance):
 		s.grow(now, c, f, &d, need, rule)
+	case s.idles(c, f):
+		s.toNone(now, c, f, &d, back)
 	case c.delayDown(f.Target) != nil && down != 0:
 		s.later(now, f, &d, down, &s.down, *c.delayDown(f.Target), c.nameDown(f.Target), back)
 	case c.delayDown(f.Target) == nil:

@@ -88,6 +88,22 @@ func (c *Config) nameDown(from int) string {
 	return "downscale_delay_s"
 }
 
+// idles reports whether downscale_to_zero_delay_s counts from the end of the last call: where it is set and look_back_period_s is not. With that the load of the period has to be none
+// before the delay begins, as in the reference, whose period is 30 s also where nobody has set it.
+//
+// For example, with a downscale_to_zero_delay_s of 5 the last replica stops 5 s after its last call, and with a look_back_period_s of 30 beside it after 35 s.
+func (s *State) idles(c Config, f Facts) bool {
+	return f.Target == 1 && f.Least == 0 && f.Ready > 0 && f.Raw == nil && c.DownscaleToZeroDelay != nil && c.LookBack == nil && s.last.Queued+s.last.Running == 0
+}
+
+// toNone is the step to no replica of a deployment that idles.
+func (s *State) toNone(now time.Time, c Config, f Facts, d *Decision, in Inputs) {
+	s.down = latest(s.busy, s.whole)
+	if s.later(now, f, d, 0, &s.down, *c.DownscaleToZeroDelay, "downscale_to_zero_delay_s", in); d.Rule == RuleDelay {
+		d.Rule = RuleIdle
+	}
+}
+
 // later takes a step once its condition has held for the delay. since is when the condition began to hold.
 func (s *State) later(now time.Time, f Facts, d *Decision, to int, since *time.Time, delay time.Duration, name string, in Inputs) {
 	if since.IsZero() {

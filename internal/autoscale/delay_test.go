@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 )
@@ -158,6 +159,28 @@ func TestAggregation(t *testing.T) {
 		}
 		if d.facts.Target != want {
 			t.Errorf("%s: %d replicas, want %d", how, d.facts.Target, want)
+		}
+	}
+}
+
+// TestZeroFromLastCall: downscale_to_zero_delay_s counts from the end of the last call. Where look_back_period_s is set, too, the load of that period is none first.
+func TestZeroFromLastCall(t *testing.T) {
+	t.Parallel()
+	for config, want := range map[string]time.Duration{
+		`{"min_replicas": 0, "max_replicas": 4, "initial_replicas": 1, "downscale_to_zero_delay_s": 5}`:                                                 5 * time.Second,
+		`{"min_replicas": 0, "max_replicas": 4, "initial_replicas": 1, "downscale_to_zero_delay_s": 5, "downscale_delay_s": 300, "upscale_delay_s": 1}`: 5 * time.Second,
+		`{"min_replicas": 0, "max_replicas": 4, "initial_replicas": 1, "downscale_to_zero_delay_s": 5, "look_back_period_s": 30}`:                       35 * time.Second,
+	} {
+		d := deploy(t, config)
+		d.loaded(time.Minute, Load{Running: 1})
+		d.loaded(4*time.Second, Load{})
+		d.loaded(tick, Load{Running: 1}) // a call begins the time anew
+		last := d.now
+		down := d.loaded(2*time.Minute, Load{})
+		if after := d.state.LastDown.Sub(last).Round(time.Second); len(down) != 1 || down[0].Replicas != 0 || after < want || after > want+2*time.Second {
+			t.Errorf("%s: after %v, want %v: %+v", config, after, want, down)
+		} else if reason := down[0].Reason(); want == 5*time.Second && !strings.HasPrefix(reason, "no call for 5") {
+			t.Error(reason)
 		}
 	}
 }

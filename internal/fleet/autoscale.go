@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/policy"
 	"github.com/helve-serve/helve/internal/records"
+	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/store"
 )
@@ -42,6 +42,9 @@ type Scaled struct {
 	HasPolicy bool            // a custom one: Policy, which is asked with the ids of the replicas that run
 	Policy    policy.Source
 	Running   []string
+	// Unready are the replicas that run and get no calls, because their readiness check fails or because they are ejected. Their calls count.
+	Unready    []router.Replica
+	Recovering int // replicas that are being taken over from the node before
 }
 
 // AutoscaledLocked are the deployments whose numbers of replicas follow their load, for range.
@@ -79,9 +82,14 @@ func (d *Deployment) ScaledLocked() Scaled {
 			if s.HasPolicy {
 				s.Running = append(s.Running, r.ID)
 			}
+			if !r.TakesLocked() {
+				s.Unready = append(s.Unready, r.Running)
+			}
 		case helvetype.ReplicaStarting, helvetype.ReplicaRecovering:
-			s.Facts.Starting++
-			if r.Wait != nil && !slices.Contains(ownSteps, r.Wait.For) && (waiting == nil || r.ID < waiting.ID) {
+			if s.Facts.Starting++; r.State == helvetype.ReplicaRecovering {
+				s.Recovering++
+			}
+			if r.Wait != nil && r.Wait.For == host.WaitsForRoom && (waiting == nil || r.ID < waiting.ID) {
 				waiting = r
 			}
 		}
@@ -90,9 +98,6 @@ func (d *Deployment) ScaledLocked() Scaled {
 	return s
 }
 
-// ownSteps are the steps for which a start waits although it has its place.
-var ownSteps = []string{host.WaitsForProcess, host.WaitsForConstructor, host.WaitsForUses} //nolint:gochecknoglobals // a constant
-
 // holdsLocked says why the number of replicas of a deployment must not grow, or shrink, now; "" if it may. waiting is a replica that waits for a place; nil for none. Each rule has an example:
 //
 //   - A rollout goes from revision 2 to 3, and the load falls from 8 replicas to 2: the 8 stay until the rollout is over, because new replicas take the places of old ones. The load
@@ -100,7 +105,7 @@ var ownSteps = []string{host.WaitsForProcess, host.WaitsForConstructor, host.Wai
 //   - An application is deployed for the first time, or started again by the next node, with 4 replicas, and has no load yet: the 4 stay until all are ready.
 //   - The node drains: nothing changes any more.
 //   - Replicas of the deployment fail to start: no more of them are asked for, and the queue grows. When one is ready the number follows the load again.
-//   - A replica waits for a GPU: another one would wait too.
+//   - A replica waits for a GPU: another one would wait too. One that waits for pip, or for its constructor, has its place: more may start beside it.
 func (d *Deployment) holdsLocked(waiting *Replica) (up, down string) {
 	switch a := d.App; {
 	case a.fleet.Draining:

@@ -146,6 +146,8 @@ func (d *Deployment) targetLocked() planner.Target {
 		if d.SetByLocked(a.Current) { // else the number was scaled since
 			bounds.Before = max(placement.Placeable(d.FormerAsked.At(a.fleet.Capacity), e.Definition.Options.MaxReplicasPerNode)-d.yieldedLocked(), 0)
 			bounds.Had = bounds.Before
+		} else if d.followsLoadLocked() { // what the load asks for beside the number before is new, and of the new revision
+			bounds.Had = min(bounds.Had, placement.Placeable(d.FormerAsked.At(a.fleet.Capacity), e.Definition.Options.MaxReplicasPerNode))
 		}
 		if f.Ran || f.Revision.Def.Restored {
 			bounds.Former, bounds.Uses, bounds.Doubt = f.Version, f.usesLocked(), !e.Ran || d.Failures.Number() > 0

@@ -24,9 +24,6 @@ import (
 // ErrWithdrawn is the end of the wait of a replica that is not wanted any more.
 var ErrWithdrawn = errors.New("the replica is not wanted any more, and has not got its place on the node yet")
 
-// reason is the step of a start in the status.
-const reason = "room on the node"
-
 // Keeper has the replicas that wait for their part of the node. Make one with [New].
 type Keeper struct {
 	fleet   *fleet.Fleet
@@ -87,7 +84,7 @@ func (k *Keeper) Reserve(ctx context.Context, r *fleet.Replica, of *host.Deploym
 			k.ledger.Free(r.ID) // the ledger may have given it a place just now
 		}
 	}()
-	done := waits(reason)
+	done := waits(host.WaitsForRoom)
 	defer done()
 	withdrawn := make(chan struct{})
 	k.fleet.Mu.Lock()

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +22,8 @@ import (
 	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/inprocess"
 	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/ledger"
+	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/proxy"
 	"github.com/helve-serve/helve/internal/restore"
 	"github.com/helve-serve/helve/internal/scaler"
@@ -76,6 +79,7 @@ type machine struct {
 	memory *store.Memory
 	blobs  store.Blobs
 	app    deploy.App // as the node finds it when it is started again
+	cpus   int        // of the node; 0: it was not stated
 	work   work
 }
 
@@ -88,7 +92,11 @@ func (m *machine) start(t *testing.T) *node {
 	t.Helper()
 	n := &node{t: t, store: &stallingStore{Store: m.memory}, events: telemetry.NewEvents(nil), work: &m.work}
 	log, cd := slog.New(slog.DiscardHandler), codec.New()
-	workers := host.NewWorkers(host.Settings{Logger: log, Codec: cd, Node: "local", Changed: func() { n.Controller.Wake() }})
+	room := placement.Unstated("")
+	if m.cpus > 0 {
+		room.CPUs = placement.Amount(m.cpus) * placement.One
+	}
+	workers := host.NewWorkers(host.Settings{Ledger: ledger.New(room), Logger: log, Codec: cd, Node: "local", Changed: func() { n.Controller.Wake() }})
 	n.Controller = controller.New(controller.Settings{
 		Logger: log, Node: "local", Codec: cd, Workers: workers, Events: n.events, Store: n.store, Blobs: m.blobs, Durable: true,
 		Proxy: proxy.New(proxy.Settings{Logger: log, Apps: func() map[string]bool { return n.Readiness() }}),
@@ -129,9 +137,24 @@ func (n *node) deploy(o spec.Options, construct func(context.Context) error) err
 // work has the calls that the replicas execute: each until it is let go.
 type work struct {
 	mu      sync.Mutex
-	running int
 	release chan struct{}
-	started chan struct{}
+	takes   time.Duration // of a call; 0: it ends with done
+
+	unready atomic.Bool // the readiness check of the first replica fails
+	first   atomic.Bool // a replica was made
+}
+
+// replica is an instance.
+type replica struct {
+	of    *work
+	first bool
+}
+
+func (r *replica) CheckReady(context.Context) error {
+	if r.first && r.of.unready.Load() {
+		return errors.New("it is not ready")
+	}
+	return nil
 }
 
 // app is the application whose method Work executes until release is called.
@@ -142,14 +165,19 @@ func (w *work) app(o spec.Options, construct func(context.Context) error) deploy
 		Classes: map[string]*instance.Class{"A": {
 			App: "app", Deployment: "A",
 			Construct: func(ctx context.Context) (any, error) {
+				r := &replica{w, w.first.CompareAndSwap(false, true)}
 				if construct != nil {
-					return struct{}{}, construct(ctx)
+					return r, construct(ctx)
 				}
-				return struct{}{}, nil
+				return r, nil
 			},
 			Methods: map[string]*instance.Method{"Work": {
 				Name: "Work", Shape: instance.Unary, In: reflect.TypeFor[int](), Out: reflect.TypeFor[int](),
 				Invoke: func(ctx context.Context, _, _ any) (any, error) {
+					if w.takes > 0 {
+						time.Sleep(w.takes) // fake time
+						return 1, nil
+					}
 					select {
 					case <-w.gate():
 					case <-ctx.Done():
@@ -181,15 +209,18 @@ func (w *work) done() {
 // call begins a number of calls. Each ends with [work.done].
 func (n *node) call(calls int) {
 	for range calls {
-		n.over.Go(func() {
-			c := &call.Call{Want: call.Native}
-			c.Info.Place = &call.Place{App: "app", Deployment: "A", Method: "Work"}
-			c.SetOne(call.Slot{Payload: call.Payload{Codec: call.Native, Value: 1}})
-			w := call.NewWaiter()
-			if _, err := w.Wait(context.Background(), n.Deployment("app", "A").Submit(nil, c, w)); err != nil {
-				n.t.Errorf("a call has failed: %v", err)
-			}
-		})
+		n.over.Go(n.callOnce)
+	}
+}
+
+// callOnce makes a call, and waits for its end.
+func (n *node) callOnce() {
+	c := &call.Call{Want: call.Native}
+	c.Info.Place = &call.Place{App: "app", Deployment: "A", Method: "Work"}
+	c.SetOne(call.Slot{Payload: call.Payload{Codec: call.Native, Value: 1}})
+	w := call.NewWaiter()
+	if _, err := w.Wait(context.Background(), n.Deployment("app", "A").Submit(nil, c, w)); err != nil {
+		n.t.Errorf("a call has failed: %v", err)
 	}
 }
 

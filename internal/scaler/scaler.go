@@ -25,6 +25,7 @@ import (
 	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/policy"
 	"github.com/helve-serve/helve/internal/records"
+	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/store"
 )
@@ -77,6 +78,8 @@ type scaled struct {
 	next      time.Time
 	saved     time.Time // when the record had the memory last
 	dirty     bool      // the memory has changed since
+
+	recovering, recovered time.Time // when a replica was first, and last, seen that is being taken over
 
 	policy      string // the name of its custom policy in package policy, or that of the application ("/"); "" for none
 	asked       string // how it is named for people
@@ -225,10 +228,13 @@ func (s *Scaler) look(now time.Time, of fleet.Scaled) (c change, changed bool) {
 		}
 		e.raw, e.config = raw, config
 	}
-	load, ready := sample(of.Serving)
+	load, ready := sample(of.Serving, of.Unready)
 	e.memory.State.Observe(now, load)
 	e.facts = of.Facts
 	e.facts.Ready = ready
+	if e.takenOver(now, of.Recovering) && e.facts.HoldUp == "" {
+		e.facts.HoldUp = "its replicas are being taken over"
+	}
 	e.facts.Least, e.facts.Most = autoscale.Bounds(e.config, of.Capacity, of.Rising)
 	e.facts.Capacity = of.Capacity
 	s.advise(now, e, of)
@@ -245,14 +251,45 @@ func (s *Scaler) look(now time.Time, of fleet.Scaled) (c change, changed bool) {
 	return change{e, of.Deployment, of.Wanted, e.last}, e.last.Replicas != e.facts.Target
 }
 
-// sample counts the calls that wait and run, and the replicas that get calls. Replicas that drain are not among them.
-func sample(d *serving.Deployment) (load autoscale.Load, ready int) {
+// The time from the last replica that was taken over until the number may grow, in which their queue is worked off, and the longest time of the whole.
+const (
+	afterTakeover   = time.Second
+	longestTakeover = 10 * time.Second
+)
+
+// takenOver says that replicas of the node before are being taken over, or were a moment ago. The calls that have waited meanwhile are no sign of a load that needs more. For example, a node with
+// 4 replicas is started again: each has its calls within a second, and 200 calls that came in that time would ask for 10 replicas.
+func (e *scaled) takenOver(now time.Time, recovering int) bool {
+	if recovering == 0 {
+		return !e.recovered.IsZero() && now.Sub(e.recovered) < afterTakeover
+	}
+	if e.recovering.IsZero() {
+		e.recovering = now
+	}
+	if now.Sub(e.recovering) >= longestTakeover {
+		return false
+	}
+	e.recovered = now
+	return true
+}
+
+// sample counts the calls that wait and run, and the replicas that get calls. Replicas that drain are not among them. The calls of unready ones count, so that the totals do not jump when a
+// replica is ready again. For example, a replica that has executed 1000 calls in its life fails its readiness check for a second: its 1000 calls have not come in the moment after that.
+func sample(d *serving.Deployment, unready []router.Replica) (load autoscale.Load, ready int) {
 	replicas := d.Router.Replicas()
-	for _, r := range replicas {
+	add := func(r router.Replica) {
 		running, started := serving.Flow(r)
 		load.Running += running
 		load.Arrived += started
 		load.Finished += started - min(uint64(running), started)
+	}
+	for _, r := range replicas {
+		add(r)
+	}
+	for _, r := range unready {
+		if !slices.Contains(replicas, r) { // its router may know later that it is unready
+			add(r)
+		}
 	}
 	load.Queued = d.Router.Queued()
 	load.Arrived += uint64(load.Queued) + d.Router.Rejected()

@@ -3,10 +3,13 @@ package scaler_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/helve-serve/helve/internal/autoscale"
+	"github.com/helve-serve/helve/internal/scaler"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -169,4 +172,88 @@ func TestMemoryOutlivesTheNode(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestGrowsInTheNewRevision: replicas that the load asks for during a rollout are of the new revision.
+func TestGrowsInTheNewRevision(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newMachine().start(t)
+		defer func() { n.end(true) }()
+		o := autoscaled(`{"max_replicas": 8, "target_ongoing_requests": 1}`)
+		var former, next atomic.Int64
+		count := func(of *atomic.Int64, takes time.Duration) func(context.Context) error {
+			return func(ctx context.Context) error {
+				of.Add(1)
+				select {
+				case <-ctx.Done():
+				case <-time.After(takes): // fake time
+				}
+				return nil
+			}
+		}
+		if err := n.deploy(o, count(&former, 0)); err != nil {
+			t.Fatal(err)
+		}
+		n.call(2)
+		n.wait(10 * time.Second)
+		n.want("before", 2, 2, "autoscaler")
+		over := make(chan error, 1)
+		changed := o
+		changed.Version = "2"
+		go func() { over <- n.deploy(changed, count(&next, 20*time.Second)) }()
+		n.wait(2 * time.Second)
+		n.call(4)
+		n.wait(10 * time.Second)
+		if got := n.wanted(); got != 6 || former.Load() != 2 || next.Load() < 4 {
+			t.Errorf("%d replicas are wanted, %d of the former revision and %d of the new one have been started", got, former.Load(), next.Load())
+		}
+		n.work.done()
+		if err := <-over; err != nil {
+			t.Error(err)
+		}
+		n.wait(time.Second)
+		if former.Load() != 2 {
+			t.Errorf("%d replicas of the former revision were started", former.Load())
+		}
+	})
+}
+
+// TestReadinessFlaps: the totals of calls neither fall nor jump when a replica with a past is unready and ready again: the others would look faster or slower than they are.
+func TestReadinessFlaps(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine()
+		m.work.takes = 50 * time.Millisecond
+		n := m.start(t)
+		defer func() { n.end(true) }()
+		o := autoscaled(`{"min_replicas": 2, "max_replicas": 2}`)
+		o.ReadinessPeriod, o.Sources["readiness_check_period_s"] = 500*time.Millisecond, spec.FromCode
+		if err := n.deploy(o, nil); err != nil {
+			t.Fatal(err)
+		}
+		sample := func() (load autoscale.Load, ready int) {
+			n.Mu.Lock()
+			of := n.Apps["app"].Deployments["A"].ScaledLocked()
+			n.Mu.Unlock()
+			return scaler.Sample(of.Serving, of.Unready)
+		}
+		was, _ := sample()
+		out := 0
+		for i := range 300 {
+			m.work.unready.Store(i/20%2 == 1)
+			n.call(2)
+			n.wait(100 * time.Millisecond)
+			load, ready := sample()
+			if load.Arrived != was.Arrived+2 || load.Finished != was.Finished+2 {
+				t.Fatalf("step %d, %d replicas ready: from %+v to %+v with 2 calls", i, ready, was, load)
+			}
+			if was = load; ready == 1 {
+				out++
+			}
+		}
+		if out < 50 {
+			t.Errorf("one replica was unready %d times", out)
+		}
+	})
 }

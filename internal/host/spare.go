@@ -22,6 +22,7 @@ func (h *PythonWorker) Warm() {
 	if ws.closing || h.warmed.Swap(true) {
 		return
 	}
+	want := h.App.Spares.Claim(h.Deployment.Name)
 	ws.wg.Go(func() {
 		place, err := h.places()
 		if err != nil {
@@ -29,7 +30,7 @@ func (h *PythonWorker) Warm() {
 		}
 		if env, err := h.prepare(ws.ctx, unwatched, place); err == nil {
 			of := h.launchSpec(h.Deployment.Name+"#spare", env, placement.Holding{}, place)
-			h.App.Spares.Want(h.Deployment.Name, of.spareKey(), func(ctx context.Context) (*Worker, error) { return h.startSpare(ctx, of) })
+			want(of.spareKey(), func(ctx context.Context) (*Worker, error) { return h.startSpare(ctx, of) })
 		}
 	})
 }

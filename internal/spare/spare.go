@@ -28,6 +28,8 @@ type Pool[P Process] struct {
 
 	mu     sync.Mutex
 	closed bool
+	last   int               // number of the last claim
+	claims map[string]int    // the newest claim of each deployment
 	wanted map[string]string // key of the environment, by the deployment that wants a spare
 	slots  map[string]*slot[P]
 }
@@ -42,14 +44,27 @@ type slot[P Process] struct {
 }
 
 // Want says that a deployment wants a spare of an environment, and starts one if there is none. The spare that it wanted before ends if no other deployment wants it.
-func (p *Pool[P]) Want(deployment, key string, start Start[P]) {
+func (p *Pool[P]) Want(deployment, key string, start Start[P]) { p.Claim(deployment)(key, start) }
+
+// Claim is Want for an environment that is known later. A claim that another one of the deployment has followed, or whose deployment is not kept any more, does nothing. For example, pip installs the
+// environment of revision 1 for a minute, and revision 2 with another one is deployed meanwhile: the spare is of revision 2, also when that of 1 is ready.
+func (p *Pool[P]) Claim(deployment string) (want func(key string, start Start[P])) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
-		return
+	if p.claims == nil {
+		p.claims, p.wanted, p.slots = map[string]int{}, map[string]string{}, map[string]*slot[P]{}
 	}
-	if p.wanted == nil {
-		p.wanted, p.slots = map[string]string{}, map[string]*slot[P]{}
+	p.last++
+	claim := p.last
+	p.claims[deployment] = claim
+	return func(key string, start Start[P]) { p.want(deployment, claim, key, start) }
+}
+
+func (p *Pool[P]) want(deployment string, claim int, key string, start Start[P]) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.claims[deployment] != claim {
+		return
 	}
 	p.wanted[deployment] = key
 	if p.slots[key] == nil {
@@ -64,8 +79,9 @@ func (p *Pool[P]) Want(deployment, key string, start Start[P]) {
 func (p *Pool[P]) Keep(deployments []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for name := range p.wanted {
+	for name := range p.claims {
 		if !slices.Contains(deployments, name) {
+			delete(p.claims, name)
 			delete(p.wanted, name)
 		}
 	}

@@ -103,6 +103,30 @@ func TestSpare(t *testing.T) {
 	})
 }
 
+// TestLateClaim: the environment of an older claim, which is known late, takes the place of no newer one, and brings nothing back that is not wanted any more.
+func TestLateClaim(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var p Pool[*process]
+		var s starter
+		defer p.Close()
+		first := p.Claim("A")
+		p.Want("A", "new", s.start)
+		first("old", s.start)
+		if _, ok := p.Take(t.Context(), "old"); ok {
+			t.Error("a spare of the environment before", s.started)
+		}
+		if _, ok := p.Take(t.Context(), "new"); !ok {
+			t.Error("no spare of the present environment")
+		}
+		late := p.Claim("B")
+		p.Keep([]string{"A"})
+		if late("other", s.start); s.started != 1 {
+			t.Error("a spare of a deployment that is gone")
+		}
+	})
+}
+
 // TestSpareFails: a spare that does not start, or has ended, is none.
 func TestSpareFails(t *testing.T) {
 	t.Parallel()

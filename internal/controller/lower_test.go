@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/store"
 )
 
@@ -89,4 +90,28 @@ func TestLowerNumber(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestModelsThatStay: of replicas that are too many one goes whose models others have, although it has more of them.
+func TestModelsThatStay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(Settings{Store: store.NewMemory()})
+		n.closeAfter(t)
+		n.deploy(t, ofVersion("1", 3, nil))
+		all := n.running("app", "A")
+		for i, models := range [][]string{{"fr", "de"}, {"es"}, {"fr", "de"}} {
+			serving.BaseOf(all[i].Running.(*mortalReplica)).SetModels(models)
+		}
+		if err := n.Scale(t.Context(), "app", "A", 2, "ann", ""); err != nil {
+			t.Fatal(err)
+		}
+		n.wantRunning(t, "scaled down", 2)
+		for _, r := range n.running("app", "A") {
+			if r == all[1] {
+				return
+			}
+		}
+		t.Error("the only replica with the model es has stopped")
+	})
 }

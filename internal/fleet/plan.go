@@ -58,6 +58,7 @@ func (d *Deployment) ObserveLocked(now time.Time) (t planner.Target, observed []
 	if a := d.App; !a.Deleted && a.Failure == nil && !d.Dropped && !d.Over {
 		t = d.targetLocked()
 	}
+	models, holders := map[int][]string(nil), map[string]int(nil) // by the index in observed, and how many have each model
 	for _, r := range d.Replicas {
 		s := r.PlannedLocked()
 		if r.State == helvetype.ReplicaRunning && !r.AvailableLocked(now).IsZero() {
@@ -69,9 +70,27 @@ func (d *Deployment) ObserveLocked(now time.Time) (t planner.Target, observed []
 		}
 		o := planner.Observed{ID: r.ID, Key: t.Key, Revision: of, State: s, StartedAt: r.StartedAt}
 		if r.State == helvetype.ReplicaRunning && len(d.Replicas) > t.Replicas { // one may have to stop
-			o.Use.Calls, o.Use.Streams, o.Use.Models = serving.Uses(r.Running)
+			var loaded []string
+			if o.Use.Calls, o.Use.Streams, loaded = serving.Uses(r.Running); len(loaded) > 0 {
+				if models == nil {
+					models, holders = map[int][]string{}, map[string]int{}
+				}
+				models[len(observed)] = loaded
+				for _, id := range loaded {
+					holders[id]++
+				}
+			}
 		}
 		observed = append(observed, o)
+	}
+	for i, loaded := range models {
+		of := &observed[i].Use
+		of.Models = len(loaded)
+		for _, id := range loaded {
+			if holders[id] == 1 {
+				of.Alone++
+			}
+		}
 	}
 	return t, observed, d.historyLocked()
 }

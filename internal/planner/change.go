@@ -125,11 +125,12 @@ func surplus(of []Observed, keep, spare int, may *int) (stop []Observed) {
 }
 
 // least orders replicas by what their end would lose, the least first: starting replicas, then unready ones, then ready ones by the calls that they execute, by the streams among these, by
-// the models that they have loaded, and the youngest first. For example, of three replicas that run, the first executes a call, the second has a model loaded, and the third, which is older than both, has
-// neither: the third goes, then the second.
+// the models that no other replica has, by the models that they have loaded, and the youngest first. For example, of three replicas that run, the first executes a call, the second has a model loaded, and
+// the third, which is older than both, has neither: the third goes, then the second. Of three idle ones with the models fr and de, fr and de, and es, one of the first two goes: no model is lost.
 func least(a, b Observed) int {
 	return cmp.Or(
-		cmp.Compare(a.State, b.State), cmp.Compare(a.Use.Calls, b.Use.Calls), cmp.Compare(a.Use.Streams, b.Use.Streams), cmp.Compare(a.Use.Models, b.Use.Models),
+		cmp.Compare(a.State, b.State), cmp.Compare(a.Use.Calls, b.Use.Calls), cmp.Compare(a.Use.Streams, b.Use.Streams),
+		cmp.Compare(a.Use.Alone, b.Use.Alone), cmp.Compare(a.Use.Models, b.Use.Models),
 		b.StartedAt.Compare(a.StartedAt), cmp.Compare(a.ID, b.ID),
 	)
 }

@@ -74,6 +74,7 @@ type Observed struct {
 type Use struct {
 	Calls   int // that run now
 	Streams int // of them, streams and connections, which may last for hours
+	Alone   int // of the models that are loaded, those that no other replica of the deployment has: the next call for one loads it anew
 	Models  int // that are loaded
 }
 

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// TestLeastToLose: of replicas that are too many those go whose end loses the least, in this order: not ready, fewer calls, fewer streams, fewer models, younger.
+// TestLeastToLose: of replicas that are too many those go whose end loses the least, in this order: not ready, fewer calls, fewer streams, fewer models that no other
+// replica has, fewer models, younger.
 func TestLeastToLose(t *testing.T) {
 	t.Parallel()
 	k, start := Key{"app", "D"}, time.Unix(0, 0)
@@ -19,7 +20,7 @@ func TestLeastToLose(t *testing.T) {
 		for i := range 1 + r.IntN(8) {
 			o := Observed{Key: k, ID: fmt.Sprint(i), State: []State{Starting, Unready, Running, Running}[r.IntN(4)], StartedAt: start.Add(time.Duration(r.IntN(3)) * time.Second)}
 			if o.State == Running {
-				o.Use = Use{r.IntN(3), r.IntN(3), r.IntN(3)}
+				o.Use = Use{Calls: r.IntN(3), Streams: r.IntN(3), Alone: r.IntN(2), Models: r.IntN(3)}
 			}
 			all = append(all, o)
 		}
@@ -35,7 +36,7 @@ func TestLeastToLose(t *testing.T) {
 			t.Fatalf("%d of %d replicas stop, and %d are wanted: %v", len(stopped), len(all), n, all)
 		}
 		worth := func(o Observed) []int {
-			return []int{int(o.State), o.Use.Calls, o.Use.Streams, o.Use.Models, -int(o.StartedAt.Unix())}
+			return []int{int(o.State), o.Use.Calls, o.Use.Streams, o.Use.Alone, o.Use.Models, -int(o.StartedAt.Unix())}
 		}
 		for _, gone := range all {
 			for _, stays := range all {

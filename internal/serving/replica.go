@@ -111,14 +111,14 @@ func Flow(of router.Replica) (running int, started uint64) {
 }
 
 // Uses is what the end of a replica would disturb: the calls that it executes, the streams and connections among them, and the models that it has loaded.
-func Uses(of router.Replica) (calls, streams, models int) {
+func Uses(of router.Replica) (calls, streams int, models []string) {
 	r := replicaOf(of)
 	for _, c := range runningAt(r) {
 		if c.Streams {
 			streams++
 		}
 	}
-	return r.base().Running(), streams, len(r.base().Models())
+	return r.base().Running(), streams, r.base().Models()
 }
 
 // Running is the number of calls that hold a slot. For example, of 5 slots that are taken 2 are lent to a worker that runs one call under

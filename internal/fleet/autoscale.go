@@ -11,7 +11,6 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/autoscale"
 	"github.com/helve-serve/helve/internal/call"
-	"github.com/helve-serve/helve/internal/host"
 	"github.com/helve-serve/helve/internal/policy"
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/router"
@@ -89,7 +88,7 @@ func (d *Deployment) ScaledLocked() Scaled {
 			if s.Facts.Starting++; r.State == helvetype.ReplicaRecovering {
 				s.Recovering++
 			}
-			if r.Wait != nil && r.Wait.For == host.WaitsForRoom && (waiting == nil || r.ID < waiting.ID) {
+			if r.Wait != nil && r.Wait.For == WaitsForRoom && (waiting == nil || r.ID < waiting.ID) {
 				waiting = r
 			}
 		}
@@ -97,6 +96,9 @@ func (d *Deployment) ScaledLocked() Scaled {
 	s.Facts.HoldUp, s.Facts.HoldDown = d.holdsLocked(waiting)
 	return s
 }
+
+// WaitsForRoom is the reason of a start that waits for its part of the node: see package room.
+const WaitsForRoom = "room on the node"
 
 // holdsLocked says why the number of replicas of a deployment must not grow, or shrink, now; "" if it may. waiting is a replica that waits for a place; nil for none. Each rule has an example:
 //

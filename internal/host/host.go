@@ -184,7 +184,6 @@ const (
 	WaitsForProcess     = "its worker process to connect"
 	WaitsForConstructor = "its constructor or its first checks"
 	WaitsForUses        = "the deployments that it uses"
-	WaitsForRoom        = "room on the node"
 )
 
 // ErrNotResumed says that a worker that was taken over does not have the replica: it was stopped just before.

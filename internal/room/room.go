@@ -84,7 +84,7 @@ func (k *Keeper) Reserve(ctx context.Context, r *fleet.Replica, of *host.Deploym
 			k.ledger.Free(r.ID) // the ledger may have given it a place just now
 		}
 	}()
-	done := waits(host.WaitsForRoom)
+	done := waits(fleet.WaitsForRoom)
 	defer done()
 	withdrawn := make(chan struct{})
 	k.fleet.Mu.Lock()

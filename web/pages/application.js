@@ -179,7 +179,7 @@ function Revisions({ app }) {
         ${r.message && html`<p>${r.message}</p>`}
         ${r.rollback_of > 0 && html`<p class="muted">It repeats revision ${r.rollback_of}.</p>`}
         ${r.changes?.length > 0 && html`<div><p class="muted">${r.before ? `Changes since revision ${r.before}:` : 'Changes:'}</p><ul class="lines">${r.changes.map((/** @type {string} */ c) => html`<li key=${c}>${c}</li>`)}</ul></div>`}
-        ${r.reason && html`<${Code} text=${r.reason} label=${`Why revision ${r.number} failed`} />`}</div>`}
+        ${r.reason && (r.reason.includes('\n') ? html`<${Code} text=${r.reason} label=${`Why revision ${r.number} is ${r.state}`} />` : html`<p>${r.reason}</p>`)}</div>`}
     </li>`)}</ol>` : html`<${Empty} title="No revision is kept" />`)}</></div>`;
 }
 

@@ -87,9 +87,10 @@ export function Table({ title, rows, columns, id, sort = 'sort', first = '', emp
   const head = (/** @type {Column} */ c) => {
     const on = by === c;
     const text = html`${c.title || html`<span class="visually-hidden">Actions</span>`}${c.unit && html`<span class="unit"> ${c.unit}</span>`}`;
+    const next = (on ? !down : c.end) ? '-' + c.name : c.name; // Of numbers the largest are asked for first.
     return html`<th key=${c.name} scope="col" class=${(c.end ? 'end ' : '') + (c.phone === false ? 'wide-only' : '')} style=${c.width ? { width: c.width } : undefined} title=${c.help}
       aria-sort=${on ? (down ? 'descending' : 'ascending') : undefined}>
-      ${c.value ? html`<button class="sort" onClick=${() => setQuery({ [sort]: (on && !down ? '-' : '') + c.name === first ? null : (on && !down ? '-' : '') + c.name })}>${text}<span class="arrow" aria-hidden="true">${on ? (down ? '↓' : '↑') : ''}</span></button>` : text}</th>`;
+      ${c.value ? html`<button class="sort" onClick=${() => setQuery({ [sort]: next === first ? null : next })}>${text}<span class="arrow" aria-hidden="true">${on ? (down ? '↓' : '↑') : ''}</span></button>` : text}</th>`;
   };
   return html`<div class=${'table-box' + (virtual ? ' virtual' : '')} ref=${box} tabindex=${virtual || focus ? 0 : undefined} role=${virtual || focus ? 'group' : undefined} aria-label=${virtual || focus ? title : undefined}
       onScroll=${virtual ? (/** @type {any} */ e) => { const t = e.target.scrollTop; if (Math.abs(t - top) >= rowHeight * (spare / 2) || t === 0) setTop(t); } : undefined}>

@@ -74,7 +74,7 @@ func build(name string) helve.Build {
 
 func buildCounted() (*helve.App, error) { return build("counted")() }
 
-func TestMain(m *testing.M) { helvetest.Main(m, buildCounted, buildJoined) }
+func TestMain(m *testing.M) { helvetest.Main(m, buildCounted, buildJoined, buildRanked) }
 
 // program is the program of docs/metrics.md.
 func program(ctx context.Context) (*helve.System, error) {

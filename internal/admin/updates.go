@@ -72,7 +72,7 @@ func (a *Server) series(c *ask) {
 	if !ok {
 		of := helvetype.Object{App: v.App, Deployment: v.Deployment, Replica: v.Replica}
 		a.failed(c, &helvetype.OperationError{
-			Code: helvetype.CodeNotFound, Message: fmt.Sprintf("there are no numbers of %q: it is not there, or has begun in the last %s", of.String(), series.Step),
+			Code: helvetype.CodeNotFound, Message: fmt.Sprintf("there are no numbers of %q: it is not there, and was not in the last hour", of.String()),
 			Next: "helve status lists the applications, their deployments and replicas",
 		})
 		return

@@ -90,10 +90,14 @@ type Call struct {
 	Open     bool            // the node that gets the call decides whether it is sampled, although it has a trace
 	Lease    uint64          // the slot that a Reserve got, for this call to use; 0 for none
 	Above    *Above          // the position of a call that came from a worker's method; nil for others
+	From     Caller          // the deployment whose method in another process has made it; zero where that is not known
 	Kept     uint64          // the number of the result that a Fetch asks for
 	Exchange *Exchange       // the HTTP that the call carries; nil for others
 	one      [1]Slot
 }
+
+// Caller is a deployment whose method makes calls.
+type Caller struct{ App, Deployment string }
 
 // Above is the position of a call in its worker, as the worker reported it (docs/wire.md). It is read only if the call has to
 // wait. For example, a frame of the node ran A.Run in the worker, A.Run called B.Get there without a frame, and B.Get made this

@@ -78,6 +78,9 @@ func (x *Execution) Run(f func() error) {
 			} else {
 				x.Of.calls.End(took, x.Failure != nil)
 			}
+			if x.Call != nil {
+				x.Of.callers.End(CallerOf(x.Call), x.Failure != nil && x.Failure.Reason != helvetype.ReasonCancelled)
+			}
 			if x.Call != nil && trace.Wants(ended-entered, x.Failure != nil, x.Call) {
 				x.record(entered, ended)
 			}
@@ -98,6 +101,19 @@ func (x *Execution) Run(f func() error) {
 	default:
 		x.Failure = UserError(err)
 	}
+}
+
+// CallerOf is where a call comes from whose caller is in this process.
+func CallerOf(i *call.Info) telemetry.Caller {
+	switch a := i.Above; {
+	case a != nil && a.Place != nil:
+		return telemetry.Caller{Kind: telemetry.FromDeployment, App: a.App, Deployment: a.Deployment}
+	case a != nil:
+		return telemetry.Caller{} // it is not known
+	case i.Place != nil && i.Prefix != "":
+		return telemetry.Caller{Kind: telemetry.FromHTTP}
+	}
+	return telemetry.Caller{Kind: telemetry.FromDriver}
 }
 
 // record leaves a record of a call.

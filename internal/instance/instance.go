@@ -98,6 +98,7 @@ type Instance struct {
 	configuring chan struct{} // of one: full while the instance's Reconfigure runs; nil for a replica that Start did not make
 
 	calls   *telemetry.Calls
+	callers *telemetry.Callers // nil for a [Instance.Sibling]
 	running *call.Running
 }
 
@@ -108,13 +109,18 @@ type separate struct {
 	_       [64]byte
 	running call.Running
 	_       [64]byte
+	callers telemetry.Callers // which is read by every call, and written to by few
+	_       [64]byte
 }
 
 // New makes an instance of nothing, for [Start] and for fakes.
 func New(id string, class *Class) *Instance {
 	s := new(separate)
-	return &Instance{ID: id, Class: class, calls: &s.calls, running: &s.running}
+	return &Instance{ID: id, Class: class, calls: &s.calls, callers: &s.callers, running: &s.running}
 }
+
+// Callers are the calls by where they come from.
+func (i *Instance) Callers() *telemetry.Callers { return i.callers }
 
 // Running are the calls that the instance executes.
 func (i *Instance) Running() []call.RunningCall { return i.running.List() }

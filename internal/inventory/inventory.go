@@ -83,7 +83,7 @@ func (d *Deployment) Metrics() telemetry.Deployment {
 	d.Departed.Settle()
 	m := telemetry.Deployment{
 		Name: d.Serving.Name, State: d.status.Status, Wanted: d.status.Wanted, Autoscaling: d.status.Autoscaling, Queued: d.Serving.Router.Queued(), Rejected: d.Serving.Router.Rejected(), Calls: d.Departed.Total(), Starts: d.Starts,
-		Origins: d.Serving.Router.QueuedByOrigin(), Waits: d.Serving.Router.Waits(), Lifecycle: d.Serving.Lifecycle.Counts(),
+		Origins: d.Serving.Router.QueuedByOrigin(), Callers: d.Serving.Callers(), Waits: d.Serving.Router.Waits(), Lifecycle: d.Serving.Lifecycle.Counts(),
 	}
 	add := func(id string, running host.Replica, state helvetype.ReplicaState) {
 		r := telemetry.Replica{ID: id, State: state, Started: state != helvetype.ReplicaStarting && state != helvetype.ReplicaRecovering}

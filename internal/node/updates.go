@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -146,10 +147,18 @@ func (n *Node) figures(k *telemetry.Snapshot) map[string]float64 {
 func (n *Node) Series(of updates.View, last time.Duration) (s helvetype.Series, ok bool) {
 	now := time.Now()
 	s, ok = n.observed.series.Read(series.Name(of), now, time.Since(n.observed.started), last)
-	if !ok || of.Deployment == "" || of.Replica != "" {
+	if ok && (of.Deployment == "" || of.Replica != "") {
 		return s, ok
 	}
-	if a := n.Controller.Status().Applications[of.App].Deployments[of.Deployment].Autoscaling; a != nil {
+	app, there := n.Controller.Status().Applications[of.App]
+	d, has := app.Deployments[of.Deployment]
+	if !ok {
+		there = there || of.App == ""
+		there = there && (has || of.Deployment == "")
+		there = there && (of.Replica == "" || slices.ContainsFunc(d.Replicas, func(r helvetype.ReplicaStatus) bool { return r.ID == of.Replica }))
+		return series.Empty(series.Name(of), now), there
+	}
+	if a := d.Autoscaling; a != nil {
 		for _, d := range a.Decisions {
 			if !d.At.Before(s.From) {
 				s.Decisions = append(s.Decisions, d)

@@ -269,6 +269,15 @@ func (r *Recorder) Read(name Name, now time.Time, at, last time.Duration) (s hel
 	return s, true
 }
 
+// Empty is the answer for an object that has begun since the last look: it has all columns, without a number.
+func Empty(name Name, now time.Time) helvetype.Series {
+	s := helvetype.Series{Step: Step.Seconds(), From: now.UTC().Truncate(time.Millisecond), Columns: map[string][]*float64{}, Units: map[string]string{}}
+	for _, column := range columns[name.kind()] {
+		s.Columns[column], s.Units[column] = []*float64{}, Unit(column)
+	}
+	return s
+}
+
 // Unit is the unit of a column; "" for a count.
 func Unit(column string) string {
 	switch column {

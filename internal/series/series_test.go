@@ -143,6 +143,9 @@ func TestTime(t *testing.T) {
 	if s.Units[helvetype.ColumnMemory] != "bytes" || s.Units[helvetype.ColumnRate] != "1/s" || s.Units[helvetype.ColumnRunning] != "" {
 		t.Errorf("units: %v", s.Units)
 	}
+	if s := Empty(first, noon); len(s.Columns) != len(columns[Replica]) || s.Columns[helvetype.ColumnRate] == nil || s.Units[helvetype.ColumnRate] != "1/s" || !s.From.Equal(noon) {
+		t.Errorf("of a new object: %+v", s)
+	}
 	if s, ok := r.Read(first, noon, at, time.Millisecond); !ok || len(s.Columns[helvetype.ColumnRate]) != 0 {
 		t.Errorf("the last millisecond has %d steps", len(s.Columns[helvetype.ColumnRate]))
 	}

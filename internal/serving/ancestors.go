@@ -1,8 +1,6 @@
 package serving
 
 import (
-	"strings"
-
 	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/wire"
 )
@@ -26,9 +24,8 @@ func ancestorsUpTo(c *call.Call, most int) *call.Info {
 	link := a.Link
 	for i := len(a.Hops) - 1; i >= 0; i-- {
 		h := a.Hops[i]
-		deployment := h.Replica[:max(0, strings.LastIndexByte(h.Replica, '#'))] // the name may have a # itself
 		above = &call.Info{
-			Place: &call.Place{App: s.App, Deployment: deployment, Method: h.Method}, Replica: h.Replica, Link: link, Above: above,
+			Place: &call.Place{App: s.App, Deployment: deploymentOf(h.Replica), Method: h.Method}, Replica: h.Replica, Link: link, Above: above,
 		}
 		link = h.Link
 	}

@@ -2,9 +2,13 @@ package serving
 
 import (
 	"encoding/binary"
+	"strings"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/instance"
+	"github.com/helve-serve/helve/internal/router"
+	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/wire"
 )
 
@@ -32,7 +36,7 @@ func (d *Deployment) Serve(b *call.Batch, s *Caller, in *wire.Incoming) call.Can
 	}
 	if in.Above != nil {
 		in.Above.From = s
-		in.Info.Parent = s.parent(&in.Call)
+		in.Info.Parent, in.From = s.parent(&in.Call)
 	}
 	switch {
 	case !s.Former && fromNodeOnly(&in.Call), in.Exchange != nil:
@@ -50,17 +54,69 @@ func (d *Deployment) Serve(b *call.Batch, s *Caller, in *wire.Incoming) call.Can
 
 // parent is the id of the call whose method has made the call, for lists and traces: of the nearest one that this node knows. The span above the call is that call too, or one of user code inside of it,
 // which may come later or not at all; it stands for a caller that has ended. For example, a method of a Python worker makes a call in a span "rank": the span above is "rank", and the parent is the method's call.
-func (s *Caller) parent(c *call.Call) uint64 {
-	if c.Above.Frame == 0 {
-		return 0
+// from is the deployment of the method, which may be of a call that the node does not see.
+func (s *Caller) parent(c *call.Call) (id uint64, from call.Caller) {
+	if len(c.Above.Hops) > 0 {
+		from = call.Caller{App: s.App, Deployment: deploymentOf(c.Above.Hops[0].Replica)}
 	}
+	if c.Above.Frame == 0 {
+		return 0, from
+	}
+	var of *call.Call
 	switch sink := s.Peer.Outgoing(c.Above.Frame).(type) {
 	case *Flight:
-		return sink.call.Info.Call
+		of = sink.call
 	case *ControlCall:
-		return sink.call.Info.Call
+		of = sink.call
+	default:
+		return binary.BigEndian.Uint64(c.Info.Span[:]), from
 	}
-	return binary.BigEndian.Uint64(c.Info.Span[:])
+	if p := of.Info.Place; p != nil && from == (call.Caller{}) {
+		from = call.Caller{App: p.App, Deployment: p.Deployment}
+	}
+	return of.Info.Call, from
+}
+
+// deploymentOf is the deployment of a replica by its id. The name may have a # itself.
+func deploymentOf(replica string) string {
+	return replica[:max(0, strings.LastIndexByte(replica, '#'))]
+}
+
+// proxyOrigin is the origin of calls of the ingress.
+const proxyOrigin = "proxy"
+
+// callerOf is where a call comes from; the kind is "" where that is not known.
+func callerOf(c *call.Call) telemetry.Caller {
+	switch {
+	case c.From != (call.Caller{}):
+		return telemetry.Caller{Kind: telemetry.FromDeployment, App: c.From.App, Deployment: c.From.Deployment}
+	case c.Info.Above == nil && c.Above != nil: // the method has returned, and the node knows it no more
+		if s, ok := c.Above.From.(*Caller); ok && s.App != "" {
+			return telemetry.Caller{}
+		}
+	case c.Origin == router.FormerNode:
+		return telemetry.Caller{}
+	case c.Origin == proxyOrigin:
+		return telemetry.Caller{Kind: telemetry.FromHTTP}
+	}
+	return instance.CallerOf(&c.Info)
+}
+
+// noteCaller counts a call to another process that has ended.
+func (d *Deployment) noteCaller(c *call.Call, e *call.Error) {
+	d.callers.End(callerOf(c), e != nil && e.Reason != helvetype.ReasonCancelled)
+}
+
+// Callers are the calls by where they come from, with those of replicas in this process.
+func (d *Deployment) Callers() map[telemetry.Caller]telemetry.CallerCounts {
+	all := map[telemetry.Caller]telemetry.CallerCounts{}
+	d.callers.AddTo(all)
+	for _, r := range d.Router.Replicas() {
+		if i := localInstance(replicaOf(r)); i != nil {
+			i.Callers().AddTo(all)
+		}
+	}
+	return all
 }
 
 // fromNodeOnly reports whether a call carries HTTP: an exchange, or the head of the request of an ingress method. Workers and drivers must not send

@@ -141,7 +141,11 @@ func (e *ControlCall) start(b *call.Batch) {
 // Complete is told by the transport how the call ended, and starts the next.
 func (e *ControlCall) Complete(b *call.Batch, r call.Result) {
 	if e.started {
-		e.record(e.to.base().count(e.to, e.sent, r), r)
+		ended := e.to.base().count(e.to, e.sent, r)
+		if ended != 0 && !r.NotStarted {
+			e.dep.noteCaller(e.call, r.Err)
+		}
+		e.record(ended, r)
 	}
 	if r.NotStarted {
 		r = call.Result{Err: gone(e.to)}

@@ -27,6 +27,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/trace"
@@ -50,6 +51,7 @@ type Deployment struct {
 	Trace     *trace.Recorder      // takes records of calls, and decides which requests are sampled
 
 	Lifecycle *telemetry.Lifecycle // what happens to its replicas, beside calls
+	callers   telemetry.Callers    // of calls to other processes, and of all that wait; an instance in this process has its own
 
 	log   *slog.Logger
 	state atomic.Pointer[State]
@@ -226,6 +228,7 @@ func (d *Deployment) Acquire(ctx context.Context, c *call.Info, origin string) (
 	if r.failure != nil {
 		return nil, r.failure.At(c)
 	}
+	d.callers.Waited(instance.CallerOf(c), time.Duration(call.Now()-since))
 	return replicaOf(r.replica), nil
 }
 

@@ -77,6 +77,7 @@ func (f *Flight) Assigned(b *call.Batch, got router.Replica) {
 	f.mu.Unlock()
 	if f.since != 0 {
 		f.dep.waited(&f.call.Info, f.call.Origin, f.since, nil)
+		f.dep.callers.Waited(callerOf(f.call), time.Duration(call.Now()-f.since))
 	}
 	if f.in != nil && (r.Transport().Keeps() || f.repeatable()) {
 		f.keep()
@@ -166,7 +167,11 @@ func (f *Flight) Complete(b *call.Batch, r call.Result) {
 		f.state, f.answered = done, true
 	}
 	f.mu.Unlock()
-	if ended := rep.base().count(rep, f.sent, r); !answered { // else Cancel has left the record
+	ended := rep.base().count(rep, f.sent, r)
+	if ended != 0 && !r.NotStarted {
+		f.dep.noteCaller(f.call, r.Err)
+	}
+	if !answered { // else Cancel has left the record
 		f.record(rep, ended, r.Err, retry)
 	}
 	if r.Err != nil && !answered {

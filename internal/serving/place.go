@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/router"
 )
 
@@ -69,6 +70,7 @@ func (p *Place) Enter(origin string) {
 func (p *Place) Assigned(b *call.Batch, r router.Replica) {
 	if p.leave() {
 		p.dep.waited(p.info, p.origin, p.since, nil)
+		p.dep.callers.Waited(instance.CallerOf(p.info), time.Duration(call.Now()-p.since))
 		p.to.Assigned(replicaOf(r))
 	} else {
 		r.Gate().Release(b)

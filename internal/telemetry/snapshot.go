@@ -73,6 +73,7 @@ type Deployment struct {
 	Replicas    []Replica
 
 	Origins   map[string]int // the calls that wait, by where they come from; those that are not 0
+	Callers   map[Caller]CallerCounts
 	Waits     DurationCounts // for a slot, of calls that were queued; calls that found a slot at once are not in it
 	Lifecycle LifecycleCounts
 }

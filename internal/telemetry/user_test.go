@@ -227,7 +227,7 @@ func FuzzUserReport(f *testing.F) {
 	})
 }
 
-// TestLoopDelays: the delays of the event loops of replicas that run are told by replica.
+// TestLoopDelays: each replica that runs has the delays of its event loop.
 func TestLoopDelays(t *testing.T) {
 	t.Parallel()
 	u := NewUserMetrics(func(why string) { t.Error(why) })

@@ -1,6 +1,7 @@
 package updates
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"math"
@@ -38,6 +39,7 @@ type Deployed struct {
 type Rates interface {
 	Recent(app, deployment string) (usage.Rate, bool)
 	RecentAt(replica string) (r usage.Rate, late float64, known bool)
+	RecentFrom(app, deployment string, from telemetry.Caller) (r usage.Rate, wait float64, known bool)
 }
 
 // kind is a kind of objects of which an item has a list.
@@ -156,6 +158,9 @@ func (s *state) applications() (all []entry) {
 			}
 		}
 		rate := s.rate(name, "")
+		if a.RoutePrefix == "" {
+			rate = s.fromOutside(name)
+		}
 		figures := append([]float64{rate.Calls, rate.Errors}, latencies(a.Requests)...)
 		all = append(all, entry{name, encode(u), rounded(append(figures, running, float64(ready), float64(wanted)))})
 	}
@@ -168,6 +173,19 @@ func (s *state) rate(app, deployment string) usage.Rate {
 		return r
 	}
 	return usage.Rate{Calls: math.NaN(), Errors: math.NaN(), Rejected: math.NaN()}
+}
+
+// fromOutside is the rate of the calls that come from outside of an application.
+func (s *state) fromOutside(app string) (sum usage.Rate) {
+	for _, d := range s.counts(app) {
+		for from := range d.Callers {
+			if from.Kind != telemetry.FromDeployment || from.App != app {
+				r, _, _ := s.facts.Rates.RecentFrom(app, d.Name, from)
+				sum.Calls, sum.Errors = sum.Calls+r.Calls, sum.Errors+r.Errors
+			}
+		}
+	}
+	return sum
 }
 
 func latencies(m *helvetype.LastMinute) []float64 {
@@ -312,24 +330,76 @@ func orUnknown(v float64) float64 {
 	return v
 }
 
-// edges are those that the graph declares, those that replicas have asked for, and that of HTTP clients.
+// edges are all that the graph declares, all that replicas have asked for, the edge of HTTP clients, and all that have had calls.
+//
+// The node does not see calls between replicas of one Go worker under slots that it has lent. If a deployment has one declared caller, these are its calls: then the edge has the calls of the deployment that come
+// from no other caller.
 func (s *state) edges(app string) (all []entry) {
-	a := s.facts.Status.Applications[app]
-	add := func(e helvetype.Edge, figures []float64) {
-		all = append(all, entry{e.ID, encode(e), rounded(figures)})
-	}
-	unknown := []float64{math.NaN(), math.NaN(), math.NaN()}
-	if in := s.facts.Deployed[app].Ingress; in != "" && a.RoutePrefix != "" {
-		rate := s.rate(app, "")
-		add(helvetype.Edge{ID: "http>" + in, Kind: helvetype.EdgeHTTP, To: in, Declared: true}, []float64{rate.Calls, rate.Errors, math.NaN()})
+	a, counts := s.facts.Status.Applications[app], s.counts(app)
+	declared := map[string]map[telemetry.Caller]bool{} // by the deployment that is called
+	declare := func(to string, from telemetry.Caller) {
+		if declared[to] == nil {
+			declared[to] = map[telemetry.Caller]bool{}
+		}
+		declared[to][from] = true
 	}
 	for name, d := range a.Deployments {
-		uses := slices.Concat(d.Uses, d.DynamicUses)
-		slices.Sort(uses)
-		for _, to := range slices.Compact(uses) {
-			add(helvetype.Edge{ID: name + ">" + to, Kind: helvetype.EdgeDeployment, From: name, To: to, Declared: true}, slices.Clone(unknown))
+		for _, to := range slices.Concat(d.Uses, d.DynamicUses) {
+			declare(to, telemetry.Caller{Kind: telemetry.FromDeployment, App: app, Deployment: name})
+		}
+	}
+	if in := s.facts.Deployed[app].Ingress; in != "" && a.RoutePrefix != "" {
+		declare(in, telemetry.Caller{Kind: telemetry.FromHTTP})
+	}
+	for _, to := range slices.Sorted(maps.Keys(a.Deployments)) {
+		callers := maps.Clone(declared[to])
+		if callers == nil {
+			callers = map[telemetry.Caller]bool{}
+		}
+		if k := counts[to]; k != nil {
+			for from := range k.Callers {
+				callers[from] = callers[from]
+			}
+		}
+		for from, is := range callers {
+			e := helvetype.Edge{Kind: from.Kind, From: from.Deployment, To: to, Declared: is}
+			e.ID = cmp.Or(from.Deployment, from.Kind) + ">" + to
+			if from.Kind == telemetry.FromDeployment && from.App != app {
+				e.FromApp, e.ID = from.App, from.App+"/"+e.ID
+			}
+			rate, wait := s.edge(app, to, from, callers)
+			all = append(all, entry{e.ID, encode(e), rounded([]float64{rate.Calls, rate.Errors, wait})})
 		}
 	}
 	slices.SortFunc(all, func(x, y entry) int { return strings.Compare(x.name, y.name) })
 	return all
 }
+
+// edge is the rate of the calls of a deployment that come from one of its callers, and their mean wait.
+func (s *state) edge(app, to string, from telemetry.Caller, callers map[telemetry.Caller]bool) (r usage.Rate, wait float64) {
+	r, wait, known := s.facts.Rates.RecentFrom(app, to, from)
+	all, ok := s.facts.Rates.Recent(app, to)
+	if !ok || from.Kind != telemetry.FromDeployment || !callers[from] {
+		if !known && !ok {
+			return usage.Rate{Calls: math.NaN(), Errors: math.NaN()}, math.NaN()
+		}
+		return r, wait
+	}
+	for other, is := range callers {
+		if other == from {
+			continue
+		}
+		if is && other.Kind == telemetry.FromDeployment {
+			return r, wait
+		}
+		o, _, _ := s.facts.Rates.RecentFrom(app, to, other)
+		all.Calls, all.Errors = all.Calls-o.Calls, all.Errors-o.Errors
+	}
+	if all.Calls > r.Calls*unseen {
+		return usage.Rate{Calls: all.Calls, Errors: max(all.Errors, r.Errors)}, wait
+	}
+	return r, wait
+}
+
+// unseen is by how much the calls of a deployment exceed those of its callers where some are unseen: two counts that are not of one moment differ a little.
+const unseen = 1.1

@@ -114,6 +114,10 @@ func (r rates) RecentAt(id string) (usage.Rate, float64, bool) {
 	return r.rate, r.late, !strings.HasSuffix(id, "0")
 }
 
+func (r rates) RecentFrom(_, to string, _ telemetry.Caller) (usage.Rate, float64, bool) {
+	return r.rate, r.late, to != "Store"
+}
+
 // random is a node of which any part may be there or not.
 func random(r *rand.Rand) *Facts {
 	f := &Facts{
@@ -133,6 +137,9 @@ func random(r *rand.Rand) *Facts {
 				continue
 			}
 			d, c := helvetype.DeploymentStatus{Wanted: r.IntN(2), Calls: helvetype.Calls{Queued: r.IntN(2)}}, telemetry.Deployment{Name: name}
+			if r.IntN(2) == 0 {
+				c.Callers = map[telemetry.Caller]telemetry.CallerCounts{{Kind: telemetry.FromDriver}: {}, {Kind: telemetry.FromDeployment, App: "chat", Deployment: "Client"}: {}}
+			}
 			if name == "Gateway" {
 				d.Uses = []string{"Ranker", "Store"}[:r.IntN(3)]
 			}
@@ -206,6 +213,59 @@ func TestViews(t *testing.T) {
 	}
 }
 
+// byCaller are the rates of one deployment, whose calls are of several callers.
+type byCaller struct {
+	all  float64
+	from map[telemetry.Caller]float64
+}
+
+func (b byCaller) Recent(string, string) (usage.Rate, bool) {
+	return usage.Rate{Calls: b.all}, true
+}
+func (b byCaller) RecentAt(string) (usage.Rate, float64, bool) { return usage.Rate{}, 0, false }
+func (b byCaller) RecentFrom(_, _ string, from telemetry.Caller) (usage.Rate, float64, bool) {
+	r, ok := b.from[from]
+	return usage.Rate{Calls: r}, 2, ok
+}
+
+// TestEdges: an edge has the calls of its caller. Calls that the node does not see are those of the declared caller, if there is one alone.
+func TestEdges(t *testing.T) {
+	t.Parallel()
+	gateway, other := telemetry.Caller{Kind: telemetry.FromDeployment, App: "shop", Deployment: "Gateway"}, telemetry.Caller{Kind: telemetry.FromDeployment, App: "chat", Deployment: "Client"}
+	second, driver, http := telemetry.Caller{Kind: telemetry.FromDeployment, App: "shop", Deployment: "Second"}, telemetry.Caller{Kind: telemetry.FromDriver}, telemetry.Caller{Kind: telemetry.FromHTTP}
+	for name, c := range map[string]struct {
+		rates    byCaller
+		declared []string
+		want     map[string]float64
+	}{
+		"seen":         {byCaller{12.1, map[telemetry.Caller]float64{gateway: 10, driver: 2}}, []string{"Gateway"}, map[string]float64{"Gateway>Ranker": 10, "driver>Ranker": 2}},
+		"lent":         {byCaller{100, map[telemetry.Caller]float64{gateway: 10, driver: 2}}, []string{"Gateway"}, map[string]float64{"Gateway>Ranker": 98, "driver>Ranker": 2}},
+		"lent, of two": {byCaller{100, map[telemetry.Caller]float64{gateway: 10, second: 1}}, []string{"Gateway", "Second"}, map[string]float64{"Gateway>Ranker": 10, "Second>Ranker": 1}},
+		"others":       {byCaller{9, map[telemetry.Caller]float64{other: 5, http: 4}}, nil, map[string]float64{"chat/Client>Ranker": 5, "http>Ranker": 4}},
+		"no calls":     {byCaller{0, nil}, []string{"Gateway"}, map[string]float64{"Gateway>Ranker": 0}},
+	} {
+		all := map[string]helvetype.DeploymentStatus{"Ranker": {}}
+		for _, from := range c.declared {
+			all[from] = helvetype.DeploymentStatus{Uses: []string{"Ranker"}}
+		}
+		k := telemetry.Deployment{Name: "Ranker", Callers: map[telemetry.Caller]telemetry.CallerCounts{}}
+		for from := range c.rates.from {
+			k.Callers[from] = telemetry.CallerCounts{}
+		}
+		s := newState(&Facts{
+			Rates: c.rates, Status: helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"shop": {Deployments: all}}},
+			Counts: telemetry.Snapshot{Applications: []telemetry.Application{{Name: "shop", Deployments: []telemetry.Deployment{k}}}},
+		})
+		got := map[string]float64{}
+		for _, e := range s.list(list{kind: edges, app: "shop"}) {
+			got[e.name] = e.figures[0]
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
 // fake is a node with one application.
 type fake struct {
 	events *telemetry.Events
@@ -230,7 +290,7 @@ func (n *fake) Facts(context.Context) *Facts {
 	}
 	return &Facts{
 		At: time.Now(), Rates: rates{usage.Rate{Calls: n.rate}, 0}, Deployed: map[string]Deployed{},
-		Status: helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"shop": {Status: n.state}}},
+		Status: helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"shop": {Status: n.state, RoutePrefix: "/"}}},
 	}
 }
 
@@ -365,6 +425,10 @@ func (p perReplica) RecentAt(id string) (usage.Rate, float64, bool) {
 	var i int
 	fmt.Sscanf(id, "Ranker#%d", &i) //nolint:errcheck // it is one
 	return usage.Rate{Calls: float64(p.calls[i]) / p.took}, math.NaN(), true
+}
+
+func (perReplica) RecentFrom(string, string, telemetry.Caller) (usage.Rate, float64, bool) {
+	return usage.Rate{}, math.NaN(), false
 }
 
 // TestBytes: a reader of a deployment of a thousand replicas with 500 calls a second gets at most 50 KB a second after its first item, and figures that are a few seconds old at most.

@@ -10,11 +10,41 @@ import (
 // Rate is calls, or HTTP requests, a second, that have ended in the last 5 to 10 seconds.
 type Rate struct{ Calls, Errors, Rejected float64 }
 
-// tally is the counts of a replica at a time.
+// tally is the counts of a replica, or of the calls of a caller, at a time.
 type tally struct {
 	at            time.Time
 	ended, failed uint64
 	loop          telemetry.LoopDelays
+	waited        time.Duration
+}
+
+// edge is a caller of a deployment.
+type edge struct {
+	deployment
+	from telemetry.Caller
+}
+
+// RecentFrom is the rate of the calls of a deployment that come from a caller, and how many milliseconds they waited for a slot, on average; NaN without calls.
+func (m *Meter) RecentFrom(app, name string, from telemetry.Caller) (r Rate, wait float64, known bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := m.edges[edge{deployment{app, name}, from}]
+	i, ok := since(len(all), func(i int) time.Time { return all[i].at })
+	if !ok {
+		return r, math.NaN(), false
+	}
+	r, ended := between(&all[i], &all[len(all)-1])
+	if wait = math.NaN(); ended > 0 {
+		wait = milliseconds(max(all[len(all)-1].waited-all[i].waited, 0)) / float64(ended)
+	}
+	return r, wait, true
+}
+
+// between is the rate between two tallies, and the number of calls.
+func between(first, last *tally) (r Rate, ended uint64) {
+	took := last.at.Sub(first.at).Seconds()
+	ended = last.ended - first.ended
+	return Rate{Calls: float64(ended) / took, Errors: float64(min(last.failed-min(first.failed, last.failed), ended)) / took}, ended
 }
 
 // Recent is the rate of a deployment; of the HTTP requests of an application without deployment, and of all HTTP requests without both. false: there are no two looks at it.
@@ -41,12 +71,12 @@ func (m *Meter) RecentAt(replica string) (r Rate, late float64, known bool) {
 		return r, math.NaN(), false
 	}
 	first, last := &all[i], &all[len(all)-1]
-	took, ended := last.at.Sub(first.at).Seconds(), last.ended-first.ended
 	late = math.NaN()
 	if n := last.loop.Number - min(first.loop.Number, last.loop.Number); n > 0 {
 		late = max(last.loop.Sum-first.loop.Sum, 0) / float64(n)
 	}
-	return Rate{Calls: float64(ended) / took, Errors: float64(min(last.failed-min(first.failed, last.failed), ended)) / took}, late, true
+	r, _ = between(first, last)
+	return r, late, true
 }
 
 // since finds, among the times of looks, the newest that is a [Period] or more before the last one, or else the first. For example, of looks at 0, 5, 10 and 12 s it is the one at 5 s.
@@ -59,26 +89,31 @@ func since(n int, at func(i int) time.Time) (i int, ok bool) {
 	return i, true
 }
 
-// lookAtReplicas keeps the looks of the last seconds. A replica that has begun since the last look has had no calls then.
+// lookAtReplicas keeps the looks of the last seconds at replicas and callers. A replica that has begun since the last look has had no calls then.
 func (m *Meter) lookAtReplicas(now time.Time, s telemetry.Snapshot) {
-	before := m.tallies
-	m.tallies = make(map[string][]tally, len(before))
+	before, edges := m.tallies, m.edges
+	m.tallies, m.edges = make(map[string][]tally, len(before)), make(map[edge][]tally, len(edges))
 	for i := range s.Applications {
 		for j := range s.Applications[i].Deployments {
 			d := &s.Applications[i].Deployments[j]
 			for k := range d.Replicas {
 				if r := &d.Replicas[k]; r.State != "" {
-					m.tallies[r.ID] = m.tallied(before, r.ID, tally{now, r.Calls.Ended(), r.Calls.Failed, r.Loop})
+					m.tallies[r.ID] = tallied(m.at, before, r.ID, tally{at: now, ended: r.Calls.Ended(), failed: r.Calls.Failed, loop: r.Loop})
 				}
+			}
+			for from, c := range d.Callers {
+				key := edge{deployment{s.Applications[i].Name, d.Name}, from}
+				m.edges[key] = tallied(m.at, edges, key, tally{at: now, ended: c.Ended, failed: c.Failed, waited: c.Waited})
 			}
 		}
 	}
 }
 
-func (m *Meter) tallied(before map[string][]tally, id string, t tally) []tally {
-	all, known := before[id]
-	if !known && !m.at.IsZero() {
-		all = []tally{{at: m.at, failed: t.failed - min(t.failed, t.ended)}}
+// tallied adds a look to those of before; last is the time of the last look at all.
+func tallied[K comparable](last time.Time, before map[K][]tally, of K, t tally) []tally {
+	all, known := before[of]
+	if !known && !last.IsZero() {
+		all = []tally{{at: last, failed: t.failed - min(t.failed, t.ended)}}
 	}
 	n := len(all)
 	if n > 0 && all[n-1].ended > t.ended { // counted anew

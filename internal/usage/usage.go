@@ -34,6 +34,7 @@ type Meter struct {
 	at        time.Time // of the last look
 	calls     map[deployment][]look
 	tallies   map[string][]tally // by the ids of replicas
+	edges     map[edge][]tally
 	processes map[int]*process
 	replicas  map[string]int // the process of each replica
 }

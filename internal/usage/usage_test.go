@@ -272,3 +272,26 @@ func TestRecent(t *testing.T) {
 		t.Errorf("%d looks are kept", n)
 	}
 }
+
+// TestRecentFrom: the calls of a caller have their rate and their wait; of a caller that is new all calls came since the last look.
+func TestRecentFrom(t *testing.T) {
+	t.Parallel()
+	var m Meter
+	gateway, http := telemetry.Caller{Kind: telemetry.FromDeployment, App: "app", Deployment: "Gateway"}, telemetry.Caller{Kind: telemetry.FromHTTP}
+	look := func(at time.Duration, callers map[telemetry.Caller]telemetry.CallerCounts) {
+		s := of(new(telemetry.Calls), 0)
+		s.Applications[0].Deployments[0].Callers = callers
+		m.Look(begin.Add(at), s, nil, none)
+	}
+	look(0, map[telemetry.Caller]telemetry.CallerCounts{gateway: {Ended: 100}})
+	look(Period, map[telemetry.Caller]telemetry.CallerCounts{gateway: {Ended: 120, Failed: 5, Waited: 40 * time.Millisecond}, http: {Ended: 10}})
+	if r, wait, ok := m.RecentFrom("app", "D", gateway); !ok || r != (Rate{Calls: 4, Errors: 1}) || wait != 2 {
+		t.Errorf("%+v, %g ms", r, wait)
+	}
+	if r, wait, ok := m.RecentFrom("app", "D", http); !ok || r != (Rate{Calls: 2}) || wait != 0 {
+		t.Errorf("of a new caller: %+v, %g ms", r, wait)
+	}
+	if _, _, ok := m.RecentFrom("app", "D", telemetry.Caller{Kind: telemetry.FromDriver}); ok {
+		t.Error("a caller without calls is known")
+	}
+}

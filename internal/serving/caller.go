@@ -85,7 +85,7 @@ func deploymentOf(replica string) string {
 // proxyOrigin is the origin of calls of the ingress.
 const proxyOrigin = "proxy"
 
-// callerOf is where a call comes from; the kind is "" where that is not known.
+// callerOf is where a call comes from; the kind is 0 where that is not known.
 func callerOf(c *call.Call) telemetry.Caller {
 	switch {
 	case c.From != (call.Caller{}):

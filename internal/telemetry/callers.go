@@ -6,15 +6,21 @@ import (
 	"time"
 )
 
+// CallerKind is a kind of callers; 0 for a caller that is not known.
+type CallerKind uint8
+
 // The kinds of callers.
 const (
-	FromHTTP       = "http"       // clients of HTTP
-	FromDeployment = "deployment" // a method of a replica
-	FromDriver     = "driver"     // programs outside of replicas
+	FromHTTP       CallerKind = iota + 1 // clients of HTTP
+	FromDeployment                       // a method of a replica
+	FromDriver                           // programs outside of replicas
 )
 
 // Caller is where calls of a deployment come from. App and Deployment are "" but for FromDeployment.
-type Caller struct{ Kind, App, Deployment string }
+type Caller struct {
+	Kind            CallerKind
+	App, Deployment string
+}
 
 // callersMax is the number of callers of one [Callers]; calls of others are not counted. A node has one table for each deployment, and one for each of its replicas in this process.
 const callersMax = 64
@@ -57,12 +63,12 @@ func (c *Callers) Waited(of Caller, took time.Duration) {
 }
 
 func (c *Callers) find(of Caller) *callerCounts {
-	if c == nil || of.Kind == "" {
+	if c == nil || of.Kind == 0 {
 		return nil
 	}
 	if all := c.all.Load(); all != nil {
 		for _, k := range *all {
-			if k.of == of {
+			if k.of.Kind == of.Kind && k.of.Deployment == of.Deployment && k.of.App == of.App { // the usual difference first
 				return k
 			}
 		}

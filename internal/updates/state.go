@@ -362,8 +362,8 @@ func (s *state) edges(app string) (all []entry) {
 			}
 		}
 		for from, is := range callers {
-			e := helvetype.Edge{Kind: from.Kind, From: from.Deployment, To: to, Declared: is}
-			e.ID = cmp.Or(from.Deployment, from.Kind) + ">" + to
+			e := helvetype.Edge{Kind: edgeKinds[from.Kind], From: from.Deployment, To: to, Declared: is}
+			e.ID = cmp.Or(from.Deployment, e.Kind) + ">" + to
 			if from.Kind == telemetry.FromDeployment && from.App != app {
 				e.FromApp, e.ID = from.App, from.App+"/"+e.ID
 			}
@@ -374,6 +374,11 @@ func (s *state) edges(app string) (all []entry) {
 	slices.SortFunc(all, func(x, y entry) int { return strings.Compare(x.name, y.name) })
 	return all
 }
+
+// edgeKinds are the names of the kinds of callers.
+//
+//nolint:gochecknoglobals // a constant
+var edgeKinds = map[telemetry.CallerKind]string{telemetry.FromHTTP: helvetype.EdgeHTTP, telemetry.FromDeployment: helvetype.EdgeDeployment, telemetry.FromDriver: helvetype.EdgeDriver}
 
 // edge is the rate of the calls of a deployment that come from one of its callers, and their mean wait.
 func (s *state) edge(app, to string, from telemetry.Caller, callers map[telemetry.Caller]bool) (r usage.Rate, wait float64) {

@@ -206,7 +206,9 @@ func (f *fields) config() (Config, error) {
 		c.StableWindow = max(*c.LookBack, time.Second)
 	}
 	if d := seconds(f.PanicWindow); d != nil {
-		c.PanicWindow = *d
+		if c.PanicWindow = *d; c.PanicWindow > c.StableWindow {
+			return Config{}, fmt.Errorf("panic_window_s must be at most the stable window (stable_window_s, else look_back_period_s: %s), is %s", seconds1(c.StableWindow), number(*f.PanicWindow))
+		}
 	}
 	c.PanicWindow = min(c.PanicWindow, c.StableWindow)
 	for i, m := range f.PrometheusMetrics {

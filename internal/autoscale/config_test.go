@@ -139,3 +139,22 @@ func TestReasonNamesCapacity(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
+
+// TestPanicWindow: a panic window that was set above the stable window is a mistake; the default one is bounded by it.
+func TestPanicWindow(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]string{
+		`{"panic_window_s": 90}`:                           "panic_window_s must be at most the stable window (stable_window_s, else look_back_period_s: 60 s), is 90",
+		`{"panic_window_s": 31, "look_back_period_s": 30}`: "panic_window_s must be at most the stable window (stable_window_s, else look_back_period_s: 30 s), is 31",
+	} {
+		if _, err := Parse(json.RawMessage(raw)); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", raw, err, want)
+		}
+	}
+	if c := parse(t, `{"stable_window_s": 4}`); c.PanicWindow != 4*time.Second {
+		t.Errorf("%s", c.PanicWindow)
+	}
+	if c := parse(t, `{"stable_window_s": 4, "panic_window_s": 4}`); c.PanicWindow != 4*time.Second {
+		t.Errorf("%s", c.PanicWindow)
+	}
+}

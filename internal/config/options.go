@@ -161,10 +161,37 @@ func (d *deployment) one(err error) {
 	}
 	path := m.Paths()[0]
 	at := path
+	if path == "autoscaling_config" {
+		at = d.scalingField(m.Problem())
+		if slices.ContainsFunc(d.r.mistakes, func(before *Mistake) bool {
+			return before.Line == d.places[at].line && before.Column == d.places[at].column
+		}) {
+			return // the field has been read, and its mistake is known
+		}
+	}
 	for d.places[at] == (place{}) && at != "" {
 		at = parent(at)
 	}
 	d.wrong(d.places[at], "%s: %s", path, m.Problem())
+}
+
+// scalingField is the path of the field of an autoscaling_config that a mistake is about. Where the text names several, it is the field whose value the text has. For example, "max_replicas must be at least
+// min_replicas (6), is 5" is about max_replicas, or about min_replicas if the file has that alone.
+func (d *deployment) scalingField(problem string) string {
+	const group = "autoscaling_config"
+	best, first := group, len(problem)
+	for _, name := range slices.Sorted(maps.Keys(autoscale.Least)) {
+		if d.places[group+"."+name] == (place{}) {
+			continue
+		}
+		if strings.Contains(problem, ", "+name+" is ") {
+			return group + "." + name
+		}
+		if i := strings.Index(problem, name); i >= 0 && i < first && (i == 0 || problem[i-1] == ' ') {
+			best, first = group+"."+name, i
+		}
+	}
+	return best
 }
 
 // option puts one field into the layer.

@@ -378,9 +378,18 @@ func (c *Controller) endLocked(r *fleet.Replica, event states.Event, facts state
 		base.Control().Close()
 		ctx, cancel := context.WithTimeout(c.draining(d), grace)
 		defer cancel()
-		serving.AwaitIdle(ctx, base.Busy)
+		cut := 0
+		if !serving.AwaitIdle(ctx, base.Busy) && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			cut = base.Slots().Load()
+		}
 		base.Closing()
-		base.End(call.NewError(helvetype.ReasonReplicaUnavailable, "replica "+r.ID+" has stopped"))
+		c.Mu.Lock()
+		text, ended := r.EndedLocked(cut, grace)
+		c.Mu.Unlock()
+		if text != "" {
+			c.Log.Warn("a replica has stopped: "+text, "app", d.App.Name, "deployment", d.Name, "replica", r.ID)
+		}
+		base.End(ended)
 		closing, cancel2 := context.WithTimeout(c.ctx, closeTime)
 		defer cancel2()
 		if err := running.Stop(closing); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/states"
 	"github.com/helve-serve/helve/internal/store"
 )
 
@@ -135,7 +136,7 @@ func (d *Deployment) holdsLocked(waiting *Replica) (up, down string) {
 func (d *Deployment) ScaleByLoadLocked(s store.Scale, inputs map[string]string) {
 	reason := "autoscale_up"
 	if s.Replicas < d.Wanted {
-		reason = "autoscale_down"
+		reason = string(states.AutoscaleDown)
 	}
 	id := d.App.fleet.Journal.NoteWith(d.Object(), string(d.Shown.State), reason, fmt.Sprintf("%d -> %d replicas: %s", d.Wanted, s.Replicas, s.Reason), 0, inputs)
 	d.Causes.Decided(id)

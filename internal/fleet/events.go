@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/call"
 	"github.com/helve-serve/helve/internal/journal"
 	"github.com/helve-serve/helve/internal/serving"
 	"github.com/helve-serve/helve/internal/states"
@@ -42,6 +43,37 @@ func (r *Replica) FireLocked(event states.Event, facts states.Facts, inputs map[
 			r.Health.Leave()
 		}
 	}
+}
+
+// EndedLocked is the error of the calls that a replica still executes when it has stopped. Where cut calls have not finished within the grace, an event says so, with the decision of the autoscaler that
+// the stop follows, and the text is for the log. For example, a stream of ten minutes runs at a replica that the autoscaler does not need any more: with a graceful_shutdown_timeout_s of 20 s it is cut after these.
+func (r *Replica) EndedLocked(cut int, grace time.Duration) (text string, err error) {
+	stopped := "replica " + r.ID + " has stopped"
+	if cut == 0 {
+		return "", call.NewError(helvetype.ReasonReplicaUnavailable, stopped)
+	}
+	limit := fmt.Sprintf("%g s (graceful_shutdown_timeout_s of %s)", grace.Seconds(), r.Dep.Name)
+	text = fmt.Sprintf("calls were not over within %s: %d", limit, cut)
+	if decision := r.scaledDownLocked(); decision != "" {
+		stopped += ", because the autoscaler needs fewer replicas,"
+		text += "; the autoscaler needs fewer replicas: " + decision
+	}
+	r.Dep.App.fleet.Journal.NoteWith(r.Object(), string(r.State), "calls_unfinished", text, r.LastEvent, map[string]string{"calls": strconv.Itoa(cut), "grace_s": short(grace.Seconds())})
+	return text, call.NewError(helvetype.ReasonReplicaUnavailable, stopped+" and the call was not over within "+limit)
+}
+
+// scaledDownLocked is the decision of the autoscaler that the stop of a replica follows; "" for another cause.
+func (r *Replica) scaledDownLocked() string {
+	const steps = 4 // from the stop of a replica to the change of its deployment, and to the decision
+	id := r.LastEvent
+	for range steps {
+		e, ok := r.Dep.App.fleet.events.Find(id)
+		if !ok || e.Reason == string(states.AutoscaleDown) {
+			return e.Message
+		}
+		id = e.Cause
+	}
+	return ""
 }
 
 // Object names the replica in events.

@@ -3,6 +3,7 @@ package lifecycle_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -131,6 +132,30 @@ func TestScaleOfAutoscaled(t *testing.T) {
 			if d := settled(sys, 2*time.Second); d.Wanted != step.want || d.Ready != step.want {
 				t.Errorf("%d wanted, %d ready; want %d", d.Wanted, d.Ready, step.want)
 			}
+		}
+	})
+}
+
+// TestUnfinishedByScaleDown: where each replica executes a call, the autoscaler stops one of them all the same. A call that is not over within graceful_shutdown_timeout_s is in the log, with the option and the decision.
+func TestUnfinishedByScaleDown(t *testing.T) {
+	t.Parallel()
+	fixture.EachBubble(t, func(t *testing.T, r helvetest.Runner) {
+		ctx, hold, log := t.Context(), make(fixture.Latch), fixture.NewLog()
+		r.Config.Logger = slog.New(log)
+		o := byLoad(1, 2)
+		o.Autoscaling.TargetOngoingRequests, o.Autoscaling.InitialReplicas = 4, new(2)
+		l := fixture.StartLab(t, r, o, fixture.Constant(7, hold))
+		calls := []*helve.Response[int]{l.Do.Remote(ctx, 0), l.Do.Remote(ctx, 0)}
+		if d := settled(l.System, 10*time.Minute); d.Wanted != 1 {
+			t.Fatalf("%d replicas are wanted", d.Wanted)
+		}
+		const want = "a replica has stopped: calls were not over within 20 s (graceful_shutdown_timeout_s of Lab): 1; the autoscaler needs fewer replicas: 2 -> 1 replicas: "
+		if text := log.String(); !strings.Contains(text, want) {
+			t.Errorf("%s\nwant %s", text, want)
+		}
+		close(hold)
+		for _, c := range calls {
+			c.Result(ctx) //nolint:errcheck // a method that does not end with its replica answers all the same
 		}
 	})
 }

@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
 // TestNumberBesideAutoscaler: a num_replicas that an operator sets beside an autoscaler is refused with the command that works, the plan of other bounds has these, and an override that an operator has set goes when
@@ -58,5 +61,60 @@ func TestNumberBesideAutoscaler(t *testing.T) {
 		if number, auto := p.value("Ranker", "num_replicas"), p.value("Ranker", "autoscaling_config"); number != step.number || auto != step.auto {
 			t.Errorf("%s: num_replicas is %s, and autoscaling_config %s", fmt.Sprint(i, step.options), number, auto)
 		}
+	}
+}
+
+// TestNoCapacityForAutoscaler: at a target capacity of 0 a deployment with an autoscaler has no replica, a request waits, and helve why names the capacity. A file without the capacity has the request executed.
+func TestNoCapacityForAutoscaler(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.write("shop.py", shop)
+	const file = "applications: [{name: shop, import_path: 'shop:app', route_prefix: /shop, deployments: [{name: Ranker, autoscaling_config: {min_replicas: 1, max_replicas: 3}}]}]"
+	same(t, p.applied("target_capacity: 0\n"+file), map[string]string{"shop": "created 1"})
+	answer := make(chan string, 1)
+	go func() { // [place.get] may end a test only on its own goroutine
+		r, err := http.Get(p.url + "/shop")
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		defer r.Body.Close()
+		b, _ := io.ReadAll(r.Body) //nolint:errcheck // the text is compared
+		answer <- string(b)
+	}()
+	fixture.Eventually(t, func() string {
+		e, err := p.Explain(t.Context(), helvetype.Object{App: "shop"}, 0)
+		if err != nil || !strings.Contains(e.Sentence, "1 call waits for a replica, and the deployment should have none: the target capacity of the node is 0 %") {
+			return fmt.Sprintf("%s, %v", e.Sentence, err)
+		}
+		return ""
+	})
+	if d := p.node.Status().Applications["shop"].Deployments["Ranker"]; d.Wanted != 0 || d.Autoscaling.Most != 0 {
+		t.Errorf("at no capacity: %+v", d)
+	}
+	p.applied(file)
+	if got := <-answer; !strings.HasPrefix(got, "3 ") {
+		t.Errorf("the request that has waited has the answer %q", got)
+	}
+}
+
+// TestExternalScaler: the number that a program has set stays over a deploy with another num_replicas, and an autoscaling_config does not go with it.
+func TestExternalScaler(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.write("shop.py", shop)
+	file := func(options string) string {
+		return "applications: [{name: shop, import_path: 'shop:app', route_prefix: /shop, external_scaler_enabled: true, deployments: [{name: Ranker, " + options + "}]}]"
+	}
+	same(t, p.applied(file("num_replicas: 1")), map[string]string{"shop": "created 1"})
+	if err := p.Scale(t.Context(), ann, "shop", "Ranker", 2, "by a program"); err != nil {
+		t.Fatal(err)
+	}
+	same(t, p.applied(file("num_replicas: 3")), map[string]string{"shop": "changed 2"})
+	if d := p.node.Status().Applications["shop"].Deployments["Ranker"]; d.Wanted != 2 {
+		t.Errorf("after a deploy with another num_replicas %d replicas are wanted", d.Wanted)
+	}
+	if _, err := p.apply(file("autoscaling_config: {max_replicas: 3}")); err == nil || !strings.Contains(err.Error(), "external_scaler_enabled") {
+		t.Errorf("an autoscaling_config beside it: %v", err)
 	}
 }

@@ -166,15 +166,22 @@ func (s *Set) Advise(now time.Time, of Source, view func() View) (a Advice) {
 	return a
 }
 
-// views are the arguments of a question.
+// views are the arguments of a question. Their states are those of the last answer, which may have come after the views were made: a policy of 300 ms is asked again as soon as it has
+// answered.
 func (s *Set) views(of *Source, e *entry, view func() View) (all []View) {
 	if of.Together == nil {
-		return []View{view()}
+		all = []View{view()}
+	} else {
+		s.mu.Lock()
+		for _, name := range of.Together {
+			all = append(all, e.views[name])
+		}
+		s.mu.Unlock()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, name := range of.Together {
-		all = append(all, e.views[name])
+	for i := range all {
+		if last, ok := e.held.Last(all[i].Deployment); ok && last.State != nil {
+			all[i].State = last.State
+		}
 	}
 	return all
 }

@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -61,5 +62,29 @@ func TestSetScrubs(t *testing.T) {
 	defer mu.Unlock()
 	if got := strings.Join(printed, "\n"); got != "shop: out of ***" {
 		t.Error(got)
+	}
+}
+
+// TestSetKeepsStates: a question has the state of the answer before, also where that answer has come just now, and the state of the store at first.
+func TestSetKeepsStates(t *testing.T) {
+	t.Parallel()
+	for _, together := range [][]string{nil, {"D"}} {
+		asked := make(chan struct{}, 1)
+		set := NewSet(SetSettings{Changed: func() { asked <- struct{}{} }})
+		var states []string
+		count := Func(func(_ context.Context, v View) (Answer, error) {
+			states = append(states, string(v.State))
+			return Answer{Replicas: 1, State: fmt.Appendf(nil, "%d", len(states))}, nil
+		})
+		of := Source{App: "shop", Deployment: "D", Together: together, Go: count, Limit: time.Minute}
+		now := time.Now()
+		for i := range 3 {
+			set.Advise(now.Add(time.Duration(i)*time.Second), of, func() View { return View{Deployment: "D", State: []byte("stored")} })
+			<-asked
+		}
+		if got := strings.Join(states, " "); got != "stored 1 2" {
+			t.Error(got)
+		}
+		set.Close()
 	}
 }

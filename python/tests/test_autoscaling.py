@@ -1,6 +1,10 @@
 """Deployments whose numbers of replicas follow their load, or a policy, in a node that runs."""
 
+import os
+import signal
+
 import pytest
+from durable import Durable
 from eventually import eventually
 
 from helve import serve
@@ -95,3 +99,36 @@ def test_a_policy_that_fails_leaves_the_number(node):
     assert running() == 2
     assert handle.remote().result() == "served"
     assert running() == 2
+
+
+COUNTING = """
+class Counting:
+    def __init__(self):
+        self.own = 0
+
+    def __call__(self, ctx):
+        self.own += 1
+        n = ctx.policy_state.get("n", 0) + 1
+        return 1 if n < 4 else 3 if n == self.own else 2, {"n": n}
+
+@serve.deployment(autoscaling_config={
+    "max_replicas": 3, "upscale_delay_s": 0.0, "downscale_delay_s": 0.0, "look_back_period_s": 1.0, "policy": {"policy_function": Counting},
+})
+def model():
+    return 1
+
+serve.run(model.bind(), name="counted", route_prefix=None)
+"""
+
+
+def test_the_state_of_a_policy_goes_on_after_a_kill_of_the_node(tmp_path):
+    """A state that was returned is there, and the attributes of the class begin anew."""
+    made = Durable(tmp_path)
+    look = "print(serve.status().applications['counted'].deployments['model'].replica_states.get('RUNNING', 0))"
+    with made.command:
+        pid = made.pid()
+        made.script(COUNTING)
+        eventually(lambda: made.script(look) == "3")
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: made.pid() != pid)
+        eventually(lambda: made.script(look) == "2")

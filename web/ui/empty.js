@@ -6,6 +6,8 @@
 //   html`<${Failure} error=${error} retry=${reload} />`        an ApiError, with what to try next; a missing role or token says so
 //   html`<${Answer} of=${useGet(…)} what="the history">${(data) => …}</>`   one of the three, or the data
 import { html } from '../vendor/preact/standalone.module.js';
+import { useStore } from '../store.js';
+import { connection } from '../updates.js';
 import { openSignIn } from './signin.js';
 import { Next } from './next.js';
 
@@ -16,7 +18,9 @@ export function Empty({ title, children }) {
 
 /** @param {{what?: string}} props */
 export function Loading({ what = 'the data' }) {
-  return html`<div class="empty loading" role="status"><p class="muted">Asks the node for ${what} …</p></div>`;
+  const state = useStore(connection, (c) => c.state);
+  const text = state === 'refused' ? `The node gives ${what} to readers with a token.` : state === 'gone' ? `The node is gone: ${what} will be here when it is back.` : `Asks the node for ${what} …`;
+  return html`<div class="empty loading" role="status"><p class="muted">${text}</p></div>`;
 }
 
 /** The text of an error with its next step, for panels and dialogs. @param {{error: any, retry?: () => void}} props */

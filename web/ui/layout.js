@@ -7,7 +7,7 @@
 import { html, useState } from '../vendor/preact/standalone.module.js';
 import { createStore, useStore } from '../store.js';
 import { link, navigate, useView } from '../router.js';
-import { useSession } from '../api.js';
+import { hasToken, signOut, useSession } from '../api.js';
 import { connection, tryNow, useUpdates } from '../updates.js';
 import { KeyHelp, useKeys } from './keys.js';
 import { Notices } from './dialog.js';
@@ -109,7 +109,8 @@ function Banner() {
   const now = useNow();
   if (c.state === 'gone') return html`<div class="banner bad" role="alert"><${Sign} tone="bad" /><span><b>The node is gone</b> since ${clock(c.since)} (${age(c.since, Math.max(now, c.since))}).
     What the page shows is from before; it comes back by itself. <span class="muted">${c.message}</span></span><button onClick=${tryNow}>Try now</button></div>`;
-  if (c.state === 'refused') return html`<div class="banner warn" role="alert"><${Sign} tone="warn" /><span><b>The node wants a token.</b> ${c.message}</span><button onClick=${openSignIn}>Sign in</button></div>`;
+  if (c.state === 'refused') return html`<div class="banner warn" role="alert"><${Sign} tone="warn" /><span><b>${hasToken() ? 'The node refuses the token.' : 'The node wants a token.'}</b> ${c.message}</span>
+    ${hasToken() && html`<button onClick=${signOut}>Go on without it</button>`}<button onClick=${openSignIn}>Sign in</button></div>`;
   return null;
 }
 

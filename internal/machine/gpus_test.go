@@ -30,6 +30,7 @@ func TestGPUs(t *testing.T) {
 			}
 		}
 		time.Sleep(3 * time.Second)
+		synctest.Wait()
 		if runs != 1 {
 			t.Errorf("the tool has run %d times", runs)
 		}

@@ -294,11 +294,24 @@ func (n *fake) Facts(context.Context) *Facts {
 	}
 }
 
+// number is the number of looks.
+func (n *fake) number() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.looks)
+}
+
 func (n *fake) set(state helvetype.ApplicationState, rate float64) {
 	n.mu.Lock()
 	n.state, n.rate = state, rate
 	n.mu.Unlock()
 	n.events.Emit(helvetype.Event{Object: helvetype.Object{Kind: helvetype.KindApplication, App: "shop"}, To: string(state)})
+}
+
+// pass lets time pass, and then all goroutines come to rest.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }
 
 // TestFollow: a change of a state comes at once, others within a second; a node at which nothing changes gives an empty item now and then; without readers there are no looks.
@@ -309,57 +322,69 @@ func TestFollow(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		h := New(ctx, n)
-		time.Sleep(time.Minute)
-		if len(n.looks) != 0 {
-			t.Errorf("%d looks without a reader", len(n.looks))
+		pass(time.Minute)
+		if n.number() != 0 {
+			t.Errorf("%d looks without a reader", n.number())
 		}
 		reading, leave := context.WithCancelCause(ctx)
+		var mu sync.Mutex // of the reader's items
 		var items []helvetype.Update
 		var at []time.Time
 		var p page
 		done := make(chan error, 1)
 		go func() {
 			done <- h.Follow(reading, View{}, func(b json.RawMessage) error {
+				mu.Lock()
+				defer mu.Unlock()
 				items, at = append(items, p.apply(t, b)), append(at, time.Now())
 				return nil
 			})
 		}()
-		time.Sleep(500 * time.Millisecond)
+		pass(500 * time.Millisecond)
+		mu.Lock()
 		if len(items) != 1 || !items[0].Whole {
 			t.Fatalf("%+v", items)
 		}
+		mu.Unlock()
 		begun := time.Now()
 		n.set(helvetype.ApplicationRunning, 3)
 		synctest.Wait()
+		mu.Lock()
 		if len(items) != 2 || !at[1].Equal(begun) || items[1].Applications[0].Status != helvetype.ApplicationRunning || items[1].Figures.Applications != nil {
 			t.Fatalf("after a change of state: %+v", items[1:])
 		}
+		mu.Unlock()
 		n.set(helvetype.ApplicationUnhealthy, 4) // soon after it
-		time.Sleep(gap)
-		synctest.Wait()
+		pass(gap)
+		mu.Lock()
 		if len(items) != 3 || items[2].Applications[0].Status != helvetype.ApplicationUnhealthy {
 			t.Fatalf("after the next one: %+v", items[2:])
 		}
-		time.Sleep(period + gap)
+		mu.Unlock()
+		pass(period + gap)
+		mu.Lock()
 		if rate := p.numbers["application shop rate"]; rate == nil || *rate != 4 {
 			t.Errorf("a second later the rate is %v", rate)
 		}
 		n.events.Emit(helvetype.Event{}) // that changes nothing
 		items = nil
-		time.Sleep(3 * idle)
+		mu.Unlock()
+		pass(3 * idle)
+		mu.Lock()
 		if len(items) < 2 || len(items) > 4 || items[0].Applications != nil || items[0].At.IsZero() {
 			t.Errorf("items while nothing changes: %+v", items)
 		}
+		mu.Unlock()
 		gone := errors.New("gone")
 		leave(gone)
 		if err := <-done; !errors.Is(err, gone) {
 			t.Error(err)
 		}
 		synctest.Wait()
-		looks := len(n.looks)
-		time.Sleep(time.Minute)
-		if len(n.looks) != looks {
-			t.Errorf("%d looks without a reader", len(n.looks)-looks)
+		looks := n.number()
+		pass(time.Minute)
+		if n.number() != looks {
+			t.Errorf("%d looks without a reader", n.number()-looks)
 		}
 		if err := h.Follow(ctx, View{}, func(json.RawMessage) error { return gone }); !errors.Is(err, gone) { // a second reader, after all have left
 			t.Error(err)
@@ -386,7 +411,7 @@ func TestStorm(t *testing.T) {
 			n.set(helvetype.ApplicationRunning, 1)
 			time.Sleep(10 * time.Millisecond)
 		}
-		if got := len(n.looks); got < 8 || got > 11 {
+		if got := n.number(); got < 8 || got > 11 {
 			t.Errorf("%d looks in 10 s", got)
 		}
 		stop()
@@ -409,7 +434,7 @@ func thousand(r *rand.Rand, second int, calls []uint64) *Facts {
 		k.Replicas = append(k.Replicas, telemetry.Replica{ID: id, Calls: telemetry.Counts{Started: 100_000 + calls[i]}, Running: r.IntN(2)})
 	}
 	return &Facts{
-		At: time.Unix(1e9+int64(second), 0), Rates: perReplica{calls, float64(5 + second%5)}, Counts: telemetry.Snapshot{Applications: []telemetry.Application{{Name: "shop", Deployments: []telemetry.Deployment{k}}}},
+		At: time.Unix(1e9+int64(second), 0), Rates: perReplica{slices.Clone(calls), float64(5 + second%5)}, Counts: telemetry.Snapshot{Applications: []telemetry.Application{{Name: "shop", Deployments: []telemetry.Deployment{k}}}},
 		Status: helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"shop": {Deployments: map[string]helvetype.DeploymentStatus{"Ranker": d}}}},
 	}
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -9,7 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/internal/admin"
+	"github.com/helve-serve/helve/internal/dashboard"
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/metrics"
 )
@@ -60,6 +63,13 @@ func checkAdmin(flag string, certificate bool) error {
 		return nil
 	}
 	return admin.CheckAddress(flag, certificate)
+}
+
+// sayDashboard prints the address of the dashboard of a node whose admin interface browsers reach.
+func sayDashboard(s *helve.System) {
+	if url := s.AdminURL(); url != "" {
+		fmt.Printf("the dashboard is on %s\n", dashboard.Reachable(url)+dashboard.Root)
+	}
 }
 
 // nodeMetrics is the handler of GET /metrics.

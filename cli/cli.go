@@ -454,6 +454,7 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	} else {
 		fmt.Printf("%s runs, without HTTP\n", app.name)
 	}
+	sayDashboard(system)
 	reload := reloads{certificate: options.TLS.Certificate != "", signals: w.reload}
 	if external {
 		reload.app = &app

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/answer"
 )
@@ -87,7 +88,7 @@ func dump(node admin.Node, now time.Time) string {
 	const most = 100
 	var b strings.Builder
 	b.WriteString("calls:\n")
-	b.WriteString(answer.Calls(admin.CallList(node, "", "", most), now))
+	b.WriteString(answer.Calls(admin.CallList(node, helvetype.Object{}, most), now))
 	b.WriteString("\nevents:\n")
 	events, _ := node.Events().Since(node.Events().Last()-min(node.Events().Last(), most), most)
 	for _, e := range events {

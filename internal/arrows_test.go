@@ -17,7 +17,7 @@ var layers = [][]string{
 	{""},
 	{"internal/rayserve"},
 	{"internal/system", "internal/client", "internal/commands"},
-	{"internal/graph", "internal/profiling", "internal/simulation", "internal/tracing"},
+	{"internal/graph", "internal/profiling", "internal/simulation", "internal/tracing", "internal/browse"},
 	{"internal/node", "internal/guest", "internal/attach"},
 	{"internal/admin", "internal/control", "internal/metrics", "internal/tables"},
 	{"internal/controller", "internal/rest"},

@@ -43,8 +43,8 @@ type Node interface {
 	// Draining says that the node is closing, and waits for the calls that run.
 	Draining() bool
 	Events() *telemetry.Events
-	// Calls lists the calls that wait and run, of one application and deployment where these are not "".
-	Calls(app, deployment string, limit int) helvetype.CallList
+	// Calls lists the calls that wait and run at an application, a deployment or a replica; with empty names at all.
+	Calls(at helvetype.Object, limit int) helvetype.CallList
 	// Metrics are the numbers that are counted.
 	Metrics() telemetry.Snapshot
 }

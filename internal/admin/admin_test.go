@@ -55,15 +55,15 @@ func (fakeNode) Applications() map[string]deploy.DeployedApp {
 	}}}
 }
 
-func (fakeNode) Calls(app, deployment string, _ int) helvetype.CallList {
+func (fakeNode) Calls(at helvetype.Object, _ int) helvetype.CallList {
 	l := helvetype.CallList{Calls: []helvetype.Call{
 		{ID: "b", Parent: "a", Deployment: "D", Method: "M", State: helvetype.CallWaiting, Since: deployedAt.Add(1), WaitsFor: "a slot of app/D"},
 		{ID: "a", Deployment: "Front", Method: "Go", State: helvetype.CallRunning, Since: deployedAt},
 	}, Unlisted: 2}
-	if app == "none" || deployment == "none" {
+	if at.App == "none" || at.Deployment == "none" {
 		return helvetype.CallList{}
 	}
-	if deployment == "Front" {
+	if at.Deployment == "Front" {
 		l.Calls = l.Calls[1:]
 	}
 	return l

@@ -15,10 +15,14 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/kernel"
 	"github.com/helve-serve/helve/internal/listen"
+	"github.com/helve-serve/helve/internal/rest"
 )
 
 // anonymous is the name of an author without a token. It is no name of a token, and no user has it on the machines that Helve knows.
 const anonymous = "-"
+
+// viaSocket is the way of requests over the unix socket.
+const viaSocket = "socket"
 
 type authorKey struct{}
 
@@ -43,7 +47,7 @@ func withConn(ctx context.Context, nc net.Conn) context.Context {
 func trusted(h http.Handler) http.Handler {
 	var names sync.Map // of users by their number
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		by := helvetype.Author{Name: "unknown", Role: helvetype.RoleDeploy, Via: "socket"}
+		by := helvetype.Author{Name: "unknown", Role: helvetype.RoleDeploy, Via: viaSocket}
 		if u, ok := unixConn(r.Context().Value(connKey{})); ok {
 			if uid, err := kernel.PeerUID(u); err == nil {
 				name, ok := names.Load(uid)
@@ -140,6 +144,18 @@ func (a *Server) unauthorized(w http.ResponseWriter, r *http.Request, message st
 	answer(w, http.StatusUnauthorized, &helvetype.OperationError{
 		Code: helvetype.CodeUnauthenticated, Message: message, Next: "helve token list shows the tokens of the node",
 	})
+}
+
+// whoami says how the node knows the author of a request, so that a page shows only the operations that its user may do.
+func (a *Server) whoami(c *ask) {
+	who := rest.Who{Name: c.by.Name, Role: c.by.Role, How: rest.HowToken}
+	switch {
+	case c.by.Name == anonymous:
+		who.Name, who.How = "", rest.HowLoopback
+	case c.by.Via == viaSocket:
+		who.How = rest.HowSocket
+	}
+	answer(c.w, http.StatusOK, who)
 }
 
 func clientAddress(remote string) string {

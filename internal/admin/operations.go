@@ -268,6 +268,13 @@ func (a *Server) patch(c *ask) {
 	})
 }
 
+func (a *Server) planPatch(c *ask) {
+	var options map[string]json.RawMessage
+	if a.decode(c, &options) {
+		a.get(c, func(o Operator) (any, error) { return o.PlanPatch(c.r.Context(), c.path("app"), c.body) })
+	}
+}
+
 func (a *Server) history(c *ask) {
 	a.get(c, func(o Operator) (any, error) { return o.History(c.r.Context(), c.path("app")) })
 }
@@ -335,7 +342,7 @@ func (a *Server) request(c *ask) {
 	a.get(c, func(o Operator) (any, error) {
 		id := c.path("request")
 		r, err := o.Request(c.r.Context(), id)
-		if why.Running(&r, id, CallList(a.set.Node, "", "", callsMax).Calls, time.Now()) {
+		if why.Running(&r, id, CallList(a.set.Node, helvetype.Object{}, callsMax).Calls, time.Now()) {
 			err = nil
 		}
 		return r, err

@@ -37,6 +37,8 @@ type Operator interface {
 	// Patch sets options of the override layer. The options have those of the application at the top, and those of deployments by name:
 	// {"deployments": {"Ranker": {"max_ongoing_requests": 10}}}. null clears an override. A generation of 0 is for any.
 	Patch(ctx context.Context, by helvetype.Author, app string, options json.RawMessage, ifGeneration uint64) (helvetype.Outcome, error)
+	// PlanPatch says what Patch would do, and changes nothing.
+	PlanPatch(ctx context.Context, app string, options json.RawMessage) (helvetype.Plan, error)
 	// History has the revisions of an application that are kept.
 	History(ctx context.Context, app string) (helvetype.History, error)
 	// Config has each option of an application with the source of its value.
@@ -68,6 +70,11 @@ type Operator interface {
 	Shutdown(ctx context.Context, by helvetype.Author) error
 	// Settings has the settings that files set, with secrets redacted.
 	Settings(ctx context.Context) (helvetype.NodeSettings, error)
+	// AllSettings has the settings of the node as they hold now, except for the admin interface. ChangeSettings changes some while the node runs, and PlanSettings says what
+	// such a change would do.
+	AllSettings(ctx context.Context) (helvetype.Settings, error)
+	ChangeSettings(ctx context.Context, by helvetype.Author, c helvetype.SettingsChange) (helvetype.SettingsOutcome, error)
+	PlanSettings(ctx context.Context, c helvetype.SettingsChange) (helvetype.SettingsPlan, error)
 	// Generation is the generation of the target.
 	Generation() uint64
 }

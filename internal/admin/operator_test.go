@@ -90,6 +90,22 @@ func (o *fakeOperator) PlanRollback(_ context.Context, app string, revision int)
 	return helvetype.Plan{}, o.note(nil, "plan rollback %s %d", app, revision)
 }
 
+func (o *fakeOperator) PlanPatch(_ context.Context, app string, options json.RawMessage) (helvetype.Plan, error) {
+	return helvetype.Plan{}, o.note(nil, "plan patch %s %s", app, options)
+}
+
+func (o *fakeOperator) AllSettings(context.Context) (helvetype.Settings, error) {
+	return helvetype.Settings{Generation: 7}, o.note(nil, "settings")
+}
+
+func (o *fakeOperator) ChangeSettings(_ context.Context, by helvetype.Author, c helvetype.SettingsChange) (helvetype.SettingsOutcome, error) {
+	return helvetype.SettingsOutcome{Warnings: []string{}}, o.note(&by, "set %s %s", c.TargetCapacity, c.HTTPOptions)
+}
+
+func (o *fakeOperator) PlanSettings(_ context.Context, c helvetype.SettingsChange) (helvetype.SettingsPlan, error) {
+	return helvetype.SettingsPlan{Changes: []helvetype.ValueChange{}, Warnings: []string{}}, o.note(nil, "plan settings %s %s", c.TargetCapacity, c.HTTPOptions)
+}
+
 func (o *fakeOperator) Delete(_ context.Context, by helvetype.Author, app string) error {
 	return o.note(&by, "delete %s", app)
 }
@@ -293,6 +309,10 @@ func TestOperations(t *testing.T) {
 		"POST /api/v1/applications/app/plan":                                         {`{"import_path":"a:b","name":"app"}`, `plan {"import_path":"a:b","name":"app"} of app keep=true only="app"`, `"generation"`},
 		"GET /api/v1/applications/app/plan?revision=2":                               {"", "plan rollback app 2", `"applications"`},
 		"PATCH /api/v1/applications/app":                                             {`{"deployments":{"D":{"num_replicas":null}}}`, `t-deploy: patch app {"deployments":{"D":{"num_replicas":null}}} 0`, `"changed"`},
+		"PATCH /api/v1/applications/app/plan":                                        {`{"deployments":{"D":{"num_replicas":2}}}`, `plan patch app {"deployments":{"D":{"num_replicas":2}}}`, `"generation"`},
+		"GET /api/v1/settings":                                                       {"", "settings", `"generation": 7`},
+		"PATCH /api/v1/settings":                                                     {`{"target_capacity":null,"http_options":{"root_path":"/x"}}`, `t-deploy: set null {"root_path":"/x"}`, `"warnings"`},
+		"PATCH /api/v1/settings/plan":                                                {`{"target_capacity":50}`, `plan settings 50 `, `"changes"`},
 		"DELETE /api/v1/applications/app":                                            {"", "t-deploy: delete app", `"generation": 8`},
 		"GET /api/v1/requests?app=app&kept=slow&status=200&longer_than_ms=5&limit=7": {"", "requests {App:app Kept:slow Status:200 LongerThan:5ms Limit:7}", `"requests"`},
 		"GET /api/v1/requests/order%2F7":                                             {"", "request order/7", `"request_id": "order/7"`},
@@ -357,6 +377,40 @@ func TestRoles(t *testing.T) {
 				t.Errorf("over the socket: %d", w.Code)
 			}
 		})
+	}
+}
+
+// TestWhoAmI: an author learns the name, the role and the way by which the node knows it.
+func TestWhoAmI(t *testing.T) {
+	t.Parallel()
+	o := operate(t)
+	ask := func(s *http.Server, text string) (who rest.Who, status int) {
+		w := o.send(t, s, text, "GET /api/v1/whoami", "")
+		if err := json.Unmarshal(w.Body.Bytes(), &who); err != nil {
+			t.Fatal(err)
+		}
+		return who, w.Code
+	}
+	for role, text := range o.tokens {
+		for name, s := range map[string]*http.Server{"loopback": o.tcp, "open": o.open} {
+			if who, status := ask(s, text); status != 200 || who != (rest.Who{Name: "t-" + string(role), Role: role, How: "token"}) {
+				t.Errorf("%s, token of %s: %d %+v", name, role, status, who)
+			}
+		}
+	}
+	if who, status := ask(o.tcp, ""); status != 200 || who != (rest.Who{Role: helvetype.RoleRead, How: "loopback"}) {
+		t.Errorf("without a token: %d %+v", status, who)
+	}
+	if who, status := ask(o.unix, ""); status != 200 || who.Role != helvetype.RoleDeploy || who.How != "socket" || who.Name == "" {
+		t.Errorf("over the socket: %d %+v", status, who)
+	}
+	for name, s := range map[string]*http.Server{"loopback": o.tcp, "open": o.open} {
+		if _, status := ask(s, "helve_x"); status != 401 {
+			t.Errorf("%s, a wrong token: %d", name, status)
+		}
+	}
+	if _, status := ask(o.open, ""); status != 401 {
+		t.Errorf("off the loopback interface, without a token: %d", status)
 	}
 }
 
@@ -555,6 +609,7 @@ func TestBodies(t *testing.T) {
 		"an escaped name":     {one, `{"import_path":"a:b","import\u005fpath":"c:d"}`, "import_path is there twice"},
 		"no UTF-8":            {rollback, "{\"message\":\"\xff\"}", "not UTF-8"},
 		"no object":           {"PATCH /api/v1/applications/app", "[]", "must be an object"},
+		"a plan of no object": {"PATCH /api/v1/applications/app/plan", "[]", "must be an object"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

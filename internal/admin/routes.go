@@ -90,7 +90,7 @@ var (
 		{name: "kind", kind: "string", words: []string{helvetype.KindApplication, helvetype.KindDeployment, helvetype.KindReplica, helvetype.KindNode}, about: "events of objects of this kind"},
 		{name: "app", kind: "string"}, {name: "deployment", kind: "string"}, {name: "replica", kind: "string"},
 	}
-	callParams  = []param{{name: "limit", kind: "integer", min: 1, max: callsMax}, {name: "app", kind: "string"}, {name: "deployment", kind: "string"}}
+	callParams  = []param{{name: "limit", kind: "integer", min: 1, max: callsMax}, {name: "app", kind: "string"}, {name: "deployment", kind: "string"}, {name: "replica", kind: "string", about: "calls that this replica executes, and broadcasts that wait for it"}}
 	applyParams = []param{
 		{name: "source", kind: "string", about: "the writer of the file; an apply deletes applications of its own source only"},
 		{name: "message", kind: "string", about: "a note for the history"},
@@ -109,6 +109,10 @@ func routes() []route {
 	get, put, post, patch, remove := http.MethodGet, http.MethodPut, http.MethodPost, http.MethodPatch, http.MethodDelete
 	return []route{
 		{method: get, path: "/", operation: "about", role: read, answer: rest.About{}, serve: (*Server).about, about: "Which node this is"},
+		{
+			method: get, path: "/api/v1/whoami", operation: "whoami", role: read, answer: rest.Who{}, serve: (*Server).whoami,
+			about: "The name and the role of the author of this request, by its token or the way it came",
+		},
 		{method: get, path: "/openapi.json", operation: "openapi", role: read, answer: map[string]any{}, serve: (*Server).openAPI, about: "This document"},
 
 		{method: get, path: "/api/ray/version", operation: "ray_version", role: read, answer: RayVersion{}, serve: (*Server).rayVersion, about: "The version of Ray whose clients the node serves"},
@@ -147,6 +151,10 @@ func routes() []route {
 			method: patch, path: appPath, operation: "patch", role: deploy, changes: true, body: map[string]any{}, answer: helvetype.Outcome{}, serve: (*Server).patch,
 			about: `Set options above those of file and code: {"deployments": {"Ranker": {"max_ongoing_requests": 10}}}. null clears`,
 		},
+		{
+			method: patch, path: appPath + "/plan", operation: "plan_patch", role: read, body: map[string]any{}, answer: helvetype.Plan{}, serve: (*Server).planPatch,
+			about: "What a PATCH with this body would do, without doing it",
+		},
 		{method: remove, path: appPath, operation: "delete", role: deploy, changes: true, answer: rest.Done{}, serve: (*Server).remove, about: "Delete an application"},
 		{method: get, path: appPath + "/history", operation: "history", role: read, answer: helvetype.History{}, serve: (*Server).history, about: "The revisions that are kept, the newest first"},
 		{method: get, path: appPath + "/config", operation: "config", role: read, answer: helvetype.EffectiveConfig{}, serve: (*Server).config, about: "Each option, with the source of its value"},
@@ -176,6 +184,12 @@ func routes() []route {
 			about: "A profile of the process of a replica, in Go or Python. A process takes one at a time; the profile ends when the client goes away",
 		},
 
+		{method: get, path: "/api/v1/settings", operation: "settings", role: read, answer: helvetype.Settings{}, serve: (*Server).settings, about: "The settings of the node as they hold now: HTTP, admin interface, tracing, target capacity, store, keeper"},
+		{
+			method: patch, path: "/api/v1/settings", operation: "set_settings", role: deploy, changes: true, body: helvetype.SettingsChange{}, answer: helvetype.SettingsOutcome{}, serve: (*Server).setSettings,
+			about: `Change the target capacity or fields of http_options, while the node runs: {"target_capacity": 50, "http_options": {"request_timeout_s": 10}}. null takes a field away`,
+		},
+		{method: patch, path: "/api/v1/settings/plan", operation: "plan_settings", role: read, body: helvetype.SettingsChange{}, answer: helvetype.SettingsPlan{}, serve: (*Server).planSettings, about: "What a PATCH of the settings would do, without doing it"},
 		{method: get, path: "/api/v1/tracing", operation: "tracing", role: read, answer: helvetype.Tracing{}, serve: (*Server).tracing, about: "Which requests are sampled and which are slow, and where spans go"},
 		{method: patch, path: "/api/v1/tracing", operation: "set_tracing", role: operate, changes: true, body: helvetype.TracingChange{}, answer: helvetype.Tracing{}, serve: (*Server).setTracing, about: "Change which requests are sampled and which are slow, while the node runs"},
 		{method: get, path: "/api/v1/profiles", operation: "continuous_profiles", role: read, private: true, answer: profile.Continuous{}, serve: (*Server).profiling, about: "Whether the node takes continuous profiles of all replicas"},

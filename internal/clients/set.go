@@ -34,6 +34,9 @@ func NewSet(limit int, stall time.Duration) *Set {
 // lock. A connection that is idle already keeps its time. Connections of HTTP/2 keep that of the server: a timer of its own ends them.
 func (s *Set) SetIdle(d time.Duration) { s.idle.Store(int64(d)) }
 
+// Idle is the time of [Set.SetIdle].
+func (s *Set) Idle() time.Duration { return time.Duration(s.idle.Load()) }
+
 // Len is the number of open connections.
 func (s *Set) Len() int {
 	s.mu.Lock()

@@ -38,7 +38,7 @@ func New(s Settings) []*cobra.Command {
 	return []*cobra.Command{
 		deployCommand(s), planCommand(s), statusCommand(s), configCommand(s), historyCommand(s), rollbackCommand(s), scaleCommand(s), setCommand(s),
 		restartCommand(s), pauseCommand(s), resumeCommand(s), logsCommand(s), eventsCommand(s), profileCommand(s), whyCommand(s), callsCommand(s), dumpCommand(s), deleteCommand(s),
-		shutdownCommand(s), auditCommand(s), tokenCommand(s), tracingCommand(s), schemaCommand(), buildCommand(), autoscaleCommand(s),
+		shutdownCommand(s), dashboardCommand(s), auditCommand(s), tokenCommand(s), tracingCommand(s), schemaCommand(), buildCommand(), autoscaleCommand(s),
 	}
 }
 

@@ -48,12 +48,12 @@ func (n fakeNode) Status() helvetype.Status {
 func (n fakeNode) Applications() map[string]deploy.DeployedApp {
 	return map[string]deploy.DeployedApp{"shop": {Revision: 3, Deployments: map[string]deploy.DeployedDeployment{"Ranker": {NumReplicas: 1, Ingress: true}}}}
 }
-func (n fakeNode) HTTP() string                                 { return "http://127.0.0.1:8000" }
-func (n fakeNode) URLs() []string                               { return []string{"unix:/run/http.sock", "http://127.0.0.1:8000"} }
-func (n fakeNode) Draining() bool                               { return false }
-func (n fakeNode) Events() *telemetry.Events                    { return n.events }
-func (n fakeNode) Calls(string, string, int) helvetype.CallList { return helvetype.CallList{} }
-func (n fakeNode) Metrics() (s telemetry.Snapshot)              { return s }
+func (n fakeNode) HTTP() string                                   { return "http://127.0.0.1:8000" }
+func (n fakeNode) URLs() []string                                 { return []string{"unix:/run/http.sock", "http://127.0.0.1:8000"} }
+func (n fakeNode) Draining() bool                                 { return false }
+func (n fakeNode) Events() *telemetry.Events                      { return n.events }
+func (n fakeNode) Calls(helvetype.Object, int) helvetype.CallList { return helvetype.CallList{} }
+func (n fakeNode) Metrics() (s telemetry.Snapshot)                { return s }
 
 // fakeOperator keeps the operations that it is asked for, and answers with err, or with fixed values.
 type fakeOperator struct {
@@ -93,6 +93,22 @@ func (o *fakeOperator) Plan(_ context.Context, r helvetype.ApplyRequest) (helvet
 
 func (o *fakeOperator) PlanRollback(_ context.Context, app string, revision int) (helvetype.Plan, error) {
 	return plan(), o.did("plan rollback %s %d", app, revision)
+}
+
+func (o *fakeOperator) PlanPatch(_ context.Context, app string, options json.RawMessage) (helvetype.Plan, error) {
+	return plan(), o.did("plan patch %s %s", app, options)
+}
+
+func (o *fakeOperator) AllSettings(context.Context) (helvetype.Settings, error) {
+	return helvetype.Settings{Generation: 7}, o.did("settings")
+}
+
+func (o *fakeOperator) ChangeSettings(context.Context, helvetype.Author, helvetype.SettingsChange) (helvetype.SettingsOutcome, error) {
+	return helvetype.SettingsOutcome{Warnings: []string{}}, o.did("set")
+}
+
+func (o *fakeOperator) PlanSettings(context.Context, helvetype.SettingsChange) (helvetype.SettingsPlan, error) {
+	return helvetype.SettingsPlan{Changes: []helvetype.ValueChange{}, Warnings: []string{}}, o.did("plan settings")
 }
 
 func (o *fakeOperator) Delete(_ context.Context, _ helvetype.Author, app string) error {
@@ -306,15 +322,16 @@ func TestOperations(t *testing.T) { //nolint:paralleltest // the standard output
 		"tracing --reset":                     {"tracing 0 0 true", []string{"slow       none"}},
 		"scale shop/Ranker 5 -m sale":         {"scale shop Ranker 5 sale", []string{"shop/Ranker wants 5 replicas"}},
 		"set shop/Ranker max_ongoing_requests=10 ray_actor_options.num_cpus= version=v2": {`patch shop {"deployments":{"Ranker":{"max_ongoing_requests":10,"ray_actor_options":{"num_cpus":null},"version":"v2"}}}`, []string{"revision 5"}},
-		"set shop route_prefix=/x":       {`patch shop {"route_prefix":"/x"}`, []string{"revision 5"}},
-		"restart shop":                   {"restart shop  ", []string{"shop restarts"}},
-		"restart shop/Ranker/Ranker#001": {"restart shop Ranker Ranker#001", nil},
-		"pause shop":                     {"pause shop", []string{"helve resume shop goes on"}},
-		"resume shop":                    {"resume shop", []string{"the rollout waits at step 1 of 3"}},
-		"delete shop":                    {"delete shop", []string{"shop is being deleted"}},
-		"shutdown --yes":                 {"shutdown", nil},
-		"logs":                           {"logs    false", []string{" (shop/Ranker#001) loaded\n"}},
-		"logs shop/Ranker --replica Ranker#001 -f": {"logs shop Ranker Ranker#001 true", []string{"loaded"}},
+		"set shop/Ranker --dry-run max_ongoing_requests=10":                              {`plan patch shop {"deployments":{"Ranker":{"max_ongoing_requests":10}}}`, []string{"Ranker"}},
+		"set shop route_prefix=/x":                                                       {`patch shop {"route_prefix":"/x"}`, []string{"revision 5"}},
+		"restart shop":                                                                   {"restart shop  ", []string{"shop restarts"}},
+		"restart shop/Ranker/Ranker#001":                                                 {"restart shop Ranker Ranker#001", nil},
+		"pause shop":                                                                     {"pause shop", []string{"helve resume shop goes on"}},
+		"resume shop":                                                                    {"resume shop", []string{"the rollout waits at step 1 of 3"}},
+		"delete shop":                                                                    {"delete shop", []string{"shop is being deleted"}},
+		"shutdown --yes":                                                                 {"shutdown", nil},
+		"logs":                                                                           {"logs    false", []string{" (shop/Ranker#001) loaded\n"}},
+		"logs shop/Ranker --replica Ranker#001 -f":                                       {"logs shop Ranker Ranker#001 true", []string{"loaded"}},
 		"why":                        {"requests", []string{"1 of 2 applications has trouble\n\n- application shop is UNHEALTHY\n  next: helve why shop\n"}},
 		"why shop/Ranker/Ranker#002": {"why shop/Ranker/Ranker#002", []string{"and this has happened", "next: another start in 8 s", "start_failed (STOPPING): RuntimeError:"}},
 		"profile Ranker#001 --seconds 3 --block -o -": {"profile shop/Ranker/Ranker#001 block 3s", []string{"\x1f\x8b"}},

@@ -130,12 +130,12 @@ func effectiveText(b *strings.Builder, e helvetype.EffectiveConfig, width int) {
 
 func setCommand(s Settings) *cobra.Command {
 	r := newReader(s)
-	var wait bool
+	var wait, dry bool
 	c := &cobra.Command{
 		Use: "set APP[/DEPLOYMENT] OPTION=VALUE...", Short: "Set options that win over code and file",
 		Long: "Set options of an application or a deployment above those of its code and its file, until they are cleared. VALUE is JSON, or a text; no VALUE\n" +
 			"clears. A dot leads into an option: ray_actor_options.num_cpus=2. helve config --effective shows what has been set so.",
-		Example:           "  helve set --wait shop/Ranker max_ongoing_requests=10\n  helve set shop/Ranker max_ongoing_requests=",
+		Example:           "  helve set --wait shop/Ranker max_ongoing_requests=10\n  helve set shop/Ranker max_ongoing_requests=\n  helve set --dry-run shop/Ranker autoscaling_config.max_replicas=2",
 		ValidArgsFunction: r.complete(upDeployment),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) < 2 {
@@ -165,11 +165,19 @@ func setCommand(s Settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if dry {
+				plan, err := node.PlanPatch(ctx, of.app, text)
+				if err != nil {
+					return err
+				}
+				return r.printPlan(plan)
+			}
 			return r.revise(ctx, node, of.app, wait, func(ctx context.Context) (helvetype.Outcome, error) { return node.Patch(ctx, of.app, text) })
 		},
 	}
 	r.flags(c)
 	c.Flags().BoolVar(&wait, "wait", false, "wait until the application runs with the options or has failed")
-	NoVariable(c, "wait")
+	c.Flags().BoolVar(&dry, "dry-run", false, "show what would change, and change nothing")
+	NoVariable(c, "wait", "dry-run")
 	return c
 }

@@ -212,6 +212,11 @@ func (r *reader) plan(ctx context.Context, node *rest.Client, request helvetype.
 	if err != nil {
 		return err
 	}
+	return r.printPlan(plan)
+}
+
+// printPlan writes a plan as the flags ask for it.
+func (r *reader) printPlan(plan helvetype.Plan) error {
 	return r.print(os.Stdout, plan, func() string { return layout.Plan(plan, layout.Width(os.Stdout)) })
 }
 

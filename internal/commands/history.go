@@ -80,7 +80,7 @@ func rollbackCommand(s Settings) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return r.print(os.Stdout, plan, func() string { return layout.Plan(plan, layout.Width(os.Stdout)) })
+				return r.printPlan(plan)
 			}
 			return r.revise(ctx, node, of.app, wait, func(ctx context.Context) (helvetype.Outcome, error) {
 				return node.Rollback(ctx, of.app, revision, message)

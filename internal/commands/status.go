@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/helve-serve/helve/internal/dashboard"
 	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/keeper"
 	"github.com/helve-serve/helve/internal/layout"
@@ -223,6 +224,9 @@ func statusTable(about rest.About, ofKeeper string, in details.Instance, curl st
 		if !strings.Contains(curl, url) {
 			fmt.Fprintf(&b, "admin over TCP: %s\n", url)
 		}
+	}
+	if len(about.Admin) > 0 && slices.Contains(about.Paths, dashboard.Root) {
+		fmt.Fprintf(&b, "dashboard: %s\n", dashboard.Reachable(about.Admin[0])+dashboard.Root)
 	}
 	if text := tables.Resources(in.Resources); text != "" {
 		layout.Paragraph(&b, "resources: ", "  ", text, width)

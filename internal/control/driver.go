@@ -264,7 +264,7 @@ func pythonApplication(ctx context.Context, n Node, a protocol.PythonApp) (deplo
 			versions[s.Name] = s.CodeVersion
 		}
 		p := spec.Deployment{Name: s.Name, Language: "python", Import: s.Class, Uses: s.Uses}
-		options, err := underApplication(a.RuntimeEnv, s.Options)
+		options, err := deploy.UnderApplication(a.RuntimeEnv, s.Options)
 		if err != nil {
 			mistakes = append(mistakes, spec.InDeployment(s.Name, err)...)
 		}

@@ -41,7 +41,7 @@ func (o *Operator) Explain(ctx context.Context, of helvetype.Object, revision in
 // linked gives the calls of the node, which an answer asks for once at most.
 func (o *Operator) linked() func() helvetype.CallList {
 	return sync.OnceValue(func() helvetype.CallList {
-		calls := o.set.Node.Calls("", "", callsMax)
+		calls := o.set.Node.Calls(helvetype.Object{}, callsMax)
 		why.Link(&calls, calls)
 		return calls
 	})

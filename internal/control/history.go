@@ -79,12 +79,30 @@ func (o *Operator) PlanRollback(ctx context.Context, app string, revision int) (
 	if err != nil {
 		return p, err
 	}
+	return o.planOne(ctx, p, def)
+}
+
+// planOne completes a plan whose only change is that of one application.
+func (o *Operator) planOne(ctx context.Context, p helvetype.Plan, def deploy.App) (helvetype.Plan, error) {
 	one, _, err := o.plan(ctx, def, func(now settings.Node) settings.Node { return now })
 	if err != nil {
 		return p, refusal(err)
 	}
 	p.Applications = []helvetype.ApplicationPlan{one}
 	return p, nil
+}
+
+// PlanPatch says what Patch would do, and changes nothing. It makes the checks of Patch, except for a rollout that is in its way when the time has come.
+func (o *Operator) PlanPatch(ctx context.Context, app string, options json.RawMessage) (p helvetype.Plan, err error) {
+	if err := o.absent(app, ""); err != nil {
+		return p, err
+	}
+	p.Generation = o.Generation()
+	def, err := o.patched(app, options)
+	if err != nil {
+		return p, err
+	}
+	return o.planOne(ctx, p, def)
 }
 
 // plan is the plan of a deploy of an application. settle gives the settings of the node after it.

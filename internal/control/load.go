@@ -229,12 +229,12 @@ func (ap *apply) goApplication(ctx context.Context, of config.Application) (a de
 		return a, err
 	}
 	a.Graph = spec.Graph{App: of.Name, RoutePrefix: of.RoutePrefix, Ingress: &spec.IngressSpec{Deployment: p.Graph.Ingress.Deployment}}
-	if !has(of.Submitted, "route_prefix") {
+	if !deploy.HasKey(of.Submitted, "route_prefix") {
 		a.Graph.RoutePrefix = p.Graph.RoutePrefix
 	}
 	from := build.Scheme + p.Build.Path + "#" + p.Graph.App
 	for _, d := range p.Graph.Deployments {
-		own, err := underApplication(environment, nil)
+		own, err := deploy.UnderApplication(environment, nil)
 		if err != nil {
 			return a, err
 		}
@@ -243,12 +243,6 @@ func (ap *apply) goApplication(ctx context.Context, of config.Application) (a de
 		}
 	}
 	return a, nil
-}
-
-// has says that an object of JSON has a key.
-func has(object json.RawMessage, key string) bool {
-	var fields map[string]json.RawMessage
-	return json.Unmarshal(object, &fields) == nil && fields[key] != nil
 }
 
 // absolute is a path that is relative to the directory of the request.
@@ -417,7 +411,7 @@ func orNull(raw json.RawMessage) json.RawMessage {
 func (ap *apply) pythonApplication(ctx context.Context, of config.Application, b *builder.Built, python, dir string) (a deploy.App, wrong config.Mistakes, err error) {
 	n := ap.o.set.Node
 	for _, name := range slices.Sorted(maps.Keys(of.Deployments)) {
-		if has(of.Deployments[name], "user_config") && !slices.Contains(b.Reconfigures, name) && slices.ContainsFunc(b.App.Deployments, func(d protocol.PythonDeployment) bool { return d.Name == name && d.Go == nil }) {
+		if deploy.HasKey(of.Deployments[name], "user_config") && !slices.Contains(b.Reconfigures, name) && slices.ContainsFunc(b.App.Deployments, func(d protocol.PythonDeployment) bool { return d.Name == name && d.Go == nil }) {
 			wrong = append(wrong, ap.file.Place(of.Name, name, "user_config", fmt.Errorf("deployment %q: user_config: its class has no method reconfigure, which would get it", name)))
 		}
 	}
@@ -425,7 +419,7 @@ func (ap *apply) pythonApplication(ctx context.Context, of config.Application, b
 	if a, err = pythonApplication(ctx, n, b.App); err != nil {
 		return a, nil, append(wrong, ap.place(of.Name, "", err)...).Sorted()
 	}
-	ofFile(a.Graph.Deployments, b.App.Deployments, of.RuntimeEnv)
+	deploy.OfFile(a.Graph.Deployments, b.App.Deployments, of.RuntimeEnv)
 	put := n.Keep
 	if ap.plans {
 		put = n.WouldKeep

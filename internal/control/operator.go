@@ -31,8 +31,8 @@ type Operated interface {
 	Node
 	// Status is a copy of the present state.
 	Status() helvetype.Status
-	// Calls lists the calls that wait and run, of one application and deployment where these are not "".
-	Calls(app, deployment string, limit int) helvetype.CallList
+	// Calls lists the calls that wait and run at an application, a deployment or a replica; with empty names at all.
+	Calls(at helvetype.Object, limit int) helvetype.CallList
 	// Deployed is the application as it is deployed now, and, if this process keeps its code, as a revision has it.
 	Deployed(app string, revision int) (now deploy.App, then *deploy.App, ok bool)
 	// Compare looks at an application as a deploy of it would, and deploys nothing.
@@ -54,6 +54,8 @@ type Operated interface {
 	UseSettings(s settings.Node, starts bool) (warnings []string, err error)
 	// Receiver is the receiver of spans, and the numbers of spans; the other fields are zero.
 	Receiver() helvetype.Tracing
+	// SettingsNow has the settings of the node as they hold now: its listeners and options of HTTP, its store, keeper and process. The other fields are zero.
+	SettingsNow() helvetype.Settings
 	// CheckSettings says what UseSettings would, and changes nothing. Of the paths in later, such as "http_options.port", the values hold from a start of the node on
 	// that its operator makes with other flags.
 	CheckSettings(s settings.Node) (later, warnings []string, err error)

@@ -43,7 +43,7 @@ func addPart(ctx context.Context, n Node, ps parts, app *deploy.App, a protocol.
 	if err != nil {
 		return err
 	}
-	options, err := underApplication(environment, s.Options)
+	options, err := deploy.UnderApplication(environment, s.Options)
 	if err != nil {
 		return err
 	}

@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/secret"
@@ -154,7 +152,7 @@ func (o *Operator) writeSettings(ctx context.Context, kv store.KV, before, next 
 }
 
 // planSettings are the changes of the settings that the file would make, with secrets redacted.
-func (ap *apply) planSettings(ctx context.Context) (changes []helvetype.ValueChange, err error) {
+func (ap *apply) planSettings(ctx context.Context) ([]helvetype.ValueChange, error) {
 	before, _, err := ap.o.readSettings(ctx)
 	if err != nil {
 		return nil, err
@@ -165,26 +163,7 @@ func (ap *apply) planSettings(ctx context.Context) (changes []helvetype.ValueCha
 		return nil, ap.placeSetting(err)
 	}
 	ap.warnSettings(warnings)
-	was, err := before.Fields()
-	if err != nil {
-		return nil, err
-	}
-	will, err := next.Fields()
-	if err != nil {
-		return nil, err
-	}
-	paths := maps.Clone(was)
-	maps.Copy(paths, will)
-	for _, path := range slices.Sorted(maps.Keys(paths)) {
-		if !bytes.Equal(was[path], will[path]) {
-			update := "in place"
-			if slices.Contains(later, path) {
-				update = "start of the node"
-			}
-			changes = append(changes, helvetype.ValueChange{Path: path, Update: update, Before: secret.RedactAt(path, was[path]), After: secret.RedactAt(path, will[path])})
-		}
-	}
-	return changes, nil
+	return settings.Changes(before, next, later)
 }
 
 // RestoreSettings gives the node the settings that files have set before it started.

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/settings"
 )
 
 // Tracing changes which requests are sampled and which are slow, for the requests that begin and end from now on, and says how it is then; a nil change says it alone. The change is one of the
@@ -20,23 +21,9 @@ func (o *Operator) Tracing(ctx context.Context, by helvetype.Author, change *hel
 }
 
 func (o *Operator) setTracing(ctx context.Context, by helvetype.Author, c helvetype.TracingChange) error {
-	o.setting.Lock()
-	defer o.setting.Unlock()
-	before, kv, err := o.readSettings(ctx)
-	if err != nil {
-		return err
+	_, err := o.useSettings(ctx, by, func(before settings.Node) (settings.Node, error) { return before.Traced(c, o.set.Trace.Ratio()) })
+	if err == nil {
+		o.set.Log.Info("the tracing of the node has changed", "sampling_ratio", o.set.Trace.Ratio(), "slow_from", o.set.Trace.SlowFrom(), "by", by.Name)
 	}
-	next, err := before.Traced(c, o.set.Trace.Ratio())
-	if err != nil {
-		return err
-	}
-	if _, err := o.set.Node.UseSettings(next, false); err != nil {
-		return err
-	}
-	if _, _, err := o.writeSettings(ctx, kv, before, next, by.Name); err != nil {
-		o.set.Node.UseSettings(before, false) //nolint:errcheck // they held until now
-		return err
-	}
-	o.set.Log.Info("the tracing of the node has changed", "sampling_ratio", o.set.Trace.Ratio(), "slow_from", o.set.Trace.SlowFrom(), "by", by.Name)
-	return nil
+	return err
 }

@@ -12,7 +12,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"io/fs"
+	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"os"
 	"path"
 	"slices"
@@ -161,6 +164,18 @@ func (h *Handler) digest(name string, b []byte) string {
 		h.digests.Store(name, d)
 	}
 	return d
+}
+
+// Reachable is the URL of an admin interface under which a browser on its machine finds it: a listener on all addresses is at the loopback interface too.
+func Reachable(admin string) string {
+	u, err := url.Parse(admin)
+	if err != nil {
+		return admin
+	}
+	if ip, err := netip.ParseAddr(u.Hostname()); err == nil && ip.IsUnspecified() {
+		u.Host = net.JoinHostPort("localhost", u.Port())
+	}
+	return u.String()
 }
 
 // Wanted says whether the client of a request is a browser that shows a page, and not a program that reads JSON.

@@ -101,15 +101,15 @@ func (f *Fleet) Metrics() telemetry.Snapshot {
 	return s
 }
 
-// Calls lists the calls that wait and run at the deployments of an application, or of all for "", and of one deployment if that is not "".
-// Of the calls that wait for a slot it lists up to limit per deployment.
-func (f *Fleet) Calls(app, deployment string, limit int) helvetype.CallList {
+// Calls lists the calls that wait and run at an object: an application, a deployment, a replica; with empty names at all. Of the calls that wait for a slot it
+// lists up to limit per deployment, and none for a replica: each of them may get a slot of any.
+func (f *Fleet) Calls(at helvetype.Object, limit int) helvetype.CallList {
 	var of []inventory.Lister
 	f.Mu.Lock()
 	for _, a := range f.Apps {
 		for _, d := range a.Deployments {
-			if (app == "" || a.Name == app) && (deployment == "" || d.Name == deployment) {
-				of = append(of, d.inventoryLocked().Lister())
+			if (at.App == "" || a.Name == at.App) && (at.Deployment == "" || d.Name == at.Deployment) {
+				of = append(of, d.inventoryLocked().Lister(at.Replica))
 			}
 		}
 	}

@@ -111,13 +111,16 @@ func (d *Deployment) Metrics() telemetry.Deployment {
 type Lister struct {
 	of       *serving.Deployment
 	replicas []serving.Replica
+	alone    bool // calls that wait for any replica are left out
 }
 
-// Lister has the replicas of now.
-func (d *Deployment) Lister() Lister {
-	l := Lister{of: d.Serving}
+// Lister has the replicas of now, or the one of an id alone if that is not "".
+func (d *Deployment) Lister(id string) Lister {
+	l := Lister{of: d.Serving, alone: id != ""}
 	for _, r := range d.Live() {
-		l.replicas = append(l.replicas, r)
+		if id == "" || r.ID() == id {
+			l.replicas = append(l.replicas, r)
+		}
 	}
 	return l
 }
@@ -125,7 +128,11 @@ func (d *Deployment) Lister() Lister {
 // Calls lists the calls that wait and run at deployments, up to limit of each deployment's calls that wait for a slot.
 func Calls(of []Lister, limit int) (list helvetype.CallList) {
 	for _, l := range of {
-		calls, unlisted := l.of.Calls(l.replicas, limit)
+		most := limit
+		if l.alone {
+			most = serving.NoWaits
+		}
+		calls, unlisted := l.of.Calls(l.replicas, most)
 		list.Calls = append(list.Calls, calls...)
 		list.Unlisted += unlisted
 	}

@@ -63,6 +63,8 @@ func (d *Durable) Open(s Settings, grace time.Duration) (n *Node, err error) {
 	s.Beside = d.Keeper.Welcome().Upgrade
 	n = New(s)
 	d.node, n.disk = n, d.Store
+	w := d.Keeper.Welcome()
+	n.keeper = &helvetype.KeeperSettings{PID: w.KeeperPID, Starts: w.Starts, LastEnd: w.LastEnd}
 	n.atEnd = func() {
 		if err := d.Store.Close(); err != nil {
 			n.log.Error("the store was not closed", "error", err)

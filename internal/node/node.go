@@ -142,8 +142,9 @@ type Node struct {
 	next       *successor   // of a node that hands over (handover.go); nil for others
 	former     *http.Server // for requests that the node before passes on; nil without
 	closing    bool
-	atEnd      func()      // of Close, nil for none; set before the node is used
-	disk       *disk.Store // nil for a node that keeps its state in memory; as atEnd
+	atEnd      func()                    // of Close, nil for none; set before the node is used
+	keeper     *helvetype.KeeperSettings // nil for a node without a keeper
+	disk       *disk.Store               // nil for a node that keeps its state in memory; as atEnd
 }
 
 // name is the id of the node.

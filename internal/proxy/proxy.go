@@ -174,6 +174,9 @@ func (p *Proxy) setOptions(o Options) {
 // Options are the options that hold.
 func (p *Proxy) Options() Options { return *p.options.Load() }
 
+// IdleTime is the longest time that a connection may be without a request.
+func (p *Proxy) IdleTime() time.Duration { return cmp.Or(p.clients.Idle(), p.limits.IdleTimeout) }
+
 // SetOptions changes the options that can change while requests are served: the longest time of a request, the root path, and the idle time of connections of
 // HTTP/1, where 0 is that of the server. Requests under way keep theirs.
 func (p *Proxy) SetOptions(requestTimeout time.Duration, rootPath string, idle time.Duration) {

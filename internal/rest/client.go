@@ -99,6 +99,14 @@ func (c *Client) Local() bool { return c.local }
 // Address is the argument of [Dial].
 func (c *Client) Address() string { return c.address }
 
+// URL is the URL of the node; "" for a node behind a socket.
+func (c *Client) URL() string {
+	if strings.HasPrefix(strings.TrimPrefix(c.address, "unix:"), "/") {
+		return ""
+	}
+	return c.base
+}
+
 // Close closes connections that wait for the next question. A question after that opens new ones.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 

@@ -126,6 +126,16 @@ func (c *Client) Patch(ctx context.Context, app string, options json.RawMessage)
 	return o, c.Do(ctx, http.MethodPatch, appURL(app, "", "", ""), nil, options, &o)
 }
 
+// PlanPatch is Operator.PlanPatch of package admin.
+func (c *Client) PlanPatch(ctx context.Context, app string, options json.RawMessage) (p helvetype.Plan, err error) {
+	return p, c.Do(ctx, http.MethodPatch, appURL(app, "", "", "plan"), nil, options, &p)
+}
+
+// Who asks whom the node takes this client for.
+func (c *Client) Who(ctx context.Context) (w Who, err error) {
+	return w, c.Get(ctx, "/api/v1/whoami", nil, &w)
+}
+
 // History is Operator.History of package admin.
 func (c *Client) History(ctx context.Context, app string) (h helvetype.History, err error) {
 	return h, c.Get(ctx, appURL(app, "", "", "history"), nil, &h)

@@ -22,6 +22,25 @@ type About struct {
 	Paths        []string  `json:"paths"`
 }
 
+// The ways in which the author of a request is known.
+const (
+	// HowToken is the way of a request with a token.
+	HowToken = "token"
+	// HowSocket is the way of a request over the unix socket: the kernel names its user, who may do everything.
+	HowSocket = "socket"
+	// HowLoopback is the way of a request without a token over the loopback interface, which may read.
+	HowLoopback = "loopback"
+)
+
+// Who is the answer to GET /api/v1/whoami.
+type Who struct {
+	// Name is the name of the token, or of the user; "" for a request without a token.
+	Name string         `json:"name"`
+	Role helvetype.Role `json:"role"`
+	// How is the way in which the author is known: "token", "socket" or "loopback".
+	How string `json:"how"`
+}
+
 // Done is the answer of a change that has no other one. The message is for people.
 type Done struct {
 	Message string `json:"message"`

@@ -91,6 +91,9 @@ func TestCircle(t *testing.T) {
 					t.Errorf("in a circle: %q, want %q; noted %d times", got, test.want, noted.Load())
 				}
 				for _, d := range all {
+					if none, unlisted := d.Calls(nil, NoWaits); len(none) != 0 || unlisted != 0 {
+						t.Errorf("a list without calls that wait for a slot has %v, and counts %d", none, unlisted)
+					}
 					calls, _ := d.Calls(nil, 10)
 					for _, c := range calls {
 						if d.Cycle() != "" && strings.HasSuffix(c.WaitsFor, "behind a circle of calls") != outside[c.ID] {

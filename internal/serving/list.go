@@ -8,6 +8,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
+	"github.com/helve-serve/helve/internal/router"
 )
 
 // listing makes calls that an operator reads.
@@ -50,12 +51,19 @@ func hexID(id uint64) string {
 	return fmt.Sprintf("%016x", id)
 }
 
+// NoWaits is the limit of [Deployment.Calls] for a list without calls that wait for a slot, which does not count them either.
+const NoWaits = -1
+
 // Calls lists calls of the deployment: those that wait for a slot of it, up to limit, and for each of replicas those that wait in its control
 // queue and those that run. The result unlisted counts the others: waiting calls over the limit, and running calls that are on no list (see
 // [helvetype.CallList]). It holds up the calls for the time of copying.
 func (d *Deployment) Calls(replicas []Replica, limit int) (calls []helvetype.Call, unlisted int) {
 	l := listing{time.Now(), call.Now()}
-	waiting, more := d.Router.Waiting(limit)
+	var waiting []router.WaitingCall
+	more := 0
+	if limit != NoWaits {
+		waiting, more = d.Router.Waiting(limit)
+	}
 	for _, w := range waiting {
 		c := l.call(&w.Info, w.Since)
 		c.Origin, c.State, c.WaitsFor = w.Origin, helvetype.CallWaiting, "a slot of "+d.App+"/"+d.Name

@@ -90,6 +90,34 @@ func TestOperations(t *testing.T) {
 	if got := p.value("Ranker", "max_ongoing_requests"); got != "3 code" {
 		t.Errorf("max_ongoing_requests is %s", got)
 	}
+	// The plan of an override says what the override does, refuses what it refuses, and changes nothing.
+	plan, err = p.PlanPatch(ctx, "shop", json.RawMessage(`{"deployments": {"Ranker": {"max_ongoing_requests": 20, "user_config": {"a": 7}}}}`))
+	if err != nil || len(plan.Applications) != 1 || plan.Applications[0].Change != "changed" || len(plan.Applications[0].Deployments) != 1 {
+		t.Fatalf("%+v, %v", plan, err)
+	}
+	if d := plan.Applications[0].Deployments[0]; d.Name != "Ranker" || d.Update != "in place" || len(d.Options) != 2 || d.Options[0].Path != "max_ongoing_requests" ||
+		string(d.Options[0].Before) != "3" || string(d.Options[0].After) != "20" || d.Options[1].Path != "user_config" || string(d.Options[1].After) != `{"a":7}` {
+		t.Errorf("the plan of an override is %+v", d)
+	}
+	if plan, err = p.PlanPatch(ctx, "shop", json.RawMessage(`{"deployments": {"Ranker": {"max_ongoing_requests": 3}}}`)); err != nil || len(plan.Applications) != 1 {
+		t.Errorf("an override with the value of the code has the plan %+v, %v", plan, err)
+	}
+	for options, want := range map[string]helvetype.Code{
+		`{"deployments": {"Ranker": {"max_ongoing_requests": 0}}}`: helvetype.CodeInvalidArgument,
+		`{"deployments": {"Rankr": {"max_ongoing_requests": 5}}}`:  helvetype.CodeNotFound,
+		`{"deployments": {"Ranker": {"max_ongoing_request": 5}}}`:  helvetype.CodeInvalidArgument,
+		`{"max_ongoing_requests": 5}`:                              helvetype.CodeInvalidArgument,
+	} {
+		if _, err := p.PlanPatch(ctx, "shop", json.RawMessage(options)); code(err) != fmt.Sprint(want) {
+			t.Errorf("the plan of %s: %v", options, err)
+		}
+	}
+	if _, err := p.PlanPatch(ctx, "none", json.RawMessage(`{}`)); code(err) != fmt.Sprint(helvetype.CodeNotFound) {
+		t.Errorf("the plan of an override of no application: %v", err)
+	}
+	if now := p.Generation(); now != before || p.get("/shop") != first || p.value("Ranker", "max_ongoing_requests") != "3 code" {
+		t.Errorf("the plan of an override has changed the generation from %d to %d, or the application", before, now)
+	}
 	if r, err := patch(`{"deployments": {"Ranker": {"max_ongoing_requests": 20}}}`, before); err != nil || r.Revision != 2 {
 		t.Fatalf("%+v, %v", r, err)
 	}

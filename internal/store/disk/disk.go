@@ -252,6 +252,9 @@ func (s *Store) Failing() error {
 	return s.failing
 }
 
+// Size is the number of bytes of the file with the records; 0 if it is not known.
+func (s *Store) Size() int64 { return max(fileSize(s.path()), 0) }
+
 // Stats are counts since the store was opened.
 type Stats struct {
 	Writes    int64 // transactions that were written

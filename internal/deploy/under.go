@@ -1,4 +1,4 @@
-package control
+package deploy
 
 import (
 	"encoding/json"
@@ -10,9 +10,9 @@ import (
 	"github.com/helve-serve/helve/internal/spec"
 )
 
-// ofFile notes that options of deployments are of the file, whose runtime_env of the application [underApplication] has put under that of the code. For example, the file has a working_dir: it
+// OfFile notes that options of deployments are of the file, whose runtime_env of the application [UnderApplication] has put under that of the code. For example, the file has a working_dir: it
 // is of the file, unless the code of a deployment has its own.
-func ofFile(all []spec.Deployment, code []protocol.PythonDeployment, environment json.RawMessage) {
+func OfFile(all []spec.Deployment, code []protocol.PythonDeployment, environment json.RawMessage) {
 	var fields map[string]json.RawMessage
 	json.Unmarshal(environment, &fields) //nolint:errcheck // no object has no fields
 	for i := range all {
@@ -23,17 +23,17 @@ func ofFile(all []spec.Deployment, code []protocol.PythonDeployment, environment
 			json.Unmarshal(code[at].Options, &own) //nolint:errcheck // they were read before
 		}
 		for key := range fields {
-			if key == "env_vars" || !has(own.RuntimeEnv, key) {
+			if key == "env_vars" || !HasKey(own.RuntimeEnv, key) {
 				all[i].Options = all[i].Options.From("runtime_env."+key, spec.FromFile)
 			}
 		}
 	}
 }
 
-// underApplication puts the runtime_env of an application under that of a deployment, which is in its options. Variables are merged by their
+// UnderApplication puts the runtime_env of an application under that of a deployment, which is in its options. Variables are merged by their
 // names; another key of the deployment takes the place of the application's as a whole. For example, an application with the variables A and B
 // and the packages x and y, and a deployment with the variable B and the package z: the deployment has A, its own B, and z alone.
-func underApplication(application, options json.RawMessage) (json.RawMessage, error) {
+func UnderApplication(application, options json.RawMessage) (json.RawMessage, error) {
 	if len(application) == 0 {
 		return options, nil
 	}
@@ -79,4 +79,10 @@ func underApplication(application, options json.RawMessage) (json.RawMessage, er
 		return nil, err
 	}
 	return json.Marshal(all)
+}
+
+// HasKey says that an object of JSON has a key.
+func HasKey(object json.RawMessage, key string) bool {
+	var fields map[string]json.RawMessage
+	return json.Unmarshal(object, &fields) == nil && fields[key] != nil
 }

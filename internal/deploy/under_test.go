@@ -1,4 +1,4 @@
-package control
+package deploy
 
 import (
 	"encoding/json"
@@ -19,7 +19,7 @@ func TestSourceOfEnvironment(t *testing.T) {
 	environment := json.RawMessage(`{"working_dir": "/file", "env_vars": {"Y": "2"}, "pip": {"packages": ["six"]}}`)
 	var all []spec.Deployment
 	for _, d := range code {
-		options, err := underApplication(environment, d.Options)
+		options, err := UnderApplication(environment, d.Options)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,7 +29,7 @@ func TestSourceOfEnvironment(t *testing.T) {
 		}
 		all = append(all, one)
 	}
-	ofFile(all, code, environment)
+	OfFile(all, code, environment)
 	for i, want := range []string{
 		"runtime_env.env_vars file, runtime_env.pip.packages file, runtime_env.working_dir code",
 		"num_replicas code, runtime_env.env_vars file, runtime_env.pip.packages file, runtime_env.working_dir file",

@@ -34,6 +34,13 @@ func (o Object) String() string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), "/")
 }
 
+// The severities of events.
+const (
+	SeverityInfo    = "info"    // as it should be
+	SeverityWarning = "warning" // to look at: for example, a start that is tried again, or a replica that gets no calls
+	SeverityError   = "error"   // a failure: for example, a replica that has died, or an application that is UNHEALTHY
+)
+
 // Event is one transition of one object. Calls are no events.
 type Event struct {
 	// ID numbers the events of a node from 1.
@@ -46,6 +53,8 @@ type Event struct {
 	From string `json:"from,omitempty"`
 	// To is the state after. It is empty for an object that no longer exists.
 	To string `json:"to,omitempty"`
+	// Severity is how bad the event is: [SeverityInfo], [SeverityWarning] or [SeverityError].
+	Severity string `json:"severity,omitempty"`
 	// Reason names the kind of transition in one word.
 	Reason string `json:"reason,omitempty"`
 	// Message explains the transition.

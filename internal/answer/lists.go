@@ -89,6 +89,9 @@ func Event(e helvetype.Event) string {
 	if e.Reason != "" {
 		text += "  " + e.Reason
 	}
+	if e.Severity != "" && e.Severity != helvetype.SeverityInfo {
+		text += " [" + e.Severity + "]"
+	}
 	if e.Cause != 0 {
 		text += fmt.Sprintf(" (because of #%d)", e.Cause)
 	}

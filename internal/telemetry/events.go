@@ -73,6 +73,7 @@ func (e *Events) Resume(before []helvetype.Event, file func(helvetype.Event)) {
 	e.last = before[len(before)-1].ID
 	e.ring = make([]helvetype.Event, min(e.last, ringSize)) // an event that was lost leaves its place empty
 	for _, ev := range before {
+		ev.Severity = cmp.Or(ev.Severity, Severity(ev)) // a node of an older version has written none
 		e.rememberLocked(ev)
 		if e.last-ev.ID < ringSize {
 			e.ring[(ev.ID-1)%ringSize] = ev
@@ -80,10 +81,11 @@ func (e *Events) Resume(before []helvetype.Event, file func(helvetype.Event)) {
 	}
 }
 
-// Emit adds an event, gives it an id and, if it has none, the time, and returns the id. It never waits for a reader.
+// Emit adds an event, gives it an id and, if it has none, the time and the severity, and returns the id. It never waits for a reader.
 func (e *Events) Emit(ev helvetype.Event) uint64 {
 	ev.Message = cut(ev.Message, messageMax)
 	ev.Inputs = cutInputs(ev.Inputs)
+	ev.Severity = cmp.Or(ev.Severity, Severity(ev))
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if ev.Time.IsZero() {

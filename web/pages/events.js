@@ -7,7 +7,7 @@ import { followAgain } from '../again.js';
 import { PageHead, Panel } from '../ui/layout.js';
 import { Empty, Failure, Loading } from '../ui/empty.js';
 import { useKeys } from '../ui/keys.js';
-import { Sign, State, toneOf } from '../ui/state.js';
+import { Sign, State, toneOfEvent as tone } from '../ui/state.js';
 import { Table } from '../ui/table.js';
 import { useNow } from '../ui/time.js';
 import { clock, count, date, plural, when, zone } from '../ui/format.js';
@@ -24,9 +24,6 @@ const narrow = '(max-width: 1000px)'; // The details stand above the list there;
 const shortestStrip = 60_000; // Milliseconds that the strip has at least.
 const stripEvery = 5000; // Milliseconds after which the strip moves on without an event.
 const order = /** @type {const} */ (['bad', 'warn', 'busy', 'idle', 'good']); // From the bottom of a bar to its top.
-
-/** How an event looks: as the state it leads to, and one without a state by its reason alone. @param {HelveEvent} e @returns {import('../ui/state.js').Tone} */
-const tone = (e) => toneOf(e.to ?? '');
 
 /**
  * The events of a query, the newest first, as they come.
@@ -75,7 +72,7 @@ function useEvents(query) {
 /** The change of an event: state before, state after. @param {{of: HelveEvent}} props */
 function Change({ of: e }) {
   if (!e.from && !e.to) return html`<span class="muted">–</span>`;
-  return html`<span class="change">${e.from && html`<span class="muted from">${e.from}</span><span class="muted" aria-label="to">→</span>`}${e.to ? html`<${State} state=${e.to} />` : html`<${State} state="gone" tone="idle" />`}</span>`;
+  return html`<span class="change">${e.from && html`<span class="muted from">${e.from}</span><span class="muted" aria-label="to">→</span>`}${e.to ? html`<${State} state=${e.to} />` : html`<${State} state="gone" tone=${tone(e)} />`}</span>`;
 }
 
 /** The object of an event, as a link to its page. @param {{of: HelveEvent['object']}} props */

@@ -3,7 +3,7 @@
 
 /**
  * An event of GET /api/v1/events.
- * @typedef {{id: number, time: string, object: {kind: string, app: string, deployment?: string, replica?: string}, from?: string, to?: string, reason?: string, message?: string,
+ * @typedef {{id: number, time: string, object: {kind: string, app: string, deployment?: string, replica?: string}, from?: string, to?: string, severity?: 'info'|'warning'|'error', reason?: string, message?: string,
  *   inputs?: Record<string, string>, cause?: number}} HelveEvent
  *
  * `counts` has the number of events by tone.

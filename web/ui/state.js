@@ -19,6 +19,18 @@ const tones = {
 /** @param {string} state @returns {Tone} */
 export const toneOf = (state) => tones[state] ?? 'idle';
 
+/**
+ * How an event looks: by its severity, and one that is as it should be as the state it leads to. For example, a replica that dies is bad, though it has no state after that.
+ * @param {{to?: string, severity?: string}} e
+ * @returns {Tone}
+ */
+export function toneOfEvent(e) {
+  if (e.severity === 'error') return 'bad';
+  if (e.severity === 'warning') return 'warn';
+  const tone = toneOf(e.to ?? '');
+  return e.severity && (tone === 'bad' || tone === 'warn') ? 'idle' : tone; // The state is bad, and the event is not what made it so.
+}
+
 /** @type {Record<Tone, string>} */
 const shapes = {
   good: 'M4 8.5 7 11.5 12 5',

@@ -38,6 +38,6 @@ export function EventList({ events, whole }) {
     const text = (e.message ?? '').split('\n')[0];
     return html`<li key=${e.id}><a class="event-time" href=${link.events({ app: o.app, event: e.id })}><${At} at=${e.time} /></a>
       <span class="event-name cut" title=${[o.app, o.deployment, o.replica].filter(Boolean).join('/')}>${link.object(o) ? html`<a href=${link.object(o)}>${name}</a>` : name}${whole && o.app && o.app !== name && html`<span class="muted"> of ${o.app}</span>`}</span>
-      <span class="event-what"><b>${(e.reason ?? '').replaceAll('_', ' ')}</b> <span class="muted">${e.from || 'none'} → ${e.to || 'gone'}</span>${text && html` <span title=${e.message}>${text}</span>`}</span></li>`;
+      <span class="event-what"><b class=${e.severity === 'error' ? 'bad' : e.severity === 'warning' ? 'warn' : ''}>${(e.reason ?? '').replaceAll('_', ' ')}</b> <span class="muted">${e.from || 'none'} → ${e.to || 'gone'}</span>${text && html` <span title=${e.message}>${text}</span>`}</span></li>`;
   })}</ol>`;
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { bin, causes, effects, has } from '../../pages/timeline.js';
+import { toneOfEvent } from '../../ui/state.js';
 
 const begin = Date.UTC(2026, 4, 4, 10, 15, 0);
 const event = (id, after, cause, more = {}) => ({ id, time: new Date(begin + after).toISOString(), object: { kind: 'replica', app: 'shop', deployment: 'Ranker', replica: 'Ranker#001' }, cause, ...more });
@@ -44,4 +45,15 @@ test('a text is found in all fields', () => {
   const e = event(1, 0, 0, { to: 'UNHEALTHY', reason: 'replica_failed', message: 'killed by SIGKILL', inputs: { ready: '1' } });
   for (const text of ['ranker#001', 'unhealthy', 'replica_F', 'sigkill', 'ready', '']) assert.ok(has(e, text), text);
   assert.ok(!has(e, 'Store'));
+});
+
+test('an event looks as bad as its severity says', () => {
+  for (const [e, want] of /** @type {const} */ ([
+    [{ severity: 'error' }, 'bad'], // a replica that has died: there is no state after that
+    [{ severity: 'warning', to: 'UPDATING' }, 'warn'],
+    [{ severity: 'info', to: 'RUNNING' }, 'good'],
+    [{ severity: 'info', to: 'UNHEALTHY' }, 'idle'], // a decision of the autoscaler, for example
+    [{ severity: 'info' }, 'idle'],
+    [{ to: 'UNHEALTHY' }, 'bad'], // of a node that says no severity
+  ])) assert.equal(toneOfEvent(e), want, JSON.stringify(e));
 });

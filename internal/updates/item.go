@@ -46,15 +46,16 @@ func (i *item) empty() bool {
 
 // memory has the state of a reader: the objects and figures of the items before.
 type memory struct {
-	begun                   bool
-	node, problems, figures json.RawMessage
-	lists                   [kinds]map[string]*kept
-	turn                    int
+	begun         bool
+	node, figures json.RawMessage
+	problems      told
+	lists         [kinds]map[string]*kept
+	turn          int
 }
 
 // kept is an object that the reader has.
 type kept struct {
-	object  json.RawMessage
+	object  told
 	figures []float64 // nil for none yet
 	turn    int       // the last item whose state had the object
 }
@@ -76,14 +77,17 @@ func (m *memory) next(s *state, of View, withFigures bool) *item {
 		*before = now
 		return now
 	}
-	out.Node, out.Problems = changed(&m.node, s.node), changed(&m.problems, s.problems)
+	out.Node = changed(&m.node, s.node)
+	if m.problems.tell(s.problems, s.calm, s.facts.At) {
+		out.Problems = s.problems
+	}
 	if withFigures {
 		out.Figures.Node = changed(&m.figures, s.figures)
 	}
-	out.Applications, out.Figures.Applications = m.list(out, s.list(list{kind: applications}), applications, of, withFigures)
+	out.Applications, out.Figures.Applications = m.list(out, s, s.list(list{kind: applications}), applications, of, withFigures)
 	if of.App != "" {
-		out.Deployments, out.Figures.Deployments = m.list(out, s.list(list{deployments, of.App, ""}), deployments, of, withFigures)
-		all, blocks := m.list(out, s.list(list{edges, of.App, ""}), edges, of, withFigures)
+		out.Deployments, out.Figures.Deployments = m.list(out, s, s.list(list{deployments, of.App, ""}), deployments, of, withFigures)
+		all, blocks := m.list(out, s, s.list(list{edges, of.App, ""}), edges, of, withFigures)
 		if out.Figures.Edges = blocks; all != nil {
 			out.Edges = encode(all)
 		}
@@ -93,13 +97,13 @@ func (m *memory) next(s *state, of View, withFigures bool) *item {
 		if of.Replica != "" {
 			all = slices.DeleteFunc(slices.Clone(all), func(e entry) bool { return e.name != of.Replica })
 		}
-		out.Replicas, out.Figures.Replicas = m.list(out, all, replicas, of, withFigures)
+		out.Replicas, out.Figures.Replicas = m.list(out, s, all, replicas, of, withFigures)
 	}
 	return out
 }
 
 // list gives the objects of a list that have changed, and the figures; objects that are gone go to the item. Of edges it gives all, if there is one more or less.
-func (m *memory) list(to *item, now []entry, of kind, view View, withFigures bool) (objects, blocks []json.RawMessage) {
+func (m *memory) list(to *item, s *state, now []entry, of kind, view View, withFigures bool) (objects, blocks []json.RawMessage) {
 	had, changed := m.lists[of], false
 	byColumns := map[uint][]*entry{} // by the set of columns that have changed, a bit for each
 	for i := range now {
@@ -109,13 +113,13 @@ func (m *memory) list(to *item, now []entry, of kind, view View, withFigures boo
 			k = &kept{}
 			had[e.name] = k
 		}
-		if !bytes.Equal(k.object, e.object) {
+		if k.object.tell(e.object, e.calm, s.facts.At) {
 			changed = true
 			if of != edges {
 				objects = append(objects, e.object)
 			}
 		}
-		k.object, k.turn = e.object, m.turn
+		k.turn = m.turn
 		if set := differ(k.figures, e.figures); set != 0 && (withFigures || k.figures == nil) {
 			byColumns[set] = append(byColumns[set], e)
 			k.figures = e.figures

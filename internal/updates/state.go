@@ -74,6 +74,7 @@ type state struct {
 	facts    *Facts
 	node     json.RawMessage
 	problems json.RawMessage
+	calm     json.RawMessage // the problems without numbers
 	figures  json.RawMessage // of the node
 
 	mu    sync.Mutex
@@ -90,11 +91,13 @@ type list struct {
 type entry struct {
 	name    string
 	object  json.RawMessage
+	calm    json.RawMessage // the object without that which may come later: see calmEvery
 	figures []float64
 }
 
 func newState(f *Facts) *state {
-	return &state{facts: f, node: encode(f.Node), problems: encode(f.Problems), figures: encode(known(f.Figures)), lists: map[list][]entry{}}
+	problems := encode(f.Problems)
+	return &state{facts: f, node: encode(f.Node), problems: problems, calm: numberless(problems), figures: encode(known(f.Figures)), lists: map[list][]entry{}}
 }
 
 // encode gives the JSON of a value, which always encodes.
@@ -162,7 +165,13 @@ func (s *state) applications() (all []entry) {
 			rate = s.fromOutside(name)
 		}
 		figures := append([]float64{rate.Calls, rate.Errors}, latencies(a.Requests)...)
-		all = append(all, entry{name, encode(u), rounded(append(figures, running, float64(ready), float64(wanted)))})
+		object := encode(u)
+		calm := object
+		if u.Message != "" {
+			u.Message = string(numberless(u.Message))
+			calm = encode(u)
+		}
+		all = append(all, entry{name, object, calm, rounded(append(figures, running, float64(ready), float64(wanted)))})
 	}
 	return all
 }
@@ -252,7 +261,16 @@ func (s *state) deployments(app string) (all []entry) {
 		}
 		figures := append([]float64{rate.Calls, rate.Errors, rate.Rejected}, latencies(d.LastMinute)...)
 		figures = append(figures, wait, float64(d.Calls.Queued), float64(d.Calls.Running), float64(d.Calls.Total), float64(d.Calls.Errors), memory)
-		all = append(all, entry{name, encode(u), rounded(figures)})
+		object := encode(u)
+		calm := object
+		if u.Message != "" || u.Scaling != nil && u.Scaling.Reason != "" {
+			u.Message = string(numberless(u.Message))
+			if u.Scaling != nil {
+				u.Scaling.Reason = ""
+			}
+			calm = encode(u)
+		}
+		all = append(all, entry{name, object, calm, rounded(figures)})
 	}
 	return all
 }
@@ -318,7 +336,8 @@ func (s *state) replicas(app, deployment string) (all []entry) {
 		if !ok {
 			rate, late = usage.Rate{Calls: math.NaN(), Errors: math.NaN()}, math.NaN()
 		}
-		all = append(all, entry{r.ID, encode(u), rounded([]float64{rate.Calls, rate.Errors, running, calls, errors, memory, cpu, late})})
+		object := encode(u)
+		all = append(all, entry{r.ID, object, object, rounded([]float64{rate.Calls, rate.Errors, running, calls, errors, memory, cpu, late})})
 	}
 	return all
 }
@@ -368,7 +387,8 @@ func (s *state) edges(app string) (all []entry) {
 				e.FromApp, e.ID = from.App, from.App+"/"+e.ID
 			}
 			rate, wait := s.edge(app, to, from, callers)
-			all = append(all, entry{e.ID, encode(e), rounded([]float64{rate.Calls, rate.Errors, wait})})
+			object := encode(e)
+			all = append(all, entry{e.ID, object, object, rounded([]float64{rate.Calls, rate.Errors, wait})})
 		}
 	}
 	slices.SortFunc(all, func(x, y entry) int { return strings.Compare(x.name, y.name) })

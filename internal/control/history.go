@@ -113,7 +113,10 @@ func (o *Operator) plan(ctx context.Context, def deploy.App, settle func(setting
 	}
 	in := plan.Input{App: def.Graph.App, After: version(&of.Next), Same: of.Same, SameFiles: of.SameFiles, Rollback: def.RollbackOf != 0, On: of.On, Elsewhere: of.Elsewhere}
 	if of.Running {
-		in.Before = version(&of.Now)
+		in.Before, in.Returns = version(&of.Now), map[string]plan.Scale{}
+		for name, n := range of.Returns {
+			in.Returns[name] = plan.Scale{Replicas: n.Replicas, By: records.ByDeploy, ByLoad: n.ByLoad}
+		}
 	}
 	settings, _, err := o.readSettings(ctx)
 	if err != nil {

@@ -37,6 +37,7 @@ func (c *Controller) Compare(ctx context.Context, def deploy.App) (of deploy.Com
 		of.Running, of.Now, of.Same = true, a.Current.Def, a.SameCodeLocked(&def, c.placing())
 		of.Now.Graph.Deployments = a.DefinedLocked()
 		of.SameFiles = deploy.SameFiles(&of.Now, &of.Next)
+		of.Returns = a.ReturnsLocked()
 		of.Reason = a.NewRevisionReasonLocked(&def, c.placing())
 	}
 	return of, nil

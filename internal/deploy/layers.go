@@ -303,6 +303,12 @@ func (a *App) NoteUnchanged() {
 	}
 }
 
+// Returned is a number of replicas. ByLoad says that the autoscaler has set it.
+type Returned struct {
+	Replicas int
+	ByLoad   bool
+}
+
 // Comparison is an application that is to be deployed beside the one of its name that is deployed now.
 type Comparison struct {
 	Next    App // with the overrides that it inherits
@@ -314,6 +320,8 @@ type Comparison struct {
 	SameFiles map[string]bool
 	// Reason says why a deploy makes a revision; "" for a deploy that makes none.
 	Reason string
+	// Returns are the numbers of replicas before a deploy that is under way, of the deployments whose number it has set: another deploy ends it, and puts them back first.
+	Returns map[string]Returned
 	// On are the resources of the node, and Elsewhere the holdings of the replicas of other applications.
 	On        placement.Node
 	Elsewhere []placement.Holding

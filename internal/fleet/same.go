@@ -22,6 +22,20 @@ func (a *Application) SameCodeLocked(def *deploy.App, set deploy.Settings) map[s
 	return same
 }
 
+// ReturnsLocked are the numbers of replicas that the end of a deploy under way puts back; nil for none. For example, the deploy has set 3 in place of 2, and an operator has set none since.
+func (a *Application) ReturnsLocked() map[string]deploy.Returned {
+	if !a.DeployingLocked() {
+		return nil
+	}
+	all := map[string]deploy.Returned{}
+	for name, d := range a.Deployments {
+		if d.Former != nil && d.SetByLocked(a.Current) {
+			all[name] = deploy.Returned{Replicas: d.FormerAsked.Replicas, ByLoad: d.FormerAsked.Scaled}
+		}
+	}
+	return all
+}
+
 // NewRevisionReasonLocked says why a deploy of an application makes a revision; "" for a deploy of an application as it runs, or as it is rolled out, with the same code and options, by the
 // same source. Such a deploy makes none. An application whose handles are bound to deployments of this process is always deployed, for the handles.
 func (a *Application) NewRevisionReasonLocked(def *deploy.App, set deploy.Settings) string {

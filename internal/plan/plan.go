@@ -60,8 +60,10 @@ type Input struct {
 	Running map[string]int
 	// Replicas are the ids of the replicas that are there and stay, by deployment. They keep their resources.
 	Replicas map[string][]string
-	// Rollback says that a former revision is deployed again: numbers of replicas stay.
+	// Rollback says that a former revision is deployed again: numbers of replicas stay. Those that a rollout under way has set go back to Returns before that. For example, a rollout sets 3 in place of 2: a rollback during
+	// the rollout leaves 2, and one after it leaves 3.
 	Rollback bool
+	Returns  map[string]Scale
 	// Capacity is the target capacity now and after the change.
 	Capacity Capacity
 	// On are the resources of the node, and Elsewhere the holdings of the replicas of other applications.
@@ -123,7 +125,7 @@ func Of(in Input) helvetype.ApplicationPlan {
 			in.compare(&d, was, is, there, rebuilt, seats)
 			in.fit(&d, is.Options.Effective(), seats)
 			if below, ok := in.After.Below[name]; ok {
-				d.Overrides = overrides(spec.Changes(below.Effective(), is.Options.Effective()), is.Options.Effective().Autoscaled())
+				d.Overrides = overrides(spec.Changes(below.Effective(), is.Options.Effective()), is.Options.Effective().Autoscaled(), d.Options)
 			}
 		}
 		moves = moves || d.Change != Unchanged
@@ -217,12 +219,16 @@ func sameJSON(a, b json.RawMessage) bool {
 	return bytes.Equal(a, b) || len(a) > 0 && len(b) > 0 && json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }
 
-// overrides are the options for which an override holds. A num_replicas that was set before the deployment got an autoscaler has no effect beside it.
-func overrides(changes []spec.Change, autoscaled bool) []helvetype.ValueChange {
+// overrides are the options for which an override holds and stays: one that the change itself sets is among the changed options. A num_replicas that was set before the deployment got an autoscaler has no effect beside it.
+func overrides(changes []spec.Change, autoscaled bool, changed []helvetype.ValueChange) []helvetype.ValueChange {
 	if autoscaled {
 		changes = slices.DeleteFunc(changes, func(c spec.Change) bool { return c.Option == "num_replicas" })
 	}
-	return values(changes)
+	return slices.DeleteFunc(values(changes), func(v helvetype.ValueChange) bool {
+		return slices.ContainsFunc(changed, func(c helvetype.ValueChange) bool {
+			return c.Path == v.Path && c.AfterFrom == string(spec.FromOverride)
+		})
+	})
 }
 
 // Lines say in a line for each deployment how a revision differs from the one before, for the history. same says which deployments have the same code, and files which have the
@@ -246,6 +252,10 @@ func Lines(before, after Version, same, files map[string]bool) []string {
 			for _, o := range d.Options {
 				names = append(names, o.Path)
 			}
+			if d.Update == spec.Lightweight.String() {
+				all = append(all, d.Name+": "+light(d.Options))
+				continue
+			}
 			line := d.Name + ": " + d.Update
 			for i, n := range names {
 				line += cmp.Or(map[bool]string{true: " ("}[i == 0], ", ") + n
@@ -257,6 +267,20 @@ func Lines(before, after Version, same, files map[string]bool) []string {
 		}
 	}
 	return all
+}
+
+// light describes changes that the node makes without its replicas, for example "num_replicas 2 -> 3, no restart". Values that are long, or are lists or objects, are left out.
+func light(changes []helvetype.ValueChange) string {
+	const long = 40
+	text := ""
+	for _, c := range changes {
+		text += c.Path
+		if n := len(c.Before) + len(c.After); n > 0 && n <= long && !bytes.ContainsAny(c.Before, "{[") && !bytes.ContainsAny(c.After, "{[") {
+			text += fmt.Sprintf(" %s -> %s", cmp.Or(string(c.Before), "none"), cmp.Or(string(c.After), "none"))
+		}
+		text += ", "
+	}
+	return text + "no restart"
 }
 
 // Values are the options of a deployment or an application for people.

@@ -58,6 +58,7 @@ func TestPlans(t *testing.T) {
 		application   string
 		scale         *plan.Scale
 		rollback      bool
+		returns       *plan.Scale // the number before a rollout under way
 		gpus          float64
 		want          string
 	}{
@@ -73,6 +74,8 @@ func TestPlans(t *testing.T) {
 		"scaled, the file stays":    {before: `{"num_replicas": 2}`, after: `{"num_replicas": 2}`, scale: &plan.Scale{Replicas: 5, By: "ann"}, want: "unchanged, nothing: 5 of 5 -> 5"},
 		"scaled, the file changes":  {before: `{"num_replicas": 2}`, after: `{"num_replicas": 3}`, scale: &plan.Scale{Replicas: 5, By: "ann"}, want: "changed, nothing: 5 of 5 -> 3"},
 		"rolled back":               {before: `{"num_replicas": 2}`, after: `{"num_replicas": 3}`, scale: &plan.Scale{Replicas: 5, By: "ann"}, rollback: true, want: "changed, nothing: 5 of 5 -> 5"},
+		"during a rollout":          {before: `{"num_replicas": 3}`, after: `{"num_replicas": 2}`, scale: &plan.Scale{Replicas: 3, By: "ann"}, rollback: true, returns: &plan.Scale{Replicas: 2}, want: "changed, nothing: 3 of 3 -> 2"},
+		"a file during a rollout":   {before: `{"num_replicas": 3}`, after: `{"num_replicas": 4}`, scale: &plan.Scale{Replicas: 3, By: "ann"}, returns: &plan.Scale{Replicas: 2}, want: "changed, nothing: 3 of 3 -> 4"},
 		"too many for one node":     {before: `{}`, after: `{"num_replicas": 3, "max_replicas_per_node": 2}`, want: "changed, nothing: 1 of 1 -> 3; 1 of 3 replicas would wait: max_replicas_per_node is 2"},
 		"too many GPUs":             {before: `{}`, after: `{"num_replicas": 3, "ray_actor_options": {"num_gpus": 0.5}}`, gpus: 1, want: "changed, new replicas (ray_actor_options.num_gpus has changed): 1 of 1 -> 3 +0 -1; 1 of 3 replicas would wait: each needs 0.5 of a GPU, and none of 1 has that much free: shop/A (new), A (new) hold 1"},
 		"no GPU left for the surge": {before: `{"ray_actor_options": {"num_gpus": 1}}`, after: `{"ray_actor_options": {"num_gpus": 1}}`, code: true, gpus: 1, want: "changed, new replicas (the code has changed): 1 of 1 -> 1 +0 -1"},
@@ -80,6 +83,9 @@ func TestPlans(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			in := plan.Input{App: "shop", Same: map[string]bool{"A": !x.code}, Rollback: x.rollback, On: nodeOf(int(x.gpus)), Running: map[string]int{}, Scales: map[string]plan.Scale{}}
+			if x.returns != nil {
+				in.Returns = map[string]plan.Scale{"A": *x.returns}
+			}
 			options := func(one string) map[string]string {
 				if one == "" {
 					return nil
@@ -287,6 +293,35 @@ func TestPlanOfOverrides(t *testing.T) {
 	o := p.Deployments[0].Overrides
 	if len(o) != 1 || o[0].Path != "max_ongoing_requests" || string(o[0].Before) != "5" || string(o[0].After) != "20" || o[0].BeforeFrom != "file" || o[0].AfterFrom != "override" {
 		t.Errorf("%+v", o)
+	}
+	before := version(t, "{}", map[string]string{"A": `{"max_ongoing_requests": 5}`, "B": "{}"})
+	p = plan.Of(plan.Input{App: "shop", Before: before, After: v, Same: map[string]bool{"A": true, "B": true}})
+	if d := p.Deployments[0]; len(d.Options) != 1 || d.Options[0].AfterFrom != "override" || len(d.Overrides) != 0 {
+		t.Errorf("the plan of an override has the option twice: %+v", d)
+	}
+}
+
+// TestLines: the history says what a change was, and of changes that need no replicas the values.
+func TestLines(t *testing.T) {
+	t.Parallel()
+	of := func(options string) plan.Version {
+		return *version(t, "{}", map[string]string{"A": options})
+	}
+	for name, x := range map[string]struct {
+		before, after string
+		code          bool
+		want          string
+	}{
+		"nothing":   {`{}`, `{}`, false, ""},
+		"a number":  {`{"num_replicas": 2}`, `{"num_replicas": 3}`, false, "A: num_replicas 2 -> 3, no restart"},
+		"two":       {`{"num_replicas": 2}`, `{"num_replicas": 3, "max_ongoing_requests": 9}`, false, "A: num_replicas 2 -> 3, max_ongoing_requests 5 -> 9, no restart"},
+		"in place":  {`{"user_config": 1}`, `{"user_config": 2}`, false, "A: in place (user_config)"},
+		"the code":  {`{}`, `{}`, true, "A: new replicas (code)"},
+		"autoscale": {`{}`, `{"autoscaling_config": {"max_replicas": 4}}`, false, "A: autoscaling_config.max_replicas none -> 4, no restart"},
+	} {
+		if got := strings.Join(plan.Lines(of(x.before), of(x.after), map[string]bool{"A": !x.code}, nil), "; "); got != x.want {
+			t.Errorf("%s: %s, want %s", name, got, x.want)
+		}
 	}
 }
 

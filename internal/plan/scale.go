@@ -26,6 +26,9 @@ func (in Input) next(d spec.Deployment, before map[string]spec.Deployment) int {
 	if !scaled || !there || !(in.Rollback || wish || o.KeepsReplicas() || external) || now.ByLoad && !o.Autoscaled() {
 		now = Scale{Replicas: o.StartReplicas()}
 	}
+	if back, ok := in.Returns[d.Name]; ok && in.Rollback && (o.Autoscaled() || !back.ByLoad) {
+		now = back
+	}
 	n := now.at(in.Capacity.Then)
 	if b := in.bounds(o, in.Capacity.Then); b != nil {
 		n = min(max(n, b.Least), b.Most)

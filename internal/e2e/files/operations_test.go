@@ -226,3 +226,39 @@ func TestOperations(t *testing.T) {
 		return ""
 	})
 }
+
+// TestPlanOfRollbackDuringRollout: the plan of a rollback while a rollout waits has the number of replicas that the rollback leaves: that before the rollout.
+func TestPlanOfRollbackDuringRollout(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, durable)
+	p.write("shop.py", shop)
+	file := func(factor, replicas int) string {
+		return fmt.Sprintf("applications: [{name: shop, import_path: 'shop:untyped', route_prefix: /shop, args: {factor: %d}, deployments: [{name: Ranker, num_replicas: %d, rollout_config: {steps: [1]}}]}]", factor, replicas)
+	}
+	same(t, p.applied(file(1, 2)), map[string]string{"shop": "created 1"})
+	if _, err := p.Apply(t.Context(), ann, helvetype.ApplyRequest{Config: file(2, 3), Name: "serve.yaml", Dir: p.dir}); err != nil {
+		t.Fatal(err)
+	}
+	fixture.Eventually(t, func() string {
+		if r := p.node.Status().Applications["shop"].Rollout; r == nil || r.State != "waiting" {
+			return fmt.Sprintf("the rollout is %+v", r)
+		}
+		return ""
+	})
+	wanted := func() int { return p.node.Status().Applications["shop"].Deployments["Ranker"].Wanted }
+	plan, err := p.PlanRollback(t.Context(), "shop", 1)
+	if err != nil || len(plan.Applications) != 1 {
+		t.Fatalf("%+v, %v", plan, err)
+	}
+	d := plan.Applications[0].Deployments[0]
+	if d.Wanted != 3 || wanted() != 3 {
+		t.Errorf("the rollout has %d replicas, and %d in the plan", wanted(), d.Wanted)
+	}
+	if _, err := p.Rollback(t.Context(), ann, "shop", 1, ""); err != nil {
+		t.Fatal(err)
+	}
+	p.settled("shop")
+	if d.Next != wanted() || d.Next != 2 {
+		t.Errorf("the plan of the rollback has %d replicas, and the rollback leaves %d", d.Next, wanted())
+	}
+}

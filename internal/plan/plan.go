@@ -60,7 +60,7 @@ type Input struct {
 	Running map[string]int
 	// Replicas are the ids of the replicas that are there and stay, by deployment. They keep their resources.
 	Replicas map[string][]string
-	// Rollback says that a former revision is deployed again: numbers of replicas stay. Those that a rollout under way has set go back to Returns before that. For example, a rollout sets 3 in place of 2: a rollback during
+	// Rollback says that a former revision is deployed again: numbers of replicas stay. A number that a rollout under way has set goes back to that of Returns first. For example, a rollout sets 3 in place of 2: a rollback during
 	// the rollout leaves 2, and one after it leaves 3.
 	Rollback bool
 	Returns  map[string]Scale
@@ -219,7 +219,7 @@ func sameJSON(a, b json.RawMessage) bool {
 	return bytes.Equal(a, b) || len(a) > 0 && len(b) > 0 && json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }
 
-// overrides are the options for which an override holds and stays: one that the change itself sets is among the changed options. A num_replicas that was set before the deployment got an autoscaler has no effect beside it.
+// overrides are the options for which an override holds and stays: an override of the change itself is among the changed options. A num_replicas that was set before the deployment got an autoscaler has no effect beside it.
 func overrides(changes []spec.Change, autoscaled bool, changed []helvetype.ValueChange) []helvetype.ValueChange {
 	if autoscaled {
 		changes = slices.DeleteFunc(changes, func(c spec.Change) bool { return c.Option == "num_replicas" })

@@ -185,7 +185,15 @@ func (r *reader) http(f field) {
 				r.wrong(f.value.at, "%sroot_path: must begin with / and not end with it, is %q", of, *p)
 			}
 		},
-		"request_timeout_s":    numberOf(&h.RequestTimeout, of, -maxSeconds, maxSeconds), // negative numbers are no limit, as 0 is
+		"request_timeout_s": func(r *reader, f field) {
+			if n, ok := r.number(f, of, -maxSeconds, maxSeconds); ok {
+				if n < 0 { // files of Ray Serve may have it
+					r.warn(f.value.at, "%srequest_timeout_s: is negative, %s, which is no limit: write 0 or null for that", of, f.value.shown())
+				}
+				n = max(n, 0)
+				h.RequestTimeout = &n
+			}
+		},
 		"keep_alive_timeout_s": numberOf(&h.KeepAlive, of, aboveZero, maxSeconds),
 		"ssl_keyfile":          words(&h.Key, true),
 		"ssl_certfile":         words(&h.Certificate, true),

@@ -81,6 +81,7 @@ func TestWrongChanges(t *testing.T) {
 		`{"http_options":{"request_timeout_s":"a","port":"b"}}`: "; http_options.",
 		`{"http_options":{"ssl_certfile":"/c"}}`:                "ssl_keyfile",
 		`{"target_capacity":50,"http_options":{"keep_alive_timeout_s":-1}}`: "http_options.keep_alive_timeout_s",
+		`{"http_options":{"request_timeout_s":-1}}`:                         "http_options.request_timeout_s: is negative, -1",
 	} {
 		var c helvetype.SettingsChange
 		if err := json.Unmarshal([]byte(change), &c); err != nil {

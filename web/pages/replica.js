@@ -89,7 +89,7 @@ const mostCalls = 1000; // The node lists so many at most.
 
 /** @param {{app: string, deployment: string, replica: string}} props */
 function Calls({ app, deployment, replica }) {
-  const list = useGet('/api/v1/calls', { app, deployment, limit: mostCalls }, { every: 2 });
+  const list = useGet('/api/v1/calls', { app, deployment, replica, limit: mostCalls }, { every: 2 });
   const columns = [
     { name: 'since', title: 'For', end: true, value: (/** @type {any} */ c) => -Date.parse(c.since), cell: (/** @type {any} */ c) => html`<${Ago} at=${c.since} />` },
     { name: 'method', title: 'Method', value: (/** @type {any} */ c) => c.method || 'HTTP', cell: (/** @type {any} */ c) => html`${c.method || 'HTTP'}${c.method && c.stream && html` <span class="muted">stream</span>`}` },
@@ -99,8 +99,8 @@ function Calls({ app, deployment, replica }) {
     { name: 'request', title: 'Request', phone: false, cell: (/** @type {any} */ c) => html`<a href=${link.request(c.request_id)} title=${c.request_id}><code>${c.request_id}</code></a>` },
   ];
   return html`<${Answer} of=${list} what="its calls">${(/** @type {any} */ data) => {
-    const rows = data.calls.filter((/** @type {any} */ c) => c.replica === replica);
-    if (rows.length === 0) return html`<${Empty} title="It runs no call at this moment">The list asks again every 2 s.${data.unlisted > 0 && ` ${plural(data.unlisted, 'call')} of the deployment ${data.unlisted === 1 ? 'is' : 'are'} not listed.`}</>`;
-    return html`<${Table} title="Calls that it runs" rows=${rows} columns=${columns} id=${(/** @type {any} */ c) => c.id} sort="calls_by" first="-since" />`;
+    if (data.calls.length === 0) return html`<${Empty} title="It runs no call at this moment">The list asks again every 2 s.</>`;
+    return html`${data.unlisted > 0 && html`<p class="muted">${plural(data.unlisted, 'call')} of it ${data.unlisted === 1 ? 'is' : 'are'} not listed.</p>`}
+      <${Table} title="Calls that it runs" rows=${data.calls} columns=${columns} id=${(/** @type {any} */ c) => c.id} sort="calls_by" first="-since" />`;
   }}</>`;
 }

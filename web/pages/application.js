@@ -18,6 +18,7 @@ import { EventList, Why } from '../ui/why.js';
 import { Charts } from './charts.js';
 import { ChangeApplication } from './deploy.js';
 import { Graph } from './graphview.js';
+import { serving } from './parts.js';
 
 const eventsOfTab = 100;
 const eventsEvery = 5; // Seconds.
@@ -53,7 +54,7 @@ export default function Application({ params }) {
         { label: 'Errors', value: rate(f.error_rate), tone: f.error_rate ? 'bad' : undefined, note: f.error_rate && f.rate ? percent(f.error_rate / f.rate) : '' },
         { label: 'p50', value: ms(f.p50_ms) }, { label: 'p90', value: ms(f.p90_ms) }, { label: 'p99', value: ms(f.p99_ms) },
         { label: 'Under way', value: count(f.running), title: 'Requests that are not answered yet' },
-        { label: 'Replicas', value: count(f.ready), note: 'of ' + count(f.wanted), tone: f.ready === f.wanted ? undefined : 'warn', title: 'Replicas that take calls, of those that there should be' },
+        { label: 'Replicas', value: count(serving(app)), note: 'of ' + count(f.wanted), tone: serving(app) === f.wanted ? undefined : 'warn', title: 'Replicas that take calls, of those that there should be' },
       ]} />
     </>
     <${Tabs} tabs=${[
@@ -81,7 +82,7 @@ function Actions({ app }) {
   const going = app.rollout;
   return html`
     ${going && (going.state === 'paused' || going.state === 'waiting') && html`<${Resume} app=${app} />`}
-    ${going && going.state !== 'paused' && html`<${Pause} app=${app} />`}
+    ${going && going.state !== 'paused' && going.state !== 'watching' && html`<${Pause} app=${app} />`}
     <${RollBack} app=${app} />
     <${Action} role="operate" label="Restart" title=${`Restart ${app.name}?`} says="All replicas of all its deployments are replaced, within the budgets of rollouts: calls go on meanwhile. The revision stays." run=${() => send('POST', at + '/restart')} done="The restart has begun." />
     <${ChangeApplication} app=${app.name} revision=${app.revision} />
@@ -153,7 +154,7 @@ function Deployments({ app, live }) {
     return [
       { name: 'name', title: 'Deployment', value: (/** @type {any} */ d) => d.name, cell: (/** @type {any} */ d) => html`<a href=${link.deployment(app.name, d.name)} title=${d.name}>${d.name}</a>${d.name === app.ingress && html` <span class="muted small">ingress</span>`}` },
       { name: 'state', title: 'State', value: (/** @type {any} */ d) => d.status, cell: (/** @type {any} */ d) => html`<${State} state=${d.status} title=${d.message} />` },
-      { name: 'replicas', title: 'Replicas', end: true, value: (/** @type {any} */ d) => d.ready, cell: (/** @type {any} */ d) => html`<span class=${d.ready === d.wanted ? '' : 'warn'}>${count(d.ready)}<span class="muted"> of ${count(d.wanted)}</span></span>` },
+      { name: 'replicas', title: 'Replicas', end: true, help: 'Replicas that take calls, of those that there should be', value: serving, cell: (/** @type {any} */ d) => html`<span class=${serving(d) === d.wanted ? '' : 'warn'}>${count(serving(d))}<span class="muted"> of ${count(d.wanted)}</span></span>` },
       { name: 'rate', title: 'Calls', end: true, value: (/** @type {any} */ d) => f(d, 'rate'), cell: (/** @type {any} */ d) => rate(f(d, 'rate')) },
       { name: 'errors', title: 'Errors', end: true, value: (/** @type {any} */ d) => f(d, 'error_rate'), cell: (/** @type {any} */ d) => html`<span class=${f(d, 'error_rate') ? 'bad' : ''}>${rate(f(d, 'error_rate'))}</span>` },
       { name: 'p50', title: 'p50', end: true, phone: false, value: (/** @type {any} */ d) => f(d, 'p50_ms'), cell: (/** @type {any} */ d) => ms(f(d, 'p50_ms')) },

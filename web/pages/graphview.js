@@ -6,8 +6,10 @@ import { link, setQuery, useQuery } from '../router.js';
 import { count, ms, rate } from '../ui/format.js';
 import { Sign, toneOf } from '../ui/state.js';
 import { layout, sizes } from './graph.js';
+import { serving } from './parts.js';
 
 const smallest = 0.3; // The scale below which nothing can be read.
+const readable = 0.8; // The scale from which on a graph that is a little too large is drawn whole without a click.
 const mostHeight = 0.75; // Of the window; application.css has the same number.
 
 /** The name of the box that an edge comes from; those of sources begin with a space, which no deployment does. @param {any} e */
@@ -32,14 +34,14 @@ export function Graph({ app, live }) {
     watch.observe(b);
     return () => watch.disconnect();
   }, []);
-  const scale = query.fit === undefined ? 1 : Math.max(smallest, Math.min(1, size.w / g.width, window.innerHeight * mostHeight / g.height));
+  const whole = Math.max(smallest, Math.min(1, size.w / g.width, window.innerHeight * mostHeight / g.height));
+  const scale = query.fit !== undefined || whole >= readable ? whole : 1;
   useLayoutEffect(() => { // The first layer of a tall graph is in its middle.
     const b = /** @type {HTMLDivElement} */ (box.current);
     b.scrollTop = (b.scrollHeight - b.clientHeight) / 2;
     b.scrollLeft = 0;
   }, [shape, scale]);
-  const large = g.width > size.w || g.height > window.innerHeight * mostHeight;
-  return html`${size.w > 0 && (large || scale < 1) && html`<div class="graph-bar"><button class="quiet" aria-pressed=${scale < 1} onClick=${() => setQuery({ fit: query.fit === undefined ? '1' : null })}>${query.fit === undefined ? 'Show the whole graph' : 'Show it in full size'}</button></div>`}
+  return html`${size.w > 0 && whole < readable && html`<div class="graph-bar"><button class="quiet" aria-pressed=${query.fit !== undefined} onClick=${() => setQuery({ fit: query.fit === undefined ? '1' : null })}>${query.fit === undefined ? 'Show the whole graph' : 'Show it in full size'}</button></div>`}
     <div class="graph-box" ref=${box} role="group" aria-label=${`Graph of ${app.name}`} tabindex="0"><div class="graph-space" style=${{ width: g.width * scale + 'px', height: g.height * scale + 'px' }}>
     <div class="graph" style=${{ width: g.width + 'px', height: g.height + 'px', transform: scale === 1 ? '' : `scale(${scale})` }}>
     <svg width=${g.width} height=${g.height} aria-hidden="true">
@@ -85,7 +87,7 @@ function DeploymentBox({ app, d, figures: f, box }) {
   const c = d.replica_counts ?? {};
   return html`<a class=${'node ' + tone} style=${at(box)} href=${link.deployment(app.name, d.name)} title=${`${d.name}: ${d.status ?? ''}${d.message ? ', ' + d.message.split('\n')[0] : ''}`}>
     <span class="node-head"><${Sign} tone=${tone} /><b class="cut">${d.name}</b></span>
-    <span class="node-line"><${Dots} ready=${d.ready ?? 0} wanted=${d.wanted ?? 0} /><span class=${d.ready === d.wanted ? 'muted' : 'warn'}>${count(d.ready)} of ${count(d.wanted)}${c.starting > 0 && `, ${c.starting} start`}</span></span>
+    <span class="node-line"><${Dots} ready=${serving(d) ?? 0} wanted=${d.wanted ?? 0} /><span class=${serving(d) === d.wanted ? 'muted' : 'warn'}>${count(serving(d))} of ${count(d.wanted)}${c.starting > 0 && `, ${c.starting} start`}</span></span>
     <span class="node-line muted"><span>${count(f.running)} run</span><span class=${f.queued ? 'warn' : ''}>${count(f.queued)} wait</span><span>p99 ${ms(f.p99_ms)}</span></span>
   </a>`;
 }

@@ -13,6 +13,7 @@ import { Ago } from '../ui/time.js';
 import { EventList } from '../ui/why.js';
 import { Charts } from './charts.js';
 import { DeployFile } from './deploy.js';
+import { serving } from './parts.js';
 import { Next } from '../ui/next.js';
 
 const mostTroubles = 6; // Until a reader asks for all.
@@ -93,7 +94,7 @@ function Applications({ live }) {
   const columns = [
     { name: 'name', title: 'Application', max: '30ch', value: (/** @type {any} */ a) => a.name, cell: (/** @type {any} */ a) => html`<a href=${link.application(a.name)} title=${a.name}>${a.name}</a>` },
     { name: 'state', title: 'State', value: (/** @type {any} */ a) => a.status, cell: (/** @type {any} */ a) => html`<${State} state=${a.status} note=${a.rollout && `rollout ${a.rollout.state}`} title=${a.message} />` },
-    { name: 'replicas', title: 'Replicas', end: true, help: 'Replicas that take calls, of those that there should be', value: (/** @type {any} */ a) => figure(a, 'ready'), cell: (/** @type {any} */ a) => of(figure(a, 'ready'), figure(a, 'wanted')) },
+    { name: 'replicas', title: 'Replicas', end: true, help: 'Replicas that take calls, of those that there should be', value: serving, cell: (/** @type {any} */ a) => of(serving(a), figure(a, 'wanted')) },
     { name: 'rate', title: 'Requests', end: true, value: (/** @type {any} */ a) => figure(a, 'rate'), cell: (/** @type {any} */ a) => rate(figure(a, 'rate')) },
     { name: 'errors', title: 'Errors', end: true, value: (/** @type {any} */ a) => figure(a, 'error_rate'), cell: (/** @type {any} */ a) => html`<span class=${figure(a, 'error_rate') ? 'bad' : ''}>${rate(figure(a, 'error_rate'))}</span>` },
     { name: 'p50', title: 'p50', end: true, phone: false, value: (/** @type {any} */ a) => figure(a, 'p50_ms'), cell: (/** @type {any} */ a) => ms(figure(a, 'p50_ms')) },

@@ -1,11 +1,20 @@
 // @ts-check
-// Parts that the pages of a deployment and of a replica share.
+// Parts that pages of applications, deployments and replicas share.
 import { html } from '../vendor/preact/standalone.module.js';
 import { link } from '../router.js';
 import { Code } from '../ui/code.js';
 import { At } from '../ui/time.js';
 
 export { Why } from '../ui/why.js';
+
+/**
+ * The number of replicas that take calls, of all revisions: in a rollout those of the old revision serve too, and `ready` has those of the new one alone.
+ * @param {any} of an application or a deployment
+ * @returns {number|undefined} undefined before it is known
+ */
+export function serving({ replica_counts: c, ready }) {
+  return c ? (c.running ?? 0) - (c.not_ready ?? 0) - (c.ejected ?? 0) : ready;
+}
 
 /**
  * The end of a replica. A reason of several lines, such as a traceback, is below its first line.

@@ -6,6 +6,7 @@ import { createParser } from '../../sse.js';
 import { end, extend, read } from '../../history.js';
 import { sorted } from '../../ui/table.js';
 import { plain } from '../../ui/code.js';
+import { serving } from '../../pages/parts.js';
 
 const first = {
   at: '2026-05-04T10:00:00Z', whole: true, node: { id: 'local', pid: 1 }, problems: { sentence: 'all is well', troubles: [] },
@@ -86,4 +87,11 @@ test('unknown values are last in both directions, and numbers in names count', (
 
 test('text of programs has no sequences of terminals', () => {
   assert.equal(plain('\x1b[1;31mred\x1b[0m \x1b]8;;http://x\x07link\x1b]8;;\x07'), 'red link');
+});
+
+test('replicas of an old revision serve too', () => {
+  assert.equal(serving({ ready: 1, replica_counts: { running: 4 } }), 4);
+  assert.equal(serving({ ready: 2, replica_counts: { running: 4, not_ready: 1, ejected: 1 } }), 2);
+  assert.equal(serving({ ready: 0, replica_counts: {} }), 0);
+  assert.equal(serving({}), undefined);
 });

@@ -7,6 +7,7 @@
 import { html, useMemo, useState } from '../vendor/preact/standalone.module.js';
 import { useSeries } from '../history.js';
 import { useQuery } from '../router.js';
+import { useUpdates } from '../updates.js';
 import { Failure, Loading } from '../ui/empty.js';
 import { Chart } from '../ui/chart.js';
 import { columnsOf, marksOf, marksOfEvents, range } from '../ui/chartdata.js';
@@ -34,19 +35,24 @@ const usual = ranges[1];
 export function Charts({ object, group, charts, events, below }) {
   const [query, setQuery] = useQuery();
   const { series, error } = useSeries(object, '1h');
+  const { node } = useUpdates();
   const [active, setActive] = useState('');
   const columns = useMemo(() => (series ? columnsOf(series) : { t: [] }), [series]);
-  const marks = useMemo(() => [...marksOf(series?.decisions ?? []), ...marksOfEvents(events ?? [])].sort((a, b) => a.at - b.at), [series, events]);
+  const marks = useMemo(() => {
+    const decided = marksOf(series?.decisions ?? []);
+    return [...decided, ...marksOfEvents(events ?? [], Math.min(...decided.map((m) => m.at)))].sort((a, b) => a.at - b.at);
+  }, [series, events]);
   if (!series) return error ? html`<${Failure} error=${error} />` : html`<${Loading} what="the last hour" />`;
 
   const chosen = ranges.find((r) => r.name === query.range) ?? usual;
   const now = columns.t[columns.t.length - 1] ?? Date.now() / 1000;
   const time = range({ from: query.from, to: query.to, last: chosen.seconds, now });
+  const started = Date.parse(node?.started_at ?? '') / 1000; // What was before is not in the memory of this node.
   const show = (/** @type {{from: number, to: number}|null} */ r) => setQuery({ from: r?.from ?? null, to: r?.to ?? null });
   return html`<div class="charts-bar" role="group" aria-label="Time of the charts">
       ${ranges.map((r) => html`<button key=${r.name} class="quiet" aria-pressed=${!time.chosen && r === chosen} onClick=${() => setQuery({ range: r === usual ? null : r.name, from: null, to: null })}>${r.says}</button>`)}
       ${time.chosen && html`<span class="charts-chosen">${clock(time.from * 1000)} to ${clock(time.to * 1000)} <button class="quiet" onClick=${() => show(null)}>Back to the last ${chosen.says}</button></span>`}
-      <span class="muted charts-hint">${time.chosen ? '' : 'Drag over a chart to enlarge a time.'}</span>
+      <span class="muted charts-hint">${started > time.from && `The node has figures since its start, ${clock(started * 1000)}. `}${time.chosen ? '' : 'Drag over a chart to enlarge a time.'}</span>
     </div>
     ${error && html`<p class="warn-line" role="status">The charts stand still: ${error.message}</p>`}
     <div class="charts">

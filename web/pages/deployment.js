@@ -12,7 +12,7 @@ import { Charts } from './charts.js';
 import { Options, ReconfigureAction, SetAction, changeOptions, planOptions } from './options.js';
 import { Replicas } from './replicas.js';
 import { Figures, PageHead, Panel } from '../ui/layout.js';
-import { Exit, Why } from './parts.js';
+import { Exit, Why, serving } from './parts.js';
 
 /** @type {import('./charts.js').ChartOf[]} */
 const charts = [
@@ -22,7 +22,7 @@ const charts = [
     lines: [{ key: 'p50_ms', label: 'p50', colour: '4' }, { key: 'p90_ms', label: 'p90', colour: '2', dash: [6, 3] }, { key: 'p99_ms', label: 'p99', colour: '3', dash: [2, 2] }] },
   { title: 'Calls at one time', unit: 'calls', format: number, whole: true,
     lines: [{ key: 'queued', label: 'wait', colour: '2', filled: true }, { key: 'running', label: 'run', colour: '1', dash: [6, 3] }] },
-  { title: 'Replicas', unit: 'replicas', format: number, whole: true,
+  { title: 'Replicas', unit: 'of the current revision', format: number, whole: true,
     lines: [{ key: 'ready', label: 'ready', colour: '4', stepped: true, filled: true }, { key: 'wanted', label: 'wanted', colour: '3', stepped: true, dash: [4, 3] }] },
 ];
 
@@ -54,7 +54,7 @@ export default function Deployment({ params: { app = '', deployment = '' } }) {
         { label: 'Mean wait', value: ms(f.wait_ms), title: 'for a slot, of the calls of the last minute' },
         { label: 'Wait now', value: count(f.queued), title: 'calls that wait for a slot' },
         { label: 'Run now', value: count(f.running), title: 'calls that hold a slot' },
-        { label: 'Replicas', value: `${count(d.ready)} / ${count(d.wanted)}`, title: 'that take calls, and that there should be' },
+        { label: 'Replicas', value: `${count(serving(d))} / ${count(d.wanted)}`, title: 'that take calls, and that there should be' },
         { label: 'Memory', value: bytes(f.memory_bytes), title: 'of the processes of its replicas' },
         { label: 'Calls so far', value: count(f.calls), note: `${count(f.errors)} failed`, title: 'that were started, and of them those that have failed' },
       ]} />
@@ -78,7 +78,8 @@ export default function Deployment({ params: { app = '', deployment = '' } }) {
 function counts(d) {
   const c = d.replica_counts ?? {};
   const more = [['starting', c.starting], ['recovering', c.recovering], ['stopping', c.stopping], ['not ready', c.not_ready], ['ejected', c.ejected]].filter(([, n]) => n > 0).map(([word, n]) => `${n} ${word}`);
-  return `${count(d.ready)} of ${plural(d.wanted, 'replica')} ready` + (more.length ? ` (${more.join(', ')})` : '');
+  const all = serving(d);
+  return `${count(all)} of ${plural(d.wanted, 'replica')} ready` + (all !== undefined && d.ready < all ? `, ${count(d.ready)} of the new revision` : '') + (more.length ? ` (${more.join(', ')})` : '');
 }
 
 /** @param {{app: string, deployment: string, d: any, options: any[], reload: () => void}} props */
@@ -109,8 +110,8 @@ function Actions({ app, deployment, d, options, reload }) {
 function Autoscaler({ s }) {
   return html`<div class="scaler">
     <h3>Autoscaler</h3>
-    <p>wants <b>${plural(s.target, 'replica')}</b>, between ${count(s.min_replicas)} and ${count(s.max_replicas)}; the load asks for <b>${count(s.desired)}</b>${s.reason && html`: ${s.reason}`}</p>
-    ${s.blocked && html`<p class="warn-line">It is held: ${s.blocked}</p>`}
+    <p>wants <b>${plural(s.target, 'replica')}</b>, between ${count(s.min_replicas)} and ${count(s.max_replicas)}${s.desired !== s.target && html`; the load asks for <b>${count(s.desired)}</b>`}${s.reason && html`: ${s.reason}`}</p>
+    ${s.blocked && !s.reason?.includes(s.blocked) && html`<p class="warn-line">It is held: ${s.blocked}</p>`}
     ${s.metrics_health && s.metrics_health !== 'healthy' && html`<p class="warn-line">Its numbers are ${s.metrics_health}.</p>`}
     ${s.errors?.map((/** @type {string} */ e) => html`<p class="warn-line">${e}</p>`)}
     ${s.policy && html`<p class="muted">The policy ${s.policy} decides.</p>`}

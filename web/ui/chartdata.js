@@ -148,16 +148,23 @@ export function marksOf(decisions) {
 /** Events of a deployment that its decisions tell already. */
 const ofScaling = new Set(['autoscale_up', 'autoscale_down', 'autoscaling', 'upscale_completed', 'downscale_completed']);
 
+/** @type {Record<string, 'up'|'down'>} */
+const scalings = { autoscale_up: 'up', autoscale_down: 'down' };
+
 /**
- * The marks of events, such as deploys, failures and recoveries; those of the autoscaler are left out, because its decisions are marks of their own.
+ * The marks of events, such as deploys, failures and recoveries; those of the autoscaler are left out from `told` on, because its decisions are marks of their own. A node keeps
+ * decisions in memory and events on disk: what a node before it has decided is in events alone.
  * @param {readonly {id: number, time: string, from?: string, to?: string, reason?: string, message?: string}[]} events
+ * @param {number} [told] the time of the first decision in seconds
  * @returns {Mark[]}
  */
-export function marksOfEvents(events) {
+export function marksOfEvents(events, told = -Infinity) {
   return events
-    .filter((e) => !ofScaling.has(e.reason ?? ''))
+    .filter((e) => !ofScaling.has(e.reason ?? '') || (scalings[e.reason ?? ''] && Date.parse(e.time) / 1000 < told - 1)) // An event may be a little before its decision.
     .map((e) => {
       const message = (e.message ?? '').split('\n', 1)[0];
+      const scaling = scalings[e.reason ?? ''];
+      if (scaling) return { id: `event ${e.id}`, at: Date.parse(e.time) / 1000, kind: scaling, text: message.replace(/^(\d+) -> (\d+) replicas/, '$1 → $2') };
       const change = e.from === e.to ? '' : `, ${e.from || 'none'} → ${e.to || 'gone'}`;
       return { id: `event ${e.id}`, at: Date.parse(e.time) / 1000, kind: 'note', text: (e.reason ?? '').replaceAll('_', ' ') + change + (message && `: ${message}`) };
     });

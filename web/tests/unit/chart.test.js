@@ -97,3 +97,15 @@ test('an event is a mark, but for those of the autoscaler', () => {
     { id: 'event 9', at: Date.parse(time) / 1000, kind: 'note', text: 'slots held' },
   ]);
 });
+
+test('an event of the autoscaler from before its first decision is a mark, as of a node that was started anew', () => {
+  const time = '2026-05-04T10:15:02Z', at = Date.parse(time) / 1000;
+  const of = [
+    { id: 4, time, from: 'HEALTHY', to: 'HEALTHY', reason: 'autoscale_down', message: '4 -> 2 replicas: the bounds are 1 to 2' },
+    { id: 5, time, from: 'HEALTHY', to: 'DOWNSCALING', reason: 'autoscaling' },
+  ];
+  const mark = { id: 'event 4', at, kind: 'down', text: '4 → 2: the bounds are 1 to 2' };
+  assert.deepEqual(marksOfEvents(of, at + 60), [mark]);
+  assert.deepEqual(marksOfEvents(of, Infinity), [mark], 'no decision');
+  assert.deepEqual(marksOfEvents(of, at), [], 'the decision itself');
+});

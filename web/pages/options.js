@@ -42,7 +42,7 @@ const edit = (/** @type {any} */ v) => (v === null || v === undefined ? '' : typ
 
 /** The dialog for one option. @param {Of & {option?: any, label?: string}} props */
 export function SetAction({ app, deployment, options, reload, option, label = 'Set an option' }) {
-  const change = (/** @type {any} */ v) => nested(option?.path ?? v.option, v.clear ? null : typed(v.value));
+  const change = (/** @type {any} */ v) => nested(option?.path ?? v.option, typed(v.value));
   const fields = [
     !option && { name: 'option', label: 'Option', options: options.map((o) => o.path), value: options[0]?.path, note: 'A dot leads into an option.' },
     { name: 'value', label: 'Value', value: option ? edit(option.value) : '', note: 'JSON, or a text. No value clears what was set here: that of file, code or default holds again.' },
@@ -52,6 +52,15 @@ export function SetAction({ app, deployment, options, reload, option, label = 'S
     plan=${(/** @type {any} */ v) => planOptions(app, deployment, change(v))}
     run=${async (/** @type {any} */ v) => { const answer = await changeOptions(app, deployment, change(v)); reload(); return answer; }}
     done=${(/** @type {any} */ answer) => (answer?.change === 'unchanged' ? 'Nothing has changed.' : 'The option is set.')} />`;
+}
+
+/** The dialog that takes away what was set above file and code. @param {Of & {option: any}} props */
+function ClearAction({ app, deployment, reload, option }) {
+  const change = nested(option.path, null);
+  return html`<${Action} role="deploy" planRole="read" label="Clear" wide=${true} title=${`Clear ${option.path} of ${app}/${deployment}`} verb="Clear it"
+    says="What was set above the file and the code goes away: their value holds again, or else the default."
+    plan=${() => planOptions(app, deployment, change)}
+    run=${async () => { const answer = await changeOptions(app, deployment, change); reload(); return answer; }} done="The option is cleared." />`;
 }
 
 /** The dialog for user_config. @param {Of} props */
@@ -77,8 +86,9 @@ export function Options({ app, deployment, options, reload }) {
     { name: 'option', title: 'Option', value: (/** @type {any} */ o) => o.path, cell: (/** @type {any} */ o) => html`<code>${o.path}</code>` },
     { name: 'value', title: 'Value', cell: (/** @type {any} */ o) => html`<code class="cut option-value" title=${value(o.value)}>${value(o.value)}</code>` },
     { name: 'from', title: 'From', value: (/** @type {any} */ o) => o.from, cell: (/** @type {any} */ o) => html`<span class=${'from from-' + o.from} title=${o.from === 'override' ? 'set above file and code: here, with helve set or helve scale, or by the autoscaler' : undefined}>${o.from}</span>` },
-    { name: 'update', title: 'A change needs', phone: false, value: (/** @type {any} */ o) => o.update },
-    { name: 'set', title: '', cell: (/** @type {any} */ o) => html`<${SetAction} app=${app} deployment=${deployment} options=${options} option=${o} label="Set" reload=${reload} />` },
+    { name: 'update', title: 'A change needs', phone: false, help: 'What a change of the option does to the replicas: nothing, a call of reconfigure in place, new replicas, or all of the application anew', value: (/** @type {any} */ o) => o.update },
+    { name: 'set', title: '', cell: (/** @type {any} */ o) => html`<${SetAction} app=${app} deployment=${deployment} options=${options} option=${o} label="Set" reload=${reload} />${
+      o.from === 'override' && html` <${ClearAction} app=${app} deployment=${deployment} options=${options} option=${o} reload=${reload} />`}` },
   ];
   return html`<div class="filter">
       <label>Find <input type="search" value=${text} placeholder="the name of an option" spellcheck=${false} onInput=${(/** @type {any} */ e) => { setText(e.target.value); setQuery({ option: e.target.value }); }} /></label>

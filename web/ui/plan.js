@@ -15,6 +15,9 @@ function Changes({ changes }) {
   </table></div>`;
 }
 
+/** The overrides of a deployment that the table of its changes does not have already. @param {any} d */
+const stays = (d) => (d.overrides ?? []).filter((/** @type {any} */ o) => !d.options?.some((/** @type {any} */ c) => c.path === o.path));
+
 /** @param {{plan: any}} props */
 export function PlanView({ plan }) {
   const apps = plan.applications ?? [];
@@ -33,7 +36,7 @@ export function PlanView({ plan }) {
           ${d.surge > 0 && `, ${d.surge} more meanwhile`}${d.unavailable > 0 && `, ${d.unavailable} may be missing meanwhile`}${d.scaled_by && `; scaled by ${d.scaled_by}`}</p>`}
         ${d.fit && html`<p class="warn-line">${d.fit}</p>`}
         ${d.options?.length > 0 && html`<${Changes} changes=${d.options} />`}
-        ${d.overrides?.length > 0 && html`<p class="muted">These options have an override, which stays:</p><${Changes} changes=${d.overrides} />`}
+        ${stays(d).length > 0 && html`<p class="muted">These options have an override, which stays:</p><${Changes} changes=${stays(d)} />`}
       </div>`)}
     </div>`)}
     ${plan.warnings?.map((/** @type {string} */ w) => html`<p class="warn-line">${w}</p>`)}

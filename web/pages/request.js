@@ -26,13 +26,15 @@ export default function RequestPage({ params: { id = '' } }) {
   const [open, setOpen] = useState(true); // Until the first answer says that it has ended.
   const answer = useGet(path`/api/v1/requests/${id}`, {}, { every: open ? followEvery : 0 });
   const trace = /** @type {Trace|undefined} */ (answer.data);
+  const slowFrom = useGet('/api/v1/requests', { limit: 1 }).data?.slow_from_ms ?? 0;
+  const slow = trace?.kept === 'slow' && trace.duration_ms >= slowFrom; // The node keeps the slowest of each route too, however fast they were.
   useEffect(() => { if (trace || answer.error) setOpen(trace?.running === true); }, [trace, answer.error]);
-  const state = !trace ? undefined : trace.running ? 'running' : trace.reason || trace.kept === 'failed' ? 'failed' : trace.kept === 'slow' ? 'slow' : 'ended';
+  const state = !trace ? undefined : trace.running ? 'running' : trace.reason || trace.kept === 'failed' ? 'failed' : slow ? 'slow' : 'ended';
   const tone = state === 'running' ? 'busy' : state === 'failed' ? 'bad' : state === 'slow' ? 'warn' : 'good';
   return html`<${PageHead} kind="request" name=${id.length > longestName ? id.slice(0, 8) + '…' : id} state=${state} tone=${state && tone} actions=${html`<button onClick=${answer.reload}>Look again</button>`}>
       <code class="whole">${id}</code>${trace?.trace_id && html` · trace <code class="whole">${trace.trace_id}</code>`}
     </>
-    ${trace ? html`<${Found} trace=${trace} id=${id} old=${answer.error} />` : answer.error?.status === 404 ? html`<${Unknown} id=${id} error=${answer.error} />`
+    ${trace ? html`<${Found} trace=${trace} slow=${slow} id=${id} old=${answer.error} />` : answer.error?.status === 404 ? html`<${Unknown} id=${id} error=${answer.error} />`
       : answer.error ? html`<${Failure} error=${answer.error} retry=${answer.reload} />` : html`<${Loading} what="the request" />`}`;
 }
 
@@ -44,14 +46,15 @@ function Unknown({ id, error }) {
     <${Panel} title="Log lines of this request" flush><${LogView} query=${{ request: id }} title="Log lines" small /></>`;
 }
 
-/** @param {{trace: Trace, id: string, old: any}} props */
-function Found({ trace, id, old }) {
+/** @param {{trace: Trace, slow: boolean, id: string, old: any}} props */
+function Found({ trace, slow, id, old }) {
+  const kept = trace.kept === 'slow' && !slow ? 'slowest of its route' : trace.kept;
   const to = trace.app && trace.deployment ? link.deployment(trace.app, trace.deployment) : trace.app ? link.application(trace.app) : '';
   const place = [trace.app, trace.deployment].filter(Boolean).join('/') + (trace.method ? '.' + trace.method : '');
   const failed = Boolean(trace.reason) || trace.kept === 'failed';
   return html`
     ${old && html`<p class="warn-line" role="status">These data are old: ${old.message}</p>`}
-    <${Panel} title=${failed ? 'Why it has failed' : trace.running ? 'What it does' : 'What took the time'} tone=${failed ? 'bad' : trace.running ? undefined : trace.kept === 'slow' ? 'warn' : undefined}>
+    <${Panel} title=${failed ? 'Why it has failed' : trace.running ? 'What it does' : 'What took the time'} tone=${failed ? 'bad' : trace.running ? undefined : slow ? 'warn' : undefined}>
       <div class="stack tight">
         <p class="sentence">${local(trace.sentence)}</p>
         <${Next} text=${trace.next} />
@@ -64,7 +67,7 @@ function Found({ trace, id, old }) {
       { label: 'Begin', value: clock(trace.started, true), title: `${date(trace.started)} (${zone()})` },
       { label: trace.kind === 'span' ? 'Span of a program' : 'To', value: trace.kind === 'span' ? trace.name : to ? html`<a href=${to}>${place}</a>` : place || '–' },
       ...(trace.route ? [{ label: 'Route', value: trace.route }] : []),
-      ...(trace.running && !trace.kept ? [] : [{ label: 'Kept because', value: trace.kept ? trace.kept + (trace.sampled && trace.kept !== 'sampled' ? ', sampled' : '') : html`<span class="muted">not kept</span>` }]),
+      ...(trace.running && !trace.kept ? [] : [{ label: 'Kept because', value: kept ? kept + (trace.sampled && trace.kept !== 'sampled' ? ', sampled' : '') : html`<span class="muted">not kept</span>` }]),
     ]} /></>
     <${Spans} trace=${trace} />
     <${Panel} title="Log lines of this request" flush actions=${html`<a href=${link.logs({ request: id })}>In Logs</a> <a href=${link.logs({ request: id, access: '1' })}>Access log</a>`}>

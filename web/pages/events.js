@@ -93,6 +93,7 @@ export default function Events() {
   const [from, to] = useMemo(() => bounds(range, query.from, query.to, now, shown), [range, query.from, query.to, Math.floor(now / stripEvery), shown]);
   const matching = useMemo(() => (text ? shown.filter((e) => has(e, text)) : shown), [shown, text]);
   const rows = useMemo(() => (range || query.from ? matching.filter((e) => { const t = Date.parse(e.time); return t >= from && t < to; }) : matching), [matching, from, to]);
+  const apps = useMemo(() => [...new Set(list.map((e) => e.object.app ?? ''))].filter(Boolean), [list]); // Deleted ones too.
   const known = useMemo(() => new Map(list.map((e) => [e.id, e])), [list]);
   const chosen = Number(query.event ?? 0);
   const columns = useMemo(() => [
@@ -106,10 +107,10 @@ export default function Events() {
   ], [chosen]);
   const filtered = kind || app || text || range || query.from;
   const gone = { kind: null, app: null, deployment: null, replica: null, text: null, range: null, from: null, to: null };
-  return html`<${PageHead} name="Events" actions=${html`<button aria-pressed=${paused !== null} onClick=${() => setPaused(paused ? null : list)}>${paused ? 'Go on' : 'Pause'}</button>`} />
+  return html`<${PageHead} name="Events" actions=${html`<a href=${link.settings({ tab: 'audit' })}>Who has changed what</a><button aria-pressed=${paused !== null} onClick=${() => setPaused(paused ? null : list)}>${paused ? 'Go on' : 'Pause'}</button>`} />
     <form class="filters" role="search" aria-label="Filter" onSubmit=${(/** @type {Event} */ e) => e.preventDefault()}>
       <${SelectFilter} name="kind" label="Objects" options=${[['', 'all'], ['application', 'applications'], ['deployment', 'deployments'], ['replica', 'replicas'], ['node', 'the node']]} />
-      <${ObjectFilters} replica=${true} />
+      <${ObjectFilters} replica=${true} gone=${apps} />
       <${SelectFilter} name="range" label="Of the last" options=${[['', 'all that is kept'], ['5m', '5 min'], ['15m', '15 min'], ['1h', '1 h'], ['24h', '24 h']]} also=${{ from: null, to: null }} />
       <${TextFilter} name="text" label="Text" placeholder="state, reason, message" />
       ${query.from && html`<button type="button" title="Show all times again" onClick=${() => setQuery({ from: null, to: null })}>${when(from, now)} to ${clock(to)} ✕</button>`}

@@ -46,11 +46,11 @@ export function SelectFilter({ name, label, options, also = {} }) {
     ${all.map(([v, text]) => html`<option key=${v} value=${v} selected=${v === now}>${text}</option>`)}</select></label>`;
 }
 
-/** The filters by application, deployment and, with `replica`, replica. @param {{replica?: boolean}} props */
-export function ObjectFilters({ replica }) {
+/** The filters by application, deployment and, with `replica`, replica. @param {{replica?: boolean, gone?: string[]}} props gone: names of applications that may not be there any more */
+export function ObjectFilters({ replica, gone = [] }) {
   const [{ app, deployment }] = useQuery();
   const live = useUpdates({ app, deployment: app ? deployment : undefined });
-  const apps = [...live.applications.keys()].sort();
+  const apps = [...new Set([...live.applications.keys(), ...gone])].sort();
   const deployments = app ? [...(live.applications.get(app)?.deployments ?? [])].sort() : [];
   const replicas = app && deployment ? [...live.replicas.values()].filter((r) => r.app === app && r.deployment === deployment).map((r) => r.replica_id).sort() : [];
   return html`<${SelectFilter} name="app" label="Application" options=${[['', 'all'], ...apps]} also=${{ deployment: null, replica: null }} />

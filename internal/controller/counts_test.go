@@ -12,6 +12,7 @@ import (
 	"github.com/helve-serve/helve/internal/deploy"
 	"github.com/helve-serve/helve/internal/instance"
 	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/telemetry"
 )
 
 // stubborn has a method that ends when it likes.
@@ -47,12 +48,18 @@ func TestCallsThatOutliveTheirReplicaCount(t *testing.T) {
 		if err := n.Deploy(t.Context(), def); err != nil { // another replica takes the place of the replica that has the call
 			t.Fatal(err)
 		}
+		byDriver := func() telemetry.CallerCounts {
+			return n.Metrics().Applications[0].Deployments[0].Callers[telemetry.Caller{Kind: telemetry.FromDriver}]
+		}
 		time.Sleep(10 * time.Second)
 		if got, want := n.Status().Applications["app"].Deployments["D"].Calls, (helvetype.Calls{Total: 1, Running: 1}); got != want {
 			t.Errorf("while it runs: %+v, want %+v", got, want)
 		}
 		close(s.end)
 		synctest.Wait()
+		if got := byDriver(); got.Ended != 1 || got.Failed != 1 { // although its replica is gone
+			t.Errorf("by its caller: %+v", got)
+		}
 		if got, want := n.Status().Applications["app"].Deployments["D"].Calls, (helvetype.Calls{Total: 1, Errors: 1}); got != want {
 			t.Errorf("when it has ended: %+v, want %+v", got, want)
 		}

@@ -92,11 +92,10 @@ type Replica interface {
 	// Lend says whether the replica may lend slots to its own worker. Lend(false) asks for the slots back that are lent, and none is lent
 	// until Lend(true).
 	Lend(on bool)
-	// Busy says whether calls run or wait in the control queue, and Running how many hold a slot.
-	Busy() bool
+	// The replica is busy while calls run or wait in the control queue.
+	telemetry.Counted
+	// Running is how many calls hold a slot.
 	Running() int
-	// Counts are the calls so far.
-	Counts() telemetry.Counts
 	// Serve notes whether the replica is in service. A worker without a replica in service may be as busy as it likes: for example,
 	// a constructor that loads a model for a minute does not answer, and the worker is not unresponsive.
 	Serve(on bool)

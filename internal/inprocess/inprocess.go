@@ -136,6 +136,11 @@ func (r *localReplica) Process() host.Process    { return host.Process{} }
 func (r *localReplica) Ended() <-chan struct{}   { return nil }
 func (r *localReplica) Ending() host.Ending      { return host.Ending{} }
 
+// AddCallers adds the calls of the instance: the node sees no call that its caller runs itself.
+func (r *localReplica) AddCallers(all map[telemetry.Caller]telemetry.CallerCounts) {
+	r.instance.Callers().AddTo(all)
+}
+
 func (r *localReplica) Stop(ctx context.Context) error {
 	defer r.drains.Forget(r.ID())
 	defer func() {

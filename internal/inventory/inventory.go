@@ -78,12 +78,23 @@ func (d *Deployment) Live() (all []host.Replica) {
 	return append(all, d.Departed.Leaving()...)
 }
 
+// callers are the calls by where they come from, also those at replicas that are gone.
+func (d *Deployment) callers() map[telemetry.Caller]telemetry.CallerCounts {
+	all := map[telemetry.Caller]telemetry.CallerCounts{}
+	d.Serving.AddCallers(all)
+	d.Departed.AddCallers(all)
+	for _, r := range d.Live() {
+		r.AddCallers(all)
+	}
+	return all
+}
+
 // Metrics are the numbers of the deployment.
 func (d *Deployment) Metrics() telemetry.Deployment {
 	d.Departed.Settle()
 	m := telemetry.Deployment{
 		Name: d.Serving.Name, State: d.status.Status, Wanted: d.status.Wanted, Autoscaling: d.status.Autoscaling, Queued: d.Serving.Router.Queued(), Rejected: d.Serving.Router.Rejected(), Calls: d.Departed.Total(), Starts: d.Starts,
-		Origins: d.Serving.Router.QueuedByOrigin(), Callers: d.Serving.Callers(), Waits: d.Serving.Router.Waits(), Lifecycle: d.Serving.Lifecycle.Counts(),
+		Origins: d.Serving.Router.QueuedByOrigin(), Callers: d.callers(), Waits: d.Serving.Router.Waits(), Lifecycle: d.Serving.Lifecycle.Counts(),
 	}
 	add := func(id string, running host.Replica, state helvetype.ReplicaState) {
 		r := telemetry.Replica{ID: id, State: state, Started: state != helvetype.ReplicaStarting && state != helvetype.ReplicaRecovering}

@@ -3,6 +3,7 @@ package machine
 import (
 	"context"
 	"encoding/csv"
+	"math"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -105,7 +106,7 @@ func readGPUs(text []byte) (all []GPU) {
 		}
 		number := func(s string) float64 {
 			v, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
-			if err != nil { // such as [N/A]
+			if err != nil || math.IsNaN(v) || math.IsInf(v, 0) { // such as [N/A]; no JSON has the others
 				return -1
 			}
 			return v

@@ -14,7 +14,7 @@ import (
 func TestGPUs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		runs, answer := 0, "0, NVIDIA H200, 37, 1024, 142747\n1, NVIDIA H200 \"NVL\", [N/A], [N/A], [N/A]\nfailed, to, read\n"
+		runs, answer := 0, "0, NVIDIA H200, 37, 1024, 142747\n1, NVIDIA H200 \"NVL\", [N/A], nan, inf\nfailed, to, read\n"
 		var err error
 		g := GPUs{find: func() func(context.Context) ([]byte, error) {
 			return func(context.Context) ([]byte, error) {

@@ -107,16 +107,9 @@ func (d *Deployment) noteCaller(c *call.Call, e *call.Error) {
 	d.callers.End(callerOf(c), e != nil && e.Reason != helvetype.ReasonCancelled)
 }
 
-// Callers are the calls by where they come from, with those of replicas in this process.
-func (d *Deployment) Callers() map[telemetry.Caller]telemetry.CallerCounts {
-	all := map[telemetry.Caller]telemetry.CallerCounts{}
+// AddCallers adds the calls by where they come from to those of a map, without calls of replicas that count these themselves ([Base.AddCallers]), but with the waits of all.
+func (d *Deployment) AddCallers(all map[telemetry.Caller]telemetry.CallerCounts) {
 	d.callers.AddTo(all)
-	for _, r := range d.Router.Replicas() {
-		if i := localInstance(replicaOf(r)); i != nil {
-			i.Callers().AddTo(all)
-		}
-	}
-	return all
 }
 
 // fromNodeOnly reports whether a call carries HTTP: an exchange, or the head of the request of an ingress method. Workers and drivers must not send

@@ -229,6 +229,9 @@ func (b *Base) count(r Replica, a attempt, result call.Result) (ended int64) {
 // Calls are the calls that were sent to the replica in another process.
 func (b *Base) Calls() *telemetry.Calls { return &b.calls }
 
+// AddCallers adds the calls that the replica itself counts by their callers: none, but for a replica in this process. The deployment counts those to other processes.
+func (b *Base) AddCallers(map[telemetry.Caller]telemetry.CallerCounts) {}
+
 // Busy says whether calls run at the replica or wait in its control queue.
 func (b *Base) Busy() bool { return b.gate.Load() > 0 || b.control.Busy() }
 

@@ -45,6 +45,10 @@ type CallerCounts struct {
 	Waited        time.Duration // for slots, of all its calls
 }
 
+func (k CallerCounts) plus(o CallerCounts) CallerCounts {
+	return CallerCounts{k.Ended + o.Ended, k.Failed + o.Failed, k.Waited + o.Waited}
+}
+
 // End counts a call that has ended.
 func (c *Callers) End(of Caller, failed bool) {
 	if k := c.find(of); k != nil {
@@ -66,13 +70,22 @@ func (c *Callers) find(of Caller) *callerCounts {
 	if c == nil || of.Kind == 0 {
 		return nil
 	}
-	if all := c.all.Load(); all != nil {
+	all := c.all.Load()
+	if all != nil {
 		for _, k := range *all {
 			if k.of.Kind == of.Kind && k.of.Deployment == of.Deployment && k.of.App == of.App { // the usual difference first
 				return k
 			}
 		}
 	}
+	if all != nil && len(*all) == callersMax { // calls of callers above the bound do not wait for each other
+		return nil
+	}
+	return c.add(of)
+}
+
+// add adds a caller.
+func (c *Callers) add(of Caller) *callerCounts {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var all []*callerCounts
@@ -100,11 +113,7 @@ func (c *Callers) AddTo(all map[Caller]CallerCounts) {
 	}
 	if now := c.all.Load(); now != nil {
 		for _, k := range *now {
-			sum := all[k.of]
-			sum.Ended += k.ended.Load()
-			sum.Failed += k.failed.Load()
-			sum.Waited += time.Duration(k.waited.Load())
-			all[k.of] = sum
+			all[k.of] = all[k.of].plus(CallerCounts{k.ended.Load(), k.failed.Load(), time.Duration(k.waited.Load())})
 		}
 	}
 }

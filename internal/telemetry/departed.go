@@ -9,6 +9,8 @@ import (
 type Counted interface {
 	ID() string
 	Counts() Counts
+	// AddCallers adds the calls that the replica counts by their callers to those of a map.
+	AddCallers(all map[Caller]CallerCounts)
 	// Busy says whether a call is under way.
 	Busy() bool
 }
@@ -23,7 +25,8 @@ type Counted interface {
 //
 // The zero Departed is empty. Its methods are not safe for concurrent use.
 type Departed[R Counted] struct {
-	total   Counts // of replicas whose counts are final
+	total   Counts                  // of replicas whose counts are final
+	callers map[Caller]CallerCounts // of these
 	newest  []departure
 	leaving []R
 }
@@ -55,10 +58,32 @@ func (d *Departed[R]) Settle() {
 		}
 		counts := r.Counts()
 		d.total.Add(counts)
+		d.addCallers(r)
 		d.newest = append(d.newest, departure{r.ID(), counts, time.Now()})
 		return true
 	})
 	d.newest = d.newest[max(len(d.newest)-departuresMax, 0):]
+}
+
+// addCallers adds the calls of a replica by caller. Callers over a bound are left out, as in [Callers].
+func (d *Departed[R]) addCallers(r R) {
+	own := map[Caller]CallerCounts{}
+	r.AddCallers(own)
+	if d.callers == nil {
+		d.callers = map[Caller]CallerCounts{}
+	}
+	for of, k := range own {
+		if sum, known := d.callers[of]; known || len(d.callers) < callersMax {
+			d.callers[of] = sum.plus(k)
+		}
+	}
+}
+
+// AddCallers adds the final counts of the calls of each caller to those of a map.
+func (d *Departed[R]) AddCallers(all map[Caller]CallerCounts) {
+	for of, k := range d.callers {
+		all[of] = all[of].plus(k)
+	}
 }
 
 // Total is the sum of the final counts of all replicas.

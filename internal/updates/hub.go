@@ -97,7 +97,6 @@ func (h *Hub) enter() {
 	if h.readers++; h.stop == nil {
 		var ctx context.Context
 		ctx, h.stop = context.WithCancel(h.ctx)
-		h.newest = nil // the last look may be old
 		go h.look(ctx)
 	}
 }
@@ -107,7 +106,7 @@ func (h *Hub) leave() {
 	defer h.mu.Unlock()
 	if h.readers--; h.readers == 0 {
 		h.stop()
-		h.stop = nil
+		h.stop, h.newest = nil, nil // the look would be old for the next reader, and is large
 	}
 }
 

@@ -28,7 +28,7 @@ export function SignIn() {
   return html`<${Dialog} open=${shown} title="Sign in" onClose=${close}>
     <form onSubmit=${submit}>
       <p>A token has a role: <b>read</b> sees logs and requests, <b>operate</b> also scales, restarts, pauses and rolls back, <b>deploy</b> also deploys and deletes.</p>
-      <p class="muted">The file <code>admin.token</code> in the state directory has the token of the node's owner; <code>helve token create</code> makes others.
+      <p class="muted">The file <code>admin.token</code> in the state directory has the token of the node's owner; <code>helve token add</code> makes others.
         The token stays in this tab until it is closed.</p>
       <label>Token <input type="password" autocomplete="off" spellcheck=${false} value=${token} aria-invalid=${problem !== ''} onInput=${(/** @type {any} */ e) => setToken(e.target.value)} /></label>
       ${problem && html`<p class="failure-text" role="alert">${problem}</p>`}

@@ -12,7 +12,7 @@ export GOFLAGS := $(GOFLAGS) -trimpath
 # The digest of the bytes of some files.
 digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 
-.PHONY: build environments wheels test-wheel test test-go test-python types growth test-browser test-deploy test-rest test-metrics test-etcd test-examples test-search ray-programs bench bench-ray site lint fuzz simulate kill-store faults soak clean
+.PHONY: test-web screenshots build environments wheels test-wheel test test-go test-python types growth test-browser test-deploy test-rest test-metrics test-etcd test-examples test-search ray-programs bench bench-ray site lint fuzz simulate kill-store faults soak clean
 
 build:
 	go build -o bin/ ./cmd/helve ./examples/hello
@@ -89,6 +89,19 @@ ray-programs: $(RAYPY)
 test-browser:
 	go vet -tags browser ./examples/chat
 	go test -tags browser -count=1 -timeout 5m -run Browser ./examples/chat
+
+# The dashboard: its modules alone, their types, and each page in a headless Chromium against a real node. It needs node, npm and chromium. make screenshots
+# makes pictures of each page in web/tests/screenshots, for people to look at.
+NODE_MODULES := web/tests/node_modules/of-$(call digest,web/tests/package-lock.json)
+$(NODE_MODULES):
+	cd web/tests && npm ci --no-audit --no-fund --loglevel=error
+	touch $@
+
+test-web: $(NODE_MODULES) python/src/helve/_bin/helve
+	cd web/tests && npm run --silent unit && npm run --silent types && npm run --silent browser
+
+screenshots: $(NODE_MODULES) python/src/helve/_bin/helve
+	cd web/tests && node screenshots.js
 
 # The tests of internal/store on an etcd server in the test's process. A module of its own: to fetch and compile etcd takes minutes
 # the first time, so neither make test nor CI runs it. Run it after a change of internal/store.

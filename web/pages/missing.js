@@ -3,7 +3,8 @@
 import { html } from '../vendor/preact/standalone.module.js';
 import { link } from '../router.js';
 import { Empty } from '../ui/empty.js';
+import { PageHead } from '../ui/layout.js';
 
 export default function Missing() {
-  return html`<${Empty} title="There is no such page">The address <code>${location.pathname}</code> names no view. <a href=${link.overview()}>To the overview</a></>`;
+  return html`<${PageHead} name="No page" /><${Empty} title="There is no such page">The address <code>${location.pathname}</code> names no view. <a href=${link.overview()}>To the overview</a></>`;
 }

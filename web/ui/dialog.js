@@ -98,20 +98,20 @@ export function Fields({ fields, values, set }) {
     const on = (/** @type {any} */ e) => set(f.name, f.type === 'checkbox' ? e.target.checked : e.target.value);
     const control = f.options ? html`<select value=${v} onChange=${on}>${f.options.map((o) => html`<option value=${o} selected=${o === v}>${o}</option>`)}</select>`
       : f.type === 'textarea' ? html`<textarea rows=${f.rows ?? 8} spellcheck=${false} value=${v} onInput=${on}></textarea>`
-      : f.type === 'file' ? html`<${FileField} rows=${f.rows ?? 12} value=${v} set=${(/** @type {string} */ text) => set(f.name, text)} />`
+      : f.type === 'file' ? html`<${FileField} label=${f.label} rows=${f.rows ?? 12} value=${v} set=${(/** @type {string} */ text) => set(f.name, text)} />`
       : f.type === 'checkbox' ? html`<input type="checkbox" checked=${v === true} onChange=${on} />`
       : html`<input type=${f.type ?? 'text'} min=${f.min} max=${f.max} step=${f.step} value=${v} onInput=${on} />`;
     return html`<label class=${f.type === 'checkbox' ? 'check' : f.type === 'file' || f.type === 'textarea' ? 'whole' : ''} key=${f.name}>${f.type === 'checkbox' ? html`${control} ${f.label}` : html`${f.label} ${control}`}${f.note && html`<span class="muted">${f.note}</span>`}</label>`;
   })}</div>`;
 }
 
-/** A field for the text of a file, which can also be typed or pasted. @param {{rows: number, value: string, set: (text: string) => void}} props */
-function FileField({ rows, value, set }) {
+/** A field for the text of a file, which can also be typed or pasted. @param {{label: string, rows: number, value: string, set: (text: string) => void}} props */
+function FileField({ label, rows, value, set }) {
   const read = async (/** @type {any} */ e) => {
     const file = e.target.files[0];
     if (file) set(await file.text());
     e.target.value = ''; // The same file can be read again after a change.
   };
   return html`<span class="file"><input type="file" accept=".yaml,.yml,.json,text/*" aria-label="Read a file" onChange=${read} />
-    <textarea rows=${rows} spellcheck=${false} wrap="off" value=${value} onInput=${(/** @type {any} */ e) => set(e.target.value)}></textarea></span>`;
+    <textarea aria-label=${label} rows=${rows} spellcheck=${false} wrap="off" value=${value} onInput=${(/** @type {any} */ e) => set(e.target.value)}></textarea></span>`;
 }

@@ -121,6 +121,8 @@ type Options struct {
 	// GPUs is how many GPUs of the node each replica of a [Python] deployment has: a whole number, or the part of a GPU that replicas share. Its process
 	// sees these alone. A replica that finds none free is started again later.
 	GPUs float64
+	// WarmSpare keeps a process ready for the next start of a replica of a [Python] deployment, with the modules of the deployment imported.
+	WarmSpare bool
 	// UnresponsiveAfter is how long a worker may leave the node without an answer, or a Python worker's event loop may
 	// stand, before that is an event and shown in [System.Status], with stacks. Default 5 s.
 	UnresponsiveAfter *time.Duration

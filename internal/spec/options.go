@@ -243,7 +243,7 @@ var optionTable = rows( //nolint:gochecknoglobals // a constant
 	row("max_constructor_retry_count", "MaxConstructorRetries", Lightweight, integer(1, math.MaxInt), 20,
 		func(o *Options) *int { return &o.MaxConstructorRetries },
 		"Number of failed starts, at most three times the number of replicas, after which a deployment that never ran is given up."),
-	row("warm_spare", "", Lightweight, boolean(), false,
+	row("warm_spare", "WarmSpare", Lightweight, boolean(), false,
 		func(o *Options) *bool { return &o.WarmSpare },
 		"Whether a Python process waits for the next start of a replica, with the modules of the deployment imported: see [policies](policies.md#a-warm-spare)."),
 	row("autoscaling_config", "Autoscaling", Lightweight, autoscaling(), nil,

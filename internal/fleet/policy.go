@@ -52,6 +52,13 @@ func (d *Deployment) policyLocked() (policy.Source, bool) {
 		return found.source, found.custom
 	}
 	*found = foundPolicy{of: d.Now, revision: d.App.Current}
+	config, err := autoscale.Parse(d.Now.Definition.Options.AutoscalingConfig)
+	if err != nil { // the deploy has checked it
+		return found.source, false
+	}
+	if _, together := d.App.Current.Def.TogetherPolicy(); !together && config.Policy.Function == "" {
+		return found.source, false // without a list of all deployments for each of them: there may be hundreds
+	}
 	var all []string
 	var hosts []host.Host
 	for _, name := range slices.Sorted(maps.Keys(d.App.Deployments)) {
@@ -60,10 +67,6 @@ func (d *Deployment) policyLocked() (policy.Source, bool) {
 		if x.Now.Definition.Options.Autoscaled() && !x.Dropped && !x.Over {
 			all = append(all, name)
 		}
-	}
-	config, err := autoscale.Parse(d.Now.Definition.Options.AutoscalingConfig)
-	if err != nil { // the deploy has checked it
-		return found.source, false
 	}
 	found.source, found.custom = d.App.Current.Def.ScalingPolicy(deploy.Autoscaled{
 		Deployment: d.Name, Host: d.Now.Host, Config: d.Now.Definition.Options.AutoscalingConfig, Policy: config.Policy,

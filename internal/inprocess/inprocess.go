@@ -76,6 +76,7 @@ func (h *Host) Start(ctx context.Context, l host.Launch) (host.Replica, error) {
 	local := &transport.Local{Replica: i, Codec: h.Codec}
 	r := &localReplica{instance: i, codec: h.Codec, transport: local, drains: h.Drains, secrets: h.Secrets}
 	r.Init(l.Life, l.ID, h.Node, d.Options.MaxOngoingRequests)
+	r.CountedBy(i)
 	strict := h.Strict
 	if strict == call.None && d.Options.StrictCodec {
 		strict = call.Msgpack

@@ -151,8 +151,8 @@ func guard(ctx context.Context, hook func() error) error {
 	}
 }
 
-// Started is the number of executions that have begun.
-func (i *Instance) Started() uint64 { return i.calls.Started() }
+// Calls are the counters of the executions.
+func (i *Instance) Calls() *telemetry.Calls { return i.calls }
 
 // Counts are the executions so far.
 func (i *Instance) Counts() telemetry.Counts { return i.calls.Counts() }

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/helve-serve/helve/bench/scaling"
@@ -25,17 +27,39 @@ func autoscaleRows(b *bench) []measurement {
 			return result{fmt.Sprintf("%.1f ms", v*1e3), bar.String(), v / bar.Seconds()}, nil
 		}}
 	}
+	python := func(take func(context.Context) (time.Duration, error)) func(context.Context) (time.Duration, error) {
+		return func(ctx context.Context) (time.Duration, error) {
+			if err := os.Setenv("HELVE_PYTHON", pythonPath()); err != nil { // the node finds the interpreter of its workers there
+				return 0, err
+			}
+			return take(ctx)
+		}
+	}
 	deployments, replicas := 500, 20
 	if b.rounds == 1 {
 		deployments, replicas = 50, 2
 	}
-	const most = 5.0 // milliseconds
+	const most, few = 5.0, 10    // milliseconds; a part of the deployments
+	rounds := 3*(b.rounds-1) + 1 // the charts of a node take some of them more time
+	look := sync.OnceValues(func() (float64, error) { return scaling.Look(b.ctx, deployments, replicas, rounds, b.length) })
 	return []measurement{
 		within("load step, the second replica", 3*time.Second, scaling.LoadStep),
 		within("wake from zero, Go in the node", 50*time.Millisecond, scaling.Wake),
+		within("wake from zero, Go worker", time.Second, scaling.WakeWorker),
+		within("wake from zero, Python", time.Second, python(scaling.WakePython)),
+		within("wake from zero, Python with a warm spare", 200*time.Millisecond, python(scaling.WakeSpare)),
 		{name: fmt.Sprintf("CPU of a look at %d deployments of %d replicas / 5 ms", deployments, replicas), bar: 1, measure: func() (result, error) {
-			v, err := scaling.Look(b.ctx, deployments, replicas, b.rounds, b.length)
+			v, err := look()
 			return result{fmt.Sprintf("%.2f ms", v), "5 ms", v / most}, err
+		}},
+		{name: fmt.Sprintf("CPU of a look at one deployment, among %d / among %d", deployments, deployments/few), bar: 1.5, measure: func() (result, error) {
+			of, err := look()
+			if err != nil {
+				return result{}, err
+			}
+			least, err := scaling.Look(b.ctx, deployments/few, replicas, rounds, b.length)
+			ours, theirs := of/float64(deployments), least/float64(deployments/few)
+			return result{fmt.Sprintf("%.1f us", ours*1e3), fmt.Sprintf("%.1f us", theirs*1e3), ours / theirs}, err
 		}},
 	}
 }

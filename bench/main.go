@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve"
+	"github.com/helve-serve/helve/bench/scaling"
 	"github.com/helve-serve/helve/bench/stat"
 )
 
@@ -21,7 +22,7 @@ import (
 const limit = 25 * time.Minute
 
 func main() {
-	helve.WorkerMain(buildEcho, buildInside, buildFar, buildBlobs, buildPython, buildPage(helve.Process), buildSleepers) // first: a worker of a role has that role in its environment
+	helve.WorkerMain(buildEcho, buildInside, buildFar, buildBlobs, buildPython, buildPage(helve.Process), buildSleepers, scaling.BuildWaker) // first: a worker of a role has that role in its environment
 	if role := os.Getenv(roleEnv); role != "" {
 		if err := playRole(role); err != nil {
 			fmt.Fprintln(os.Stderr, role+":", err)
@@ -30,7 +31,7 @@ func main() {
 		return
 	}
 	only := flag.String("run", ".", "regular expression of the rows to run, matched against group/name; "+
-		"groups: inproc, core, scaling, worker, wire, stream, large, python, http, web, connections, start, durable, operate, observe")
+		"groups: inproc, core, scaling, worker, wire, stream, large, python, http, web, connections, start, durable, operate, autoscale, observe")
 	quick := flag.Bool("quick", false, "one short round: to see that it runs, not to compare")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)

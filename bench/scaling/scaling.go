@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -41,15 +42,19 @@ func (l *Loaded) construct(context.Context) (*Loaded, error) {
 	return l, nil
 }
 
-// autoscaled starts deployments whose numbers of replicas follow the load between bounds.
-func autoscaled(ctx context.Context, deployments, least, most, first int) (*helve.System, *Loaded, error) {
+// following are the options of a deployment whose number of replicas follows the load between bounds.
+func following(least, most, first int) helve.Options {
+	return helve.Options{Autoscaling: &helvetype.AutoscalingOptions{MinReplicas: &least, MaxReplicas: most, InitialReplicas: &first, TargetOngoingRequests: 2}}
+}
+
+// run starts deployments in a node in this process, all with the same options.
+func run(ctx context.Context, deployments int, o helve.Options) (*helve.System, *Loaded, error) {
 	l := &Loaded{started: make(chan struct{}, 1<<16), release: make(chan struct{})}
+	o.MaxOngoingRequests = new(100)
 	sys, err := helve.Config{}.Run(ctx, func() (*helve.App, error) {
 		app := helve.NewApp("load")
 		for i := range deployments {
-			h := helve.Deploy(app, fmt.Sprintf("D%d", i), l.construct, helve.Options{
-				MaxOngoingRequests: new(100), Autoscaling: &helvetype.AutoscalingOptions{MinReplicas: &least, MaxReplicas: most, InitialReplicas: &first, TargetOngoingRequests: 2},
-			})
+			h := helve.Deploy(app, fmt.Sprintf("D%d", i), l.construct, o)
 			if i == 0 {
 				app.Ingress(helve.MethodOf(h, (*Loaded).Work))
 			}
@@ -61,7 +66,7 @@ func autoscaled(ctx context.Context, deployments, least, most, first int) (*helv
 
 // LoadStep is the time from a load of 16 callers, at a deployment of one replica, to its second replica.
 func LoadStep(ctx context.Context) (time.Duration, error) {
-	sys, l, err := autoscaled(ctx, 1, 1, 8, 1)
+	sys, l, err := run(ctx, 1, following(1, 8, 1))
 	if err != nil {
 		return 0, err
 	}
@@ -92,27 +97,24 @@ func LoadStep(ctx context.Context) (time.Duration, error) {
 	return took, errors.Join(err, sys.Close(context.WithoutCancel(ctx)))
 }
 
-// Wake is the time of the first call of a deployment of no replicas.
-func Wake(ctx context.Context) (time.Duration, error) {
-	sys, _, err := autoscaled(ctx, 1, 0, 2, 0)
-	if err != nil {
-		return 0, err
-	}
-	h, err := helve.HandleOf[*Loaded](sys, "load", "D0")
-	if err != nil {
-		return 0, errors.Join(err, sys.Close(context.WithoutCancel(ctx)))
-	}
-	begin := time.Now()
-	_, err = helve.MethodOf(h, (*Loaded).Work).Call(ctx, 0)
-	return time.Since(begin), errors.Join(err, sys.Close(context.WithoutCancel(ctx)))
-}
-
 // turnsPerSecond is how often the autoscaler looks at a deployment with load.
 const turnsPerSecond = 10
 
-// Look is the processor time in milliseconds of one look of the autoscaler at many deployments with load, as the median of rounds of a length each.
+// Look is the processor time in milliseconds of one look of the autoscaler at many deployments, each of which has a call that runs. It is the difference of two nodes, one after the other: the
+// first has the same deployments with fixed numbers of replicas, because what a node does anyway, such as its charts of the last hour, is no part of a look. Each counts as the median of
+// rounds of a length.
 func Look(ctx context.Context, deployments, replicas, rounds int, length time.Duration) (float64, error) {
-	sys, l, err := autoscaled(ctx, deployments, replicas, replicas, replicas)
+	without, err := busy(ctx, deployments, helve.Options{NumReplicas: &replicas}, rounds, length)
+	if err != nil {
+		return 0, err
+	}
+	with, err := busy(ctx, deployments, following(replicas, replicas, replicas), rounds, length)
+	return (with - without) / turnsPerSecond, err
+}
+
+// busy is the processor time in milliseconds that a node takes in a second, while each of its deployments has a call that runs.
+func busy(ctx context.Context, deployments int, o helve.Options, rounds int, length time.Duration) (float64, error) {
+	sys, l, err := run(ctx, deployments, o)
 	if err != nil {
 		return 0, err
 	}
@@ -125,6 +127,7 @@ func Look(ctx context.Context, deployments, replicas, rounds int, length time.Du
 		}
 		held = append(held, helve.MethodOf(h, (*Loaded).Hold).Remote(ctx, 0))
 	}
+	runtime.GC()            // of the start
 	time.Sleep(time.Second) // each has been seen to have load
 	var all []float64
 	for range rounds {
@@ -133,7 +136,7 @@ func Look(ctx context.Context, deployments, replicas, rounds int, length time.Du
 		time.Sleep(length)
 		after, then := proc.SelfCPU()
 		err = errors.Join(err, of, then)
-		all = append(all, (after-before).Seconds()*1e3/time.Since(begin).Seconds()/turnsPerSecond)
+		all = append(all, (after-before).Seconds()*1e3/time.Since(begin).Seconds())
 	}
 	close(l.release)
 	for _, r := range held {

@@ -1,4 +1,4 @@
-// Package scaling measures the autoscaler of a node in this process: how soon it acts, and what its looks cost.
+// Package scaling measures the autoscaler of a node in this process: how soon it acts, and the cost of its looks.
 package scaling
 
 import (
@@ -101,7 +101,7 @@ func LoadStep(ctx context.Context) (time.Duration, error) {
 const turnsPerSecond = 10
 
 // Look is the processor time in milliseconds of one look of the autoscaler at many deployments, each of which has a call that runs. It is the difference of two nodes, one after the other: the
-// first has the same deployments with fixed numbers of replicas, because what a node does anyway, such as its charts of the last hour, is no part of a look. Each counts as the median of
+// first has the same deployments with fixed numbers of replicas, because the other work of a node, such as its charts of the last hour, is no part of a look. Each counts as the median of
 // rounds of a length.
 func Look(ctx context.Context, deployments, replicas, rounds int, length time.Duration) (float64, error) {
 	without, err := busy(ctx, deployments, helve.Options{NumReplicas: &replicas}, rounds, length)

@@ -17,7 +17,7 @@ type Waker struct{}
 // Echo gives back its input.
 func (Waker) Echo(_ context.Context, s string) (string, error) { return s, nil }
 
-// echo is Waker as a caller sees it, whatever language it is in.
+// echo is Waker as a caller sees it, in Go and in Python.
 type echo interface {
 	Echo(context.Context, string) (string, error)
 }

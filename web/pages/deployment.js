@@ -97,7 +97,7 @@ function Actions({ app, deployment, d, options, reload }) {
       : html`<${Action} role="operate" label="Scale" title=${`The number of replicas of ${at}`} verb="Scale"
           says=${`It has ${plural(d.wanted, 'replica')} now. Replicas that are too many finish their calls before they stop. The number stays over deploys that do not change num_replicas.`}
           fields=${[{ name: 'replicas', label: 'Replicas', type: 'number', min: 0, value: d.wanted }]}
-          run=${(/** @type {any} */ v) => send('POST', path`/api/v1/applications/${app}/deployments/${deployment}/scale`, { target_num_replicas: Number(v.replicas) })}
+          run=${async (/** @type {any} */ v) => { const answer = await send('POST', path`/api/v1/applications/${app}/deployments/${deployment}/scale`, { target_num_replicas: Number(v.replicas) }); reload(); return answer; }}
           done=${() => `${at} gets another number of replicas.`} />`}
     <${Action} role="operate" label="Restart" title=${`Restart all replicas of ${at}?`} verb="Restart"
       says=${`${plural(d.ready, 'replica')} ${d.ready === 1 ? 'is' : 'are'} replaced within the budgets of its rollout: calls that run are finished, and new ones go to replicas that are ready. State in the memory of the replicas is lost.`}

@@ -86,13 +86,14 @@ function Before({ of, r }) {
 }
 
 const mostCalls = 1000; // The node lists so many at most.
+const unnamed = '(default)'; // The method of a call without a name, as `helve calls` has it.
 
 /** @param {{app: string, deployment: string, replica: string}} props */
 function Calls({ app, deployment, replica }) {
   const list = useGet('/api/v1/calls', { app, deployment, replica, limit: mostCalls }, { every: 2 });
   const columns = [
     { name: 'since', title: 'For', end: true, value: (/** @type {any} */ c) => -Date.parse(c.since), cell: (/** @type {any} */ c) => html`<${Ago} at=${c.since} />` },
-    { name: 'method', title: 'Method', value: (/** @type {any} */ c) => c.method || 'HTTP', cell: (/** @type {any} */ c) => html`${c.method || 'HTTP'}${c.method && c.stream && html` <span class="muted">stream</span>`}` },
+    { name: 'method', title: 'Method', value: (/** @type {any} */ c) => c.method || unnamed, cell: (/** @type {any} */ c) => html`${c.method || unnamed}${c.stream && html` <span class="muted">stream</span>`}` },
     { name: 'state', title: 'State', value: (/** @type {any} */ c) => c.state, cell: (/** @type {any} */ c) => html`<${State} state=${c.state} />` },
     { name: 'waits', title: 'Waits for', value: (/** @type {any} */ c) => c.waits_for, cell: (/** @type {any} */ c) => html`<span title=${c.waits_for}>${c.waits_for ?? ''}</span>${c.caller_ended && html` <span class="warn">its caller has ended</span>`}${
       c.unread_since && html` <span class="warn">its reader has read nothing for <${Ago} at=${c.unread_since} /></span>`}` },

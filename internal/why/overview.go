@@ -20,7 +20,7 @@ func Overview(s helvetype.Status, explain func(app string) helvetype.Explanation
 	var all []found
 	for _, name := range slices.Sorted(maps.Keys(s.Applications)) {
 		a, e := s.Applications[name], explain(name)
-		if a.Status == helvetype.ApplicationRunning && e.Sentence == calm(name, a) {
+		if a.Status == helvetype.ApplicationRunning && e.Sentence == calm(name, a, s.TargetCapacity) {
 			continue
 		}
 		all = append(all, found{helvetype.Trouble{Object: e.Object, Sentence: e.Sentence, Next: cmp.Or(e.Next, "helve why "+name)}, rank(a)})

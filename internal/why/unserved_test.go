@@ -21,12 +21,17 @@ func TestUnserved(t *testing.T) {
 	}{
 		"no capacity":          {waits(&helvetype.Autoscaling{}), new(0.0), "; deployment Ranker: 3 calls wait for a replica, and the deployment should have none: the target capacity of the node is 0 %", "deploy a file with a target_capacity above 0"},
 		"no replica is wanted": {waits(nil), nil, "; deployment Ranker: 3 calls wait for a replica, and the deployment should have none: its number of replicas is 0", "helve scale shop/Ranker 1 starts a replica"},
+		"no capacity, no call": {helvetype.DeploymentStatus{Status: helvetype.DeploymentHealthy}, new(0.0), "", ""},
 		"a hold":               {waits(held), new(50.0), "; deployment Ranker: 3 calls wait for a replica, and the deployment should have none: 3 calls wait, and there is no replica; held: the node drains", "helve why shop"},
 		"a replica will start": {waits(&helvetype.Autoscaling{}), nil, "", ""},
 	} {
 		s := helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"shop": {Status: helvetype.ApplicationRunning, Deployments: map[string]helvetype.DeploymentStatus{"Ranker": x.d}}}, TargetCapacity: x.capacity}
 		e, _ := Explain(shop(), s, kept{}, at)
-		if want := "application shop is RUNNING: its deployment has its replicas" + x.want; e.Sentence != want {
+		begin := "application shop is RUNNING: its deployment has its replicas"
+		if x.capacity != nil && *x.capacity == 0 {
+			begin = "application shop is RUNNING: it should have no replicas, because the target capacity of the node is 0 %"
+		}
+		if want := begin + x.want; e.Sentence != want {
 			t.Errorf("%s:\ngot  %s\nwant %s", name, e.Sentence, want)
 		}
 		o := Overview(s, func(string) helvetype.Explanation { return e }, 0)

@@ -42,7 +42,7 @@ func Explain(of helvetype.Object, s helvetype.Status, events Events, now time.Ti
 	d, has := app.Deployments[of.Deployment]
 	switch {
 	case of.Kind == helvetype.KindApplication && there:
-		e.Sentence, e.Next = application(of, app)
+		e.Sentence, e.Next = application(of, app, s.TargetCapacity)
 		if app.Status != helvetype.ApplicationRunning {
 			e.Sentence += began(own, events, app)
 			e.Detail = details(app.Message)
@@ -281,9 +281,12 @@ func Revision(app string, r helvetype.RevisionEntry, events Events) helvetype.Ex
 	return e
 }
 
-// calm is the sentence of an application that runs and has no trouble. Replicas that start because the number has grown are none.
-func calm(app string, a helvetype.ApplicationStatus) string {
+// calm is the sentence of an application that runs and has no trouble. Replicas that start because the number has grown are no trouble. capacity is the target capacity of the node in percent; nil for all.
+func calm(app string, a helvetype.ApplicationStatus, capacity *float64) string {
 	text := fmt.Sprintf("application %s is %s: ", app, helvetype.ApplicationRunning)
+	if capacity != nil && *capacity <= 0 {
+		return text + "it should have no replicas, because the target capacity of the node is 0 %"
+	}
 	if growing := lacking(a); len(growing) > 0 {
 		d := a.Deployments[growing[0]]
 		return text + fmt.Sprintf("%d of %s of %s %s calls, and more start", d.Ready, count(d.Wanted, "replica"), growing[0], gets(d.Wanted))
@@ -314,7 +317,7 @@ func short(app string, a helvetype.ApplicationStatus) string {
 	return ""
 }
 
-func application(of helvetype.Object, a helvetype.ApplicationStatus) (sentence, next string) {
+func application(of helvetype.Object, a helvetype.ApplicationStatus, capacity *float64) (sentence, next string) {
 	sentence = fmt.Sprintf("application %s is %s", of.App, a.Status)
 	if a.Message != "" && a.FailedDeploy != nil && strings.Contains(a.Message, a.FailedDeploy.Error) {
 		return sentence + failed(a), afterFailed
@@ -322,7 +325,7 @@ func application(of helvetype.Object, a helvetype.ApplicationStatus) (sentence, 
 	if a.Message != "" {
 		sentence += ": " + brief(a.Message)
 	} else if a.Status == helvetype.ApplicationRunning {
-		sentence = cmp.Or(short(of.App, a), calm(of.App, a))
+		sentence = cmp.Or(short(of.App, a), calm(of.App, a, capacity))
 	}
 	if a.FailedDeploy != nil {
 		return sentence + failed(a), afterFailed

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/internal/admin"
 	"github.com/helve-serve/helve/internal/dashboard"
 	"github.com/helve-serve/helve/internal/listen"
@@ -65,10 +65,10 @@ func checkAdmin(flag string, certificate bool) error {
 	return admin.CheckAddress(flag, certificate)
 }
 
-// sayDashboard prints the address of the dashboard of a node whose admin interface browsers reach.
-func sayDashboard(s *helve.System) {
-	if url := s.AdminURL(); url != "" {
-		fmt.Printf("the dashboard is on %s\n", dashboard.Reachable(url)+dashboard.Root)
+// sayDashboard prints the address of the dashboard of a node whose admin interface browsers reach; url is "" for another node.
+func sayDashboard(w io.Writer, url string) {
+	if url != "" {
+		fmt.Fprintf(w, "the dashboard is on %s\n", dashboard.Reachable(url)+dashboard.Root)
 	}
 }
 

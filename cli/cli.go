@@ -454,7 +454,7 @@ func (r *run) execute(ctx context.Context, args []string) error {
 	} else {
 		fmt.Printf("%s runs, without HTTP\n", app.name)
 	}
-	sayDashboard(system)
+	sayDashboard(os.Stdout, system.AdminURL())
 	reload := reloads{certificate: options.TLS.Certificate != "", signals: w.reload}
 	if external {
 		reload.app = &app

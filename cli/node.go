@@ -74,6 +74,7 @@ func nodeCommand(apps []Application) *cobra.Command {
 				if err := n.ServeAdmin(strings.TrimPrefix(addr, adminPrivate)); err != nil {
 					return fmt.Errorf("--admin: %w", err)
 				}
+				sayDashboard(os.Stderr, n.AdminURL()) // stdout is that of the program
 			}
 			if err := n.ServeDrivers(); err != nil {
 				log.Warn("no other program can attach to this node", "error", err)

@@ -316,7 +316,7 @@ func (r *run) serveDurable(ctx context.Context, config helve.Config, d *node.Dur
 	if len(system.URLs()) == 0 {
 		fmt.Printf("the node of %s runs, without HTTP\n", config.StateDir)
 	}
-	sayDashboard(system)
+	sayDashboard(os.Stdout, system.AdminURL())
 	err = serve(ctx, system, reloads{certificate: config.HTTPOptions.TLS.Certificate != "", signals: d.Keeper.Reload}, failed, log)
 	return errors.Join(err, system.Close(d.Keeper.Cut))
 }

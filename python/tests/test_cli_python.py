@@ -109,6 +109,12 @@ class TestApplications:
         assert code == 0, text
         assert "Traceback" not in text
 
+    @pytest.mark.parametrize("args, there", [(["--admin", "127.0.0.1:0"], True), ([], False)])
+    def test_the_address_of_the_dashboard_is_on_stderr(self, module, args, there):
+        _, code, text = serve_once(*args, "cli_apps:app", cwd=module)
+        assert code == 0, text
+        assert bool(re.search(r"^the dashboard is on http://127\.0\.0\.1:\d+/ui/$", text, re.MULTILINE)) is there, text
+
     def test_app_dir_is_where_modules_are(self, module, tmp_path):
         body, _, _ = serve_once("--app-dir", str(module), "cli_apps:app", cwd="/")
         assert body == "hi"

@@ -212,8 +212,9 @@ func TestMistakesAreErrorsInJSON(t *testing.T) {
 	for request, want := range map[string]want{
 		"POST /api/serve/applications/":           {405, "takes DELETE, GET, PUT, HEAD, not POST"},
 		"DELETE /events":                          {405, "takes GET, HEAD, not DELETE"},
-		"GET /nope":                               {404, "there is no /nope here; there is /, /api/ray/version, /api/serve/applications/"},
-		"GET /api/serve/applications/hello":       {404, "there is no /api/serve/applications/hello here"},
+		"GET /nope":                               {404, "there is no /nope here; GET / lists the paths"},
+		"GET /api/serve/applications/hello":       {404, "there is no /api/serve/applications/hello here; did you mean /api/v1/applications/{app} or /api/serve/applications/? GET / lists the paths"},
+		"GET /api/v1/aplication/hello":            {404, "there is no /api/v1/aplication/hello here; did you mean /api/v1/applications/{app}"},
 		"GET /api/serve/applications/?api_type=x": {400, `api_type "x": must be imperative or declarative`},
 		"GET /api/serve/applications/?apitype=x":  {400, `has no parameter "apitype"; it takes api_type`},
 		"GET /?x=1":                               {400, `/ has no parameter "x"; it takes no parameters`},

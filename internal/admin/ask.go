@@ -17,6 +17,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/dashboard"
+	"github.com/helve-serve/helve/internal/nearest"
 	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/token"
 )
@@ -77,7 +78,42 @@ func clean(p string) bool {
 }
 
 func (a *Server) missing(w http.ResponseWriter, r *http.Request) {
-	fail(w, http.StatusNotFound, "there is no %s here; there is %s", r.URL.Path, strings.Join(a.paths(), ", "))
+	text := ""
+	if near := nearPaths(r.URL.Path, a.paths()); len(near) > 0 {
+		text = "did you mean " + strings.Join(near, " or ") + "? "
+	}
+	fail(w, http.StatusNotFound, "there is no %s here; %sGET / lists the paths", r.URL.Path, text)
+}
+
+// nearMost is the largest number of paths that an error proposes.
+const nearMost = 3
+
+// nearPaths are the paths of the table that are nearest to a path that is not there, the nearest first. A parameter counts as the part of the path in its place: /api/v1/application/shop is near to
+// /api/v1/applications/{app}.
+func nearPaths(path string, known []string) (near []string) {
+	parts := strings.Split(path, "/")
+	patterns, filled := map[string]string{}, []string(nil)
+	for _, pattern := range known {
+		of := strings.Split(pattern, "/")
+		for i, part := range of {
+			if strings.HasPrefix(part, "{") && i < len(parts) && parts[i] != "" {
+				of[i] = parts[i]
+			}
+		}
+		name := strings.Join(of, "/")
+		if _, there := patterns[name]; !there {
+			patterns[name], filled = pattern, append(filled, name)
+		}
+	}
+	for range nearMost {
+		best := nearest.Of(path, filled, max(2, len(path)/4)) //nolint:mnd // as a name with a typo
+		if best == "" {
+			return near
+		}
+		near = append(near, patterns[best])
+		filled = slices.DeleteFunc(filled, func(name string) bool { return name == best })
+	}
+	return near
 }
 
 // paths are the paths of the table, and that of the dashboard.

@@ -96,24 +96,35 @@ func (m *Meter) lookAtReplicas(now time.Time, s telemetry.Snapshot) {
 	for i := range s.Applications {
 		for j := range s.Applications[i].Deployments {
 			d := &s.Applications[i].Deployments[j]
+			calls := m.calls[deployment{s.Applications[i].Name, d.Name}]
+			looks := calls[:max(len(calls)-1, 0)] // before this one
 			for k := range d.Replicas {
 				if r := &d.Replicas[k]; r.State != "" {
-					m.tallies[r.ID] = tallied(m.at, before, r.ID, tally{at: now, ended: r.Calls.Ended(), failed: r.Calls.Failed, loop: r.Loop})
+					m.tallies[r.ID] = tallied(m.at, looks, before, r.ID, tally{at: now, ended: r.Calls.Ended(), failed: r.Calls.Failed, loop: r.Loop})
 				}
 			}
 			for from, c := range d.Callers {
 				key := edge{deployment{s.Applications[i].Name, d.Name}, from}
-				m.edges[key] = tallied(m.at, edges, key, tally{at: now, ended: c.Ended, failed: c.Failed, waited: c.Waited})
+				m.edges[key] = tallied(m.at, looks, edges, key, tally{at: now, ended: c.Ended, failed: c.Failed, waited: c.Waited})
 			}
 		}
 	}
 }
 
-// tallied adds a look to those of before; last is the time of the last look at all.
-func tallied[K comparable](last time.Time, before map[K][]tally, of K, t tally) []tally {
+// tallied adds a look to those of before; last is the time of the last look at all. A replica or a caller that is new has had no calls at the looks at its deployment, so that its rate is of the
+// same seconds as that of the deployment. For example, the only caller of a deployment makes its first calls 3 s after a look: both have the same rate all the time.
+func tallied[K comparable](last time.Time, looks []look, before map[K][]tally, of K, t tally) []tally {
 	all, known := before[of]
 	if !known && !last.IsZero() {
-		all = []tally{{at: last, failed: t.failed - min(t.failed, t.ended)}}
+		none := tally{failed: t.failed - min(t.failed, t.ended)}
+		for _, l := range looks {
+			none.at = l.at
+			all = append(all, none)
+		}
+		if len(all) == 0 {
+			none.at = last
+			all = append(all, none)
+		}
 	}
 	n := len(all)
 	if n > 0 && all[n-1].ended > t.ended { // counted anew

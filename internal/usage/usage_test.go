@@ -273,6 +273,36 @@ func TestRecent(t *testing.T) {
 	}
 }
 
+// TestRatesOfOneTime: the rates of a deployment, of its only caller and of its only replica are of the same seconds, whenever these have begun.
+func TestRatesOfOneTime(t *testing.T) {
+	t.Parallel()
+	for begins := range 14 {
+		var m Meter
+		var calls telemetry.Calls
+		from := telemetry.Caller{Kind: telemetry.FromHTTP}
+		for second := range 30 {
+			s := of(&calls, 0)
+			d := &s.Applications[0].Deployments[0]
+			if second >= begins {
+				for range second % 7 {
+					calls.Begin()
+					calls.End(time.Millisecond, false)
+				}
+				d.Calls = calls.Counts()
+				d.Replicas = []telemetry.Replica{{ID: "D#1", State: helvetype.ReplicaRunning, Calls: d.Calls}}
+				d.Callers = map[telemetry.Caller]telemetry.CallerCounts{from: {Ended: d.Calls.Ended()}}
+			}
+			m.Look(begin.Add(time.Duration(second)*time.Second), s, nil, none)
+			all, _ := m.Recent("app", "D")
+			edge, _, known := m.RecentFrom("app", "D", from)
+			replica, _, _ := m.RecentAt("D#1")
+			if known && (edge != all || replica != all) {
+				t.Fatalf("begun at %d s, after %d s: %+v, of the caller %+v, of the replica %+v", begins, second, all, edge, replica)
+			}
+		}
+	}
+}
+
 // TestRecentFrom: the calls of a caller have their rate and their wait; of a caller that is new all calls came since the last look.
 func TestRecentFrom(t *testing.T) {
 	t.Parallel()

@@ -216,12 +216,20 @@ export async function signOut() {
 
 /**
  * Takes the token out of the fragment of the address, #token=…, as `helve dashboard` prints it. A fragment never goes to a server, and the address is without it at once.
+ * @returns {boolean} whether there was one
  */
-export function takeToken() {
+function takeToken() {
   const token = new URLSearchParams(location.hash.slice(1)).get('token');
-  if (!token) return;
+  if (!token) return false;
   sessionStorage.setItem(tokenKey, token);
   history.replaceState(null, '', location.pathname + location.search);
+  return true;
+}
+
+/** Takes the token of the address now, and of an address that is pasted into this tab later: a browser loads no page for another fragment. app.js calls it once. */
+export function takeTokens() {
+  takeToken();
+  addEventListener('hashchange', () => { if (takeToken()) askWho(); });
 }
 
 /**

@@ -4,7 +4,7 @@
 import { html, render, useEffect, useErrorBoundary, useRef, useState } from './vendor/preact/standalone.module.js';
 import { start, useView } from './router.js';
 import { useStore } from './store.js';
-import { askWho, takeToken } from './api.js';
+import { askWho, takeTokens } from './api.js';
 import { connection, startUpdates, useLive } from './updates.js';
 import { Layout, PageHead } from './ui/layout.js';
 import { Failure, Loading } from './ui/empty.js';
@@ -67,7 +67,7 @@ function App() {
   return html`<${Layout}><${Page} view=${useView()} /></>`;
 }
 
-takeToken();
+takeTokens();
 start();
 askWho();
 startUpdates();

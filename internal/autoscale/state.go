@@ -82,6 +82,12 @@ func (s *State) Observe(clock time.Time, l Load) {
 	}
 }
 
+// Begin has the number stay for the time for which that of a new deployment stays, because it was set without regard to the load. For example, a deployment had no load for an hour, and a new
+// configuration begins with 3 replicas: they are there for the stable window, or for downscale_delay_s, and do not stop in the next moment.
+func (s *State) Begin(clock time.Time) {
+	s.whole, s.down = s.pass(clock), time.Time{}
+}
+
 // pass gives the time of the state that is clock. It never goes back, and goes on as the monotonic clock does where the process has told the time before.
 func (s *State) pass(clock time.Time) time.Time {
 	wall := clock.Round(0)

@@ -226,6 +226,9 @@ func (s *Scaler) look(now time.Time, of fleet.Scaled) (c change, changed bool) {
 			e.next = now.Add(savePeriod)
 			return c, false
 		}
+		if e.raw != "" && config.InitialReplicas != nil {
+			e.memory.State.Begin(now)
+		}
 		e.raw, e.config = raw, config
 	}
 	load, ready := sample(of.Serving, of.Unready)

@@ -219,6 +219,44 @@ func TestGrowsInTheNewRevision(t *testing.T) {
 	})
 }
 
+// TestHoldOfAPause: a rollout that is paused holds the number: it does not shrink when the load is gone, and says why, but grows with the load. It shrinks when the rollout goes on.
+func TestHoldOfAPause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newMachine().start(t)
+		defer func() { n.end(true) }()
+		o := autoscaled(`{"max_replicas": 8, "target_ongoing_requests": 1}`)
+		if err := n.deploy(o, nil); err != nil {
+			t.Fatal(err)
+		}
+		n.call(4)
+		n.wait(10 * time.Second)
+		n.want("before", 4, 4, "autoscaler")
+		changed := o
+		changed.Version = "2"
+		changed.Rollout.Steps = []string{"1"}
+		over := make(chan error, 1)
+		go func() { over <- n.deploy(changed, nil) }()
+		n.wait(10 * time.Second)
+		n.work.done()
+		n.wait(time.Hour)
+		if d := n.Status().Applications["app"].Deployments["A"].Autoscaling; n.wanted() != 4 || d.Desired != 1 || d.Blocked != "a rollout is paused" {
+			t.Errorf("an hour without a call in a pause: %d replicas are wanted, %+v", n.wanted(), d)
+		}
+		n.call(6)
+		n.wait(10 * time.Second)
+		if got := n.wanted(); got != 6 {
+			t.Errorf("with 6 calls in a pause %d replicas are wanted", got)
+		}
+		n.work.done()
+		if err := errors.Join(n.ResumeRollout(context.Background(), "app", "ann"), <-over); err != nil {
+			t.Error(err)
+		}
+		n.wait(time.Hour)
+		n.want("an hour after the rollout", 1, 1, "autoscaler")
+	})
+}
+
 // TestReadinessFlaps: the totals of calls neither fall nor jump when a replica with a past is unready and ready again: the others would look faster or slower than they are.
 func TestReadinessFlaps(t *testing.T) {
 	t.Parallel()

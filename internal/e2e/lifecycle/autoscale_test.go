@@ -3,7 +3,9 @@ package lifecycle_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -83,6 +85,82 @@ func TestWakesFromZero(t *testing.T) {
 			t.Errorf("%d ready, %+v", d.Ready, d.Autoscaling)
 		}
 	})
+}
+
+// TestInitialReplicas: a first deploy starts initial_replicas. A deploy of the same config keeps the number that the load needs, and one of another config begins with initial_replicas again.
+func TestInitialReplicas(t *testing.T) {
+	t.Parallel()
+	fixture.EachBubble(t, func(t *testing.T, r helvetest.Runner) {
+		build := func(most int) helve.Build {
+			o := byLoad(1, most)
+			o.Autoscaling.InitialReplicas = new(3)
+			return scaled(o, func(context.Context) (*fixture.Lab, error) { return fixture.Constant(1, nil), nil })
+		}
+		sys := helvetest.Start(t, r.Config, build(4))
+		for _, step := range []struct {
+			when        string
+			most        int // of a deploy; 0 for none
+			after       time.Duration
+			want, bound int
+		}{
+			{"after the first deploy", 0, 2 * time.Second, 3, 4},
+			{"without a call", 0, 10 * time.Minute, 1, 4},
+			{"after a deploy of the same config", 4, 2 * time.Second, 1, 4},
+			{"after a deploy of another config", 5, 2 * time.Second, 3, 5},
+		} {
+			if step.most > 0 {
+				if err := sys.Deploy(t.Context(), build(step.most)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if d := settled(sys, step.after); d.Wanted != step.want || d.Ready != step.want || d.Autoscaling.Most != step.bound {
+				t.Errorf("%s: %d wanted, %d ready, %+v; want %d", step.when, d.Wanted, d.Ready, d.Autoscaling, step.want)
+			}
+		}
+	})
+}
+
+// TestWarmSpare: the first replica of a deployment of none takes the process that was ready before the call, and another process gets ready then.
+func TestWarmSpare(t *testing.T) {
+	t.Parallel()
+	type echo interface {
+		Echo(context.Context, string) (string, error)
+	}
+	dir := t.TempDir()
+	sys := helvetest.Start(t, helve.Config{}, func() (*helve.App, error) {
+		app := helve.NewApp("warm")
+		o := byLoad(0, 2)
+		o.WarmSpare, o.Env = true, map[string]string{"WARM_DIRECTORY": dir}
+		h := helve.Python[echo](app, "Warm", "warm:Warm", helve.Args{}, o)
+		app.Ingress(helve.MethodOf(h, echo.Echo))
+		return app, nil
+	})
+	imported := func(n int) (pids []string) {
+		fixture.Eventually(t, func() string {
+			pids = nil
+			all, err := os.ReadDir(dir) // a file for each process that has imported the module
+			for _, f := range all {
+				pids = append(pids, f.Name())
+			}
+			if len(pids) != n {
+				return fmt.Sprintf("processes %v have imported the module, %v; want %d", pids, err, n)
+			}
+			return ""
+		})
+		return pids
+	}
+	ready := imported(1)[0]
+	if d := sys.Status().Applications["warm"].Deployments["Warm"]; d.Wanted != 0 || len(d.Replicas) != 0 {
+		t.Errorf("before the call: %+v", d)
+	}
+	h, err := helve.HandleOf[echo](sys, "warm", "Warm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pid, err := helve.MethodOf(h, echo.Echo).Call(t.Context(), ""); pid != ready || err != nil {
+		t.Errorf("process %s has executed the call, and %s was ready; %v", pid, ready, err)
+	}
+	imported(2)
 }
 
 // TestScaleDownKeepsCalls: a replica with a call that takes long is not the one that stops, and where all have calls each finishes its own.

@@ -283,10 +283,59 @@ test('logs: a line comes while the page looks, and filters leave others out', ()
 		await page.getByText('there is no price of broken').first().waitFor();
 	}));
 
-test('settings: the sampler is changed and holds', () =>
+test('settings: the sampler, the target capacity and the options of HTTP are changed, and hold', () =>
 	visit('settings', async (page) => {
 		for (const text of [node.admin, node.http.replace('http://', '')]) await page.getByText(text).first().waitFor();
+		const change = async (/** @type {string} */ title, /** @type {Record<string, string>} */ fields) => {
+			await panel(page, title).getByRole('button', { name: 'Change' }).click();
+			const dialog = page.getByRole('dialog');
+			for (const [name, value] of Object.entries(fields)) await dialog.getByLabel(name).fill(value);
+			await dialog.getByRole('button', { name: 'Show the plan' }).click();
+			await dialog.getByRole('region', { name: 'Plan' }).waitFor();
+			assert.deepEqual(await broken(page), []);
+			await dialog.getByRole('button', { name: 'Change', exact: true }).click();
+			await dialog.waitFor({ state: 'hidden' });
+		};
+		await change('HTTP', { 'Longest time of a request': '77' });
+		assert.equal((await node.api('/api/v1/settings')).http.options.request_timeout_s, 77);
+		await change('Target capacity', { Percent: '90' });
+		assert.equal((await node.api('/api/v1/settings')).target_capacity, 90);
+		await change('Target capacity', { Percent: '' });
+		await page.getByRole('tab', { name: 'Tracing and profiles' }).click();
+		await page.getByLabel('Sampled part').fill('0.25');
+		await panel(page, 'Tracing').getByRole('button', { name: 'Change' }).click();
+		await page.getByText('25 % of the requests').waitFor();
+		assert.equal((await node.api('/api/v1/tracing')).sampling_ratio, 0.25);
 	}));
+
+test('settings: a token is made, shown once, and removed; the list of changes has both', () =>
+	visit('settings?tab=tokens', async (page) => {
+		await page.getByRole('button', { name: 'New token' }).click();
+		const dialog = page.getByRole('dialog');
+		await dialog.getByLabel('Name').fill('ada');
+		await dialog.getByLabel('Role').selectOption('operate');
+		await dialog.getByRole('button', { name: 'New token' }).click();
+		const token = await page.getByLabel('Token', { exact: true }).innerText();
+		const who = await fetch(`${node.url}/api/v1/whoami`, { headers: { authorization: `Bearer ${token.trim()}` } });
+		assert.equal((await who.json()).role, 'operate');
+		await page.getByRole('dialog').getByRole('button', { name: 'Close' }).last().click();
+		await row(page, 'Tokens', 'ada').getByRole('button', { name: 'Remove' }).click();
+		await page.getByRole('dialog').getByRole('button', { name: 'Remove' }).click();
+		await until('removed', async () => (await fetch(`${node.url}/api/v1/whoami`, { headers: { authorization: `Bearer ${token.trim()}` } })).status === 401);
+		await page.getByRole('tab', { name: 'Changes' }).click();
+		await page.getByText('remove_token').first().waitFor();
+	}));
+
+test('a request that runs is followed until it ends', async () => {
+	const slow = node.shop('slow');
+	await visit('requests', async (page) => {
+		const id = await until('it runs', async () => (await node.api('/api/v1/calls')).calls.find((/** @type {any} */ c) => c.deployment === 'Front')?.request_id);
+		await page.goto(`${node.ui}requests/${id}`);
+		await settled(page);
+		await slow;
+		await page.getByRole('region', { name: 'Request', exact: true }).getByText('200').waitFor();
+	});
+});
 
 test('without a token the page reads, its actions are off and say the role, and logs ask to sign in', () =>
 	visit('apps/shop/Prices', async (page) => {

@@ -29,8 +29,17 @@ type follower struct {
 	buf bytes.Buffer
 }
 
-// startFollower begins a stream, and gives the context of it, which ends with the client and with the server. The answer is written if there are too many.
+// startFollower begins a stream, and gives the context of it, which ends with the client and with the server. The answer is written if there are too many, and
+// for HEAD, which has no stream: a client that keeps its connection for the next request would hold the place of a reader.
 func (a *Server) startFollower(c *ask) (ctx context.Context, f *follower, stop func()) {
+	kind := "application/jsonl"
+	if sse.Wanted(c.r) {
+		kind = "text/event-stream"
+	}
+	if c.r.Method == http.MethodHead {
+		c.w.Header().Set("Content-Type", kind)
+		return nil, nil, nil
+	}
 	places := a.streams
 	if c.by.Name == anonymous {
 		places = a.strange
@@ -44,9 +53,7 @@ func (a *Server) startFollower(c *ask) (ctx context.Context, f *follower, stop f
 	ctx, cancel := context.WithCancel(c.r.Context())
 	f = &follower{w: c.w, control: http.NewResponseController(c.w), events: sse.Wanted(c.r)}
 	unlink := context.AfterFunc(a.ctx, cancel)
-	kind := "application/jsonl"
 	if f.events {
-		kind = "text/event-stream"
 		c.w.Header().Set("Cache-Control", "no-store")
 		go f.beat(ctx)
 	}

@@ -11,9 +11,13 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/rest"
+	"github.com/helve-serve/helve/internal/telemetry"
+	"github.com/helve-serve/helve/internal/updates"
 )
 
 // TestLogs: the newest lines, and how many are not kept.
@@ -85,6 +89,34 @@ func TestStreams(t *testing.T) {
 		})
 	}
 }
+
+// TestHeadOfAStream: HEAD has the type of the stream, and its answer ends at once.
+func TestHeadOfAStream(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/api/v1/events?follow", "/api/v1/logs?follow", "/api/v1/updates"} {
+		synctest.Test(t, func(t *testing.T) {
+			o := operate(t)
+			defer o.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			o.set.Updates = updates.New(ctx, &quiet{telemetry.NewEvents(nil)})
+			r := httptest.NewRequestWithContext(ctx, http.MethodHead, path, http.NoBody)
+			r.Host, r.RemoteAddr = "127.0.0.1:8265", "127.0.0.1:1234"
+			r.Header.Set("Authorization", "Bearer "+o.tokens[helvetype.RoleRead])
+			w, begun := httptest.NewRecorder(), time.Now()
+			o.tcp.Handler.ServeHTTP(w, r)
+			if took := time.Since(begun); w.Code != 200 || w.Header().Get("Content-Type") != "application/jsonl" || took != 0 || len(o.streams) != 0 {
+				t.Errorf("%s: %d after %v, %v, %d readers", path, w.Code, took, w.Header(), len(o.streams))
+			}
+		})
+	}
+}
+
+// quiet is a node in which nothing happens.
+type quiet struct{ events *telemetry.Events }
+
+func (q *quiet) Facts(context.Context) *updates.Facts { return &updates.Facts{At: time.Now()} }
+func (q *quiet) Events() *telemetry.Events            { return q.events }
 
 // TestEventsGoOnAfterTheLastOne: a page that connects again sends the id of the last event that it has.
 func TestEventsGoOnAfterTheLastOne(t *testing.T) {

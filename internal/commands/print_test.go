@@ -81,3 +81,21 @@ func TestTextsOfUserCode(t *testing.T) {
 		}
 	})
 }
+
+// TestProgressOfEvents: the lines of a deploy that is waited for have the causes that they name.
+func TestProgressOfEvents(t *testing.T) {
+	t.Parallel()
+	for _, x := range []struct {
+		of   helvetype.Event
+		want bool
+	}{
+		{helvetype.Event{From: "HEALTHY", To: "HEALTHY", Reason: "autoscale_up"}, true},
+		{helvetype.Event{From: "HEALTHY", To: "UPSCALING", Reason: "autoscaling"}, true},
+		{helvetype.Event{From: "UPDATING", To: "UPDATING", Reason: "replica_startup_failed"}, false},
+		{helvetype.Event{From: "RUNNING", Reason: "died"}, true},
+	} {
+		if got := progresses(x.of); got != x.want {
+			t.Errorf("%+v: %t", x.of, got)
+		}
+	}
+}

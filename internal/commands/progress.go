@@ -53,7 +53,7 @@ func (p *progress) show(ctx context.Context, ready chan<- struct{}) {
 		query := url.Values{"follow": {"true"}, "after": {fmt.Sprint(newest.Next)}}
 		p.node.Lines(ctx, "/events", query, func(line []byte) error { //nolint:errcheck // the request that waits has the error
 			var e helvetype.Event
-			if !p.terminal && json.Unmarshal(line, &e) == nil && e.ID > 0 && e.From != e.To { // a state that stays has another message every few seconds
+			if !p.terminal && json.Unmarshal(line, &e) == nil && e.ID > 0 && progresses(e) {
 				fmt.Fprintln(p.out, shown.Safe(answer.Event(e)))
 			}
 			select {
@@ -86,6 +86,16 @@ func (p *progress) show(ctx context.Context, ready chan<- struct{}) {
 			return
 		}
 	}
+}
+
+// progresses says that a line for the event helps. A state that stays has another message every few seconds, so its events are left out, but for the facts that later events have as their cause.
+// For example, "UPSCALING (because of #26)" comes behind #26, the decision of the autoscaler with its reason.
+func progresses(e helvetype.Event) bool {
+	switch e.Reason {
+	case "autoscale_up", "autoscale_down", "rolled_back", "restart_requested":
+		return true
+	}
+	return e.From != e.To
 }
 
 // say writes each line once.

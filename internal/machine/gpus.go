@@ -49,6 +49,9 @@ type GPU struct {
 // NewGPUs finds the tool of the driver with the first question.
 func NewGPUs() *GPUs { return &GPUs{find: findGPUTool} }
 
+// SharedGPUs are the GPUs of the machine for all readers of this process: the metrics and the pages of a node run the tool once for both.
+var SharedGPUs = sync.OnceValue(NewGPUs) //nolint:gochecknoglobals // there is one machine
+
 // findGPUTool is the tool of the driver; nil if there is none.
 func findGPUTool() func(context.Context) ([]byte, error) {
 	path, err := exec.LookPath(gpuTool)

@@ -136,6 +136,9 @@ func sizesOf(s *telemetry.Snapshot, all []view) *sizes {
 		v := &all[i]
 		labels := len(v.labels)
 		page.rest += (deploymentLines + min(len(v.Origins), originsMax)) * (lineBytes + labels + deploymentBytes)
+		for _, c := range callers(v.Callers) {
+			page.rest += callerLines * (lineBytes + labels + len(`,caller=""`) + len(callerName(c)))
+		}
 		if v.Calls.Started > 0 {
 			page.add(page.others, usual, labels)
 		}

@@ -56,6 +56,7 @@ func TestSizes(t *testing.T) {
 				lifecycle.Startup.Observe(time.Second)
 				lifecycle.Initialization.Observe(time.Second)
 				d.Lifecycle = lifecycle.Counts()
+				d.Callers = map[telemetry.Caller]telemetry.CallerCounts{{Kind: telemetry.FromHTTP}: {Ended: 1_000_000}, {Kind: telemetry.FromDeployment, App: a.Name, Deployment: name}: {Ended: 1_000_000, Failed: 10, Waited: time.Second}}
 				for i, r := range of {
 					r.ID, r.Memory = fmt.Sprintf("%s#%03d", d.Name, i), 1<<30
 					d.Calls.Add(r.Calls)

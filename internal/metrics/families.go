@@ -288,6 +288,7 @@ func writeRouters(p *page, all []view, d details) {
 			p.line(label(v.unhandled(), "handle", o.name), float64(o.number))
 		}
 	}
+	writeCallers(p, all)
 	p.family(prefix+"serve_num_ongoing_requests_at_replicas", gauge, "Calls that run at replicas of the deployment.")
 	for _, v := range all {
 		p.line(label(v.unhandled(), "handle", ""), float64(v.running))
@@ -316,6 +317,56 @@ func writeRouters(p *page, all []view, d details) {
 				p.line(label(v.unhandled()+`,handle_source=""`, "replica_id", r.ID), float64(r.Running))
 			}
 		}
+	}
+}
+
+// callerLines is the number of lines of each caller of a deployment.
+const callerLines = 3
+
+// callersMax is the number of callers of one deployment that have lines: the first by name. Deployments call those that the graph declares, so few have more.
+const callersMax = 50
+
+// writeCallers writes the calls of deployments by where they come from.
+func writeCallers(p *page, all []view) {
+	type row struct {
+		labels string
+		of     telemetry.CallerCounts
+	}
+	var rows []row
+	for i := range all {
+		for _, c := range callers(all[i].Callers) {
+			rows = append(rows, row{label(all[i].labels, "caller", callerName(c)), all[i].Callers[c]})
+		}
+	}
+	p.family("helve_deployment_caller_calls_total", counter, "Calls of the deployment that have ended, by their caller: a deployment, http for clients of HTTP, or driver for programs outside of replicas.")
+	for _, r := range rows {
+		p.whole(r.labels, r.of.Ended)
+	}
+	p.family("helve_deployment_caller_failed_calls_total", counter, "Calls of the deployment that have failed, by their caller.")
+	for _, r := range rows {
+		p.whole(r.labels, r.of.Failed)
+	}
+	p.family("helve_deployment_caller_wait_seconds_total", counter, "Time that the calls of the caller have waited for slots.")
+	for _, r := range rows {
+		p.line(r.labels, r.of.Waited.Seconds())
+	}
+}
+
+// callers are the callers that have lines, by name.
+func callers(of map[telemetry.Caller]telemetry.CallerCounts) []telemetry.Caller {
+	all := slices.SortedFunc(maps.Keys(of), func(x, y telemetry.Caller) int { return cmp.Compare(callerName(x), callerName(y)) })
+	return all[:min(len(all), callersMax)]
+}
+
+// callerName is the label of a caller, for example app/Gateway.
+func callerName(c telemetry.Caller) string {
+	switch c.Kind {
+	case telemetry.FromHTTP:
+		return "http"
+	case telemetry.FromDriver:
+		return "driver"
+	default:
+		return c.App + "/" + c.Deployment
 	}
 }
 

@@ -47,7 +47,7 @@ type handler struct {
 func Handler(s Source) http.Handler {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return &handler{source: s, process: r, machine: host{gpus: machine.NewGPUs()}}
+	return &handler{source: s, process: r, machine: host{gpus: machine.SharedGPUs()}}
 }
 
 // ServeHTTP implements http.Handler.

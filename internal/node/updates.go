@@ -28,7 +28,7 @@ type observed struct {
 }
 
 func (n *Node) observe() {
-	n.observed = observed{started: time.Now(), series: series.New(series.Budget), gpus: machine.NewGPUs()}
+	n.observed = observed{started: time.Now(), series: series.New(series.Budget), gpus: machine.SharedGPUs()}
 	n.observed.hub = updates.New(n.ctx, n)
 }
 

@@ -323,7 +323,7 @@ func writeRouters(p *page, all []view, d details) {
 // callerLines is the number of lines of each caller of a deployment.
 const callerLines = 3
 
-// callersMax is the number of callers of one deployment that have lines: the first by name. Deployments call those that the graph declares, so few have more.
+// callersMax is the number of callers of one deployment that have lines: the first by name. The graph of a program declares few callers of a deployment.
 const callersMax = 50
 
 // writeCallers writes the calls of deployments by where they come from.

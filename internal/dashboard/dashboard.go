@@ -75,6 +75,7 @@ type Handler struct {
 	// fixed says that the files do not change while the program runs, so that their digests are kept.
 	fixed   bool
 	digests sync.Map // of names to digests
+	zipped  sync.Map // of names to the files with gzip
 }
 
 // New gives a handler of the files in the directory dir, which are read with each request; with "", of those in the binary.
@@ -117,7 +118,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		kind = "text/plain; charset=utf-8"
 	}
 	w.Header().Set("Content-Type", kind)
-	w.Header().Set("ETag", `"`+h.digest(name, b)+`"`)
+	w.Header().Set("Vary", "Accept-Encoding")
+	tag := h.digest(name, b)
+	if z := h.compressed(name, b); z != nil && takesGzip(r) {
+		w.Header().Set("Content-Encoding", "gzip")
+		b, tag = z, tag+"-gzip" // other bytes have another tag
+	}
+	w.Header().Set("ETag", `"`+tag+`"`)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b))
 }
 

@@ -309,8 +309,12 @@ func (s *Scaler) carryOut(c change) {
 		return
 	}
 	s.mu.Lock()
+	decision := helvetype.ScalingDecision{At: record.At, From: d.Inputs.Replicas, To: d.Replicas, Reason: record.Reason}
+	if c.policy != "" {
+		decision.Policy = c.asked // that of the application, too
+	}
 	all := &c.memory.Decisions
-	*all = append(*all, helvetype.ScalingDecision{At: record.At, From: d.Inputs.Replicas, To: d.Replicas, Reason: record.Reason, Policy: c.config.Policy.Function})
+	*all = append(*all, decision)
 	if extra := len(*all) - decisionsKept; extra > 0 {
 		*all = slices.Clone((*all)[extra:])
 	}

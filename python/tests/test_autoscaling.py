@@ -1,5 +1,6 @@
 """Deployments whose numbers of replicas follow their load, or a policy, in a node that runs."""
 
+import json
 import os
 import signal
 
@@ -132,3 +133,64 @@ def test_the_state_of_a_policy_goes_on_after_a_kill_of_the_node(tmp_path):
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: made.pid() != pid)
         eventually(lambda: made.script(look) == "2")
+
+
+TOGETHER = """
+from helve import serve
+
+
+def of_all(contexts):
+    assert {of.name for of in contexts} == {"Small", "Large"} and {of.app_name for of in contexts} == {"shop"}
+    [(of, large)] = [(of, ctx) for of, ctx in contexts.items() if of.name == "Large"]
+    asked = large.policy_state.get("asked", 0) + 1
+    return {of: min(1 + asked, 3)}, {of: {"asked": asked}}
+
+
+@serve.deployment
+class Small:
+    def __call__(self, _=None):
+        return "small"
+
+
+@serve.deployment
+class Large:
+    def __init__(self, small):
+        self.small = small
+
+    async def __call__(self, _=None):
+        return await self.small.remote()
+
+
+app = Large.bind(Small.bind())
+"""
+
+SHOP = """
+applications:
+- name: shop
+  import_path: together:app
+  autoscaling_policy: {policy_function: "together:of_all"}
+  deployments:
+  - {name: Small, autoscaling_config: {max_replicas: 3, initial_replicas: 2, downscale_delay_s: 0, look_back_period_s: 1}}
+  - {name: Large, autoscaling_config: {max_replicas: 3, upscale_delay_s: 0, look_back_period_s: 1}}
+"""
+
+
+def test_a_policy_of_an_application_decides_for_all_of_its_deployments(tmp_path):
+    """Its states come back to it, and a deployment that it leaves out keeps its number although no call comes."""
+    (tmp_path / "together.py").write_text(TOGETHER)
+    (tmp_path / "shop.yaml").write_text(SHOP)
+    made = Durable(tmp_path)
+    with made.command:
+        made.pid()
+        done = made.python("-m", "helve", "deploy", "--wait", "shop.yaml", cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+        def scalers():
+            shop = json.loads(made.python("-m", "helve", "status", "-o", "json").stdout)["applications"]["shop"]
+            return {name: d["autoscaling"] for name, d in shop["deployments"].items()}
+
+        eventually(lambda: scalers()["Large"]["target"] == 3)
+        now = scalers()
+        assert now["Small"]["target"] == 2
+        assert {(s["policy"], s["policy_scope"]) for s in now.values()} == {("together:of_all", "application")}
+        assert {d["policy"] for d in now["Large"]["decisions"]} == {"together:of_all"}

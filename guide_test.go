@@ -58,6 +58,33 @@ func followsLoad() helve.Options {
 	}
 }
 
+// byTokens is the policy of docs/policies.md.
+func byTokens(ctx context.Context, v helvetype.AutoscalingView) (replicas float64, err error) {
+	var tokens float64
+	for _, n := range v.Metrics["tokens"] {
+		tokens += n
+	}
+	return tokens / 5000, nil
+}
+
+// followsTokens is the deployment of docs/policies.md.
+func followsTokens(app *helve.App, NewModel func(context.Context) (*struct{}, error)) helve.Handle[*struct{}] {
+	model := helve.Deploy(app, "Model", NewModel, helve.Options{
+		Autoscaling: &helvetype.AutoscalingOptions{MaxReplicas: 8, Policy: helvetype.Policy(byTokens)},
+	})
+	return model
+}
+
+// TestPolicyOfTheGuide: the policy asks for a replica for each 5,000 tokens.
+func TestPolicyOfTheGuide(t *testing.T) {
+	t.Parallel()
+	if got, err := byTokens(t.Context(), helvetype.AutoscalingView{Metrics: map[string]map[string]float64{"tokens": {"a": 4000, "b": 6000}}}); got != 2 || err != nil {
+		t.Errorf("%v, %v", got, err)
+	}
+	app := helve.NewApp("guide")
+	followsTokens(app, func(context.Context) (*struct{}, error) { return &struct{}{}, nil })
+}
+
 // serveInProgram is a program that runs an application itself.
 func serveInProgram(ctx context.Context, logger *slog.Logger, Build helve.Build) error {
 	sys, err := helve.Config{Logger: logger}.Run(ctx, Build)

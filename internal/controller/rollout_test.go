@@ -323,6 +323,33 @@ func TestErrorRate(t *testing.T) {
 	}
 }
 
+// TestErrorRateOfKeptReplicas: a change that keeps the replicas is judged by the calls of the same replicas before it, and a rollback is not judged.
+func TestErrorRateOfKeptReplicas(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(Settings{})
+		n.closeAfter(t)
+		n.deploy(t, rolled(2, "1", 20, nil))
+		n.work(t, 500)
+		n.deploy(t, rolled(2, "1", 20, func(o *spec.Options) { o.MaxOngoingRequests = 7 }))
+		for range 90 {
+			n.work(t, 10)
+			time.Sleep(time.Second) // fake time
+		}
+		back := rolled(2, "1", 20, nil)
+		back.RollbackOf = 1
+		n.deploy(t, back)
+		for range 90 {
+			n.work(t, 10)
+			time.Sleep(time.Second) // fake time
+		}
+		synctest.Wait()
+		if s := n.Status().Applications["app"]; s.Status != helvetype.ApplicationRunning || slices.Contains(n.reasons(), "rolled_back") {
+			t.Errorf("%s: %s; %v", s.Status, s.Message, n.reasons())
+		}
+	})
+}
+
 // TestFailsEachTime: a revision whose replicas fail in the same way each time goes back after three rounds of starts, not after three starts of each replica.
 func TestFailsEachTime(t *testing.T) {
 	t.Parallel()

@@ -69,8 +69,8 @@ func (a *Application) ChangingLocked(now time.Time) (all []rollout.Deployment) {
 		if f := d.Former; f != nil && f.Version == d.Now.Version && f.Config.Current.Number == d.Now.Config.Current.Number {
 			of.Steps = nil // the deployment does not change
 		}
-		if a.Current.Def.RollbackOf != 0 { // its revision has served before, and the present one is bad
-			of.Steps = nil
+		if a.Current.Def.RollbackOf != 0 { // its revision has served before, and the present one is bad; a rollback of a rollback would have no end
+			of.Steps, of.Rate.Enabled = nil, false
 		}
 		for _, r := range d.Replicas {
 			if r.State == helvetype.ReplicaStopping {
@@ -110,7 +110,7 @@ func (d *Deployment) CountsLocked() (all []rollout.Count) {
 
 func (r *Replica) countLocked() rollout.Count {
 	k := r.Running.Counts()
-	return rollout.Count{Replica: r.ID, New: r.Of == r.Dep.Now, Calls: k.Ended(), Failures: k.Failed}
+	return rollout.Count{Replica: r.ID, New: r.Of == r.Dep.Now, Started: r.StartedAt, Calls: k.Ended(), Failures: k.Failed}
 }
 
 // AvailableLocked says when a replica that runs has been ready for min_ready_s, and can take the place of another; zero if it has.

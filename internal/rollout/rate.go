@@ -27,7 +27,8 @@ const samplesPerWindow = 12
 // Count has the calls of one replica so far.
 type Count struct {
 	Replica  string
-	New      bool // of the new revision
+	New      bool      // of the new revision
+	Started  time.Time // the begin of the replica
 	Calls    uint64
 	Failures uint64
 }
@@ -68,12 +69,21 @@ func (r *Rollout) Due(d *Deployment, now time.Time) (due bool, next time.Time) {
 // Note counts the last calls of a replica that is about to be gone.
 func (r *Rollout) Note(deployment string, c Count) {
 	if p := r.rates[deployment]; p != nil {
-		p.note(c)
+		p.note(c, r.from)
 	}
 }
 
-func (p *rate) note(c Count) {
-	before := p.seen[c.Replica]
+// note counts the calls of a replica since it was looked at last. from is the begin of the rollout. The calls before it of a replica that goes on in the new
+// revision are those of the old one. For example, a new max_ongoing_requests keeps the replicas, of whose calls one in ten has always failed: 100 failures
+// in 1,000 calls before are the measure of the 10 failures in 100 calls after.
+func (p *rate) note(c Count, from time.Time) {
+	before, known := p.seen[c.Replica]
+	if !known && c.New && c.Started.Before(from) {
+		p.total[0].Calls += c.Calls
+		p.total[0].Failures += c.Failures
+		p.seen[c.Replica] = helvetype.CallWindow{Calls: c.Calls, Failures: c.Failures}
+		return
+	}
 	of := &p.total[0]
 	if c.New {
 		of = &p.total[1]
@@ -91,7 +101,7 @@ func (r *Rollout) Sample(d *Deployment, counts []Count, now time.Time) {
 		r.rates[d.Name] = p
 	}
 	for _, c := range counts {
-		p.note(c)
+		p.note(c, r.from)
 	}
 	if p.samples == nil { // earlier calls are no part of a window
 		p.samples = append(p.samples, sample{now, p.total})

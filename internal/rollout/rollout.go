@@ -74,6 +74,7 @@ type Rollout struct {
 	// Stuck is why a rollout without automatic rollback goes no further; "" while it does. It is paused then.
 	Stuck string
 
+	from     time.Time // the replicas of before are from before it; zero if that is not known
 	steps    int
 	reached  time.Time      // when all replicas of the step were ready; zero before
 	waited   time.Time      // reached in a node before this one; zero for none
@@ -92,13 +93,13 @@ type Rollout struct {
 
 // New begins a rollout.
 func New(from, to int, now time.Time) *Rollout {
-	return &Rollout{From: from, To: to, StartedAt: now, Step: 1, going: now, progress: now, rates: rates{}}
+	return &Rollout{From: from, To: to, StartedAt: now, Step: 1, from: now, going: now, progress: now, rates: rates{}}
 }
 
 // Continue goes on with a rollout of a node before this one, which has begun it at a time, at its step. since is the [Rollout.Since] of that node.
 func (r *Rollout) Continue(step int, paused bool, began, since time.Time) {
 	if r.Step, r.Paused = max(step, 1), paused; !began.IsZero() {
-		r.StartedAt = began
+		r.StartedAt, r.from = began, began
 	}
 	if paused {
 		r.paused = since
@@ -121,7 +122,7 @@ func (r *Rollout) Since() time.Time {
 // Watch is a rollout that has settled, which a node before this one has watched. old has the calls by which the revision before is judged: see [Rollout.Old].
 func Watch(from, to int, until time.Time, old map[string]helvetype.CallWindow, now time.Time) *Rollout {
 	r := New(from, to, now)
-	r.settled, r.watched = now, until
+	r.settled, r.watched, r.from = now, until, time.Time{}
 	for name, calls := range old {
 		r.rates[name] = &rate{seen: map[string]helvetype.CallWindow{}, last: calls}
 	}

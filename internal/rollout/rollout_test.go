@@ -227,7 +227,7 @@ func TestWatch(t *testing.T) {
 	look := func(n int, after time.Duration) Decision {
 		all, at := one(n, s), start.Add(after)
 		if due, _ := r.Due(&all[0], at); due {
-			r.Sample(&all[0], []Count{{"1", false, old[0], old[1]}, {"2", true, now[0], now[1]}}, at)
+			r.Sample(&all[0], []Count{{Replica: "1", Calls: old[0], Failures: old[1]}, {Replica: "2", New: true, Started: at, Calls: now[0], Failures: now[1]}}, at)
 		}
 		return r.Look(all, at)
 	}
@@ -245,7 +245,7 @@ func TestWatch(t *testing.T) {
 	if d := look(8, 70*time.Second); d.Over || d.Failure != nil || r.Status().New.Calls != 0 {
 		t.Errorf("%+v %+v", d, r.Status())
 	}
-	r.Note("D", Count{"2", true, 160, 50})
+	r.Note("D", Count{Replica: "2", New: true, Calls: 160, Failures: 50})
 	now = [2]uint64{160, 50}
 	d := look(8, 80*time.Second)
 	if f := d.Failure; f == nil || f.Reason != "error_rate" || f.Inputs["new_calls"] != "100" || f.Inputs["new_failures"] != "44" || f.Inputs["old_calls"] != "100" || f.Inputs["old_failures"] != "10" {

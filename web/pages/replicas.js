@@ -31,7 +31,7 @@ export function Replicas({ app, deployment, replicas, figures, at }) {
   const revisions = new Set(rows.map((r) => r.revision)).size > 1;
   const loops = some((r) => of(r).loop_delay_ms != null);
   const columns = [
-    { name: 'replica', title: 'Replica', value: (/** @type {any} */ r) => r.replica_id, cell: (/** @type {any} */ r) => html`<a href=${link.replica(app, deployment, r.replica_id)}>${r.replica_id}</a>` },
+    { name: 'replica', title: 'Replica', plain: true, value: (/** @type {any} */ r) => r.replica_id, cell: (/** @type {any} */ r) => html`<a href=${link.replica(app, deployment, r.replica_id)}>${r.replica_id}</a>` },
     { name: 'state', title: 'State', value: (/** @type {any} */ r) => r.state, cell: (/** @type {any} */ r) => html`<${State} ...${stateOf(r)} />` },
     revisions && { name: 'revision', title: 'Revision', end: true, phone: false, value: (/** @type {any} */ r) => r.revision },
     { name: 'age', title: 'Age', end: true, value: (/** @type {any} */ r) => -stamp(r.started_at), cell: (/** @type {any} */ r) => html`<${Ago} at=${r.started_at} />` },

@@ -7,22 +7,23 @@
 //   ]} />`
 //
 // A column: value gives what it is sorted by (null is always last), cell what is drawn (else the value); end aligns numbers to the right, phone: false leaves it out on
-// narrow screens, width is a CSS width, and max the most that a cell takes before its text is cut. sort names the parameter of the address that has the order ("rate", "-rate" for the largest first), so that a link has it; first is
+// narrow screens, plain: true sorts text by its characters alone (the ids of replicas: #004 comes before #01b), width is a CSS width, and max the most that a cell takes before its text is cut. sort names the parameter of the address that has the order ("rate", "-rate" for the largest first), so that a link has it; first is
 // the order without one, and "" keeps that of rows. Give each table of a page another name.
 import { html, useEffect, useMemo, useRef, useState } from '../vendor/preact/standalone.module.js';
 import { useQuery } from '../router.js';
 
 /**
- * @typedef {{name: string, title: string, unit?: string, value?: (row: any) => any, cell?: (row: any) => any, end?: boolean, phone?: boolean, width?: string, max?: string, help?: string}} Column
+ * @typedef {{name: string, title: string, unit?: string, value?: (row: any) => any, cell?: (row: any) => any, end?: boolean, phone?: boolean, plain?: boolean, width?: string, max?: string, help?: string}} Column
  */
 
 const rowHeight = 34; // Pixels; style.css has the same number.
 const spare = 10; // Rows above and below those in sight.
 const mostInSight = 40;
 
-/** @param {any} a @param {any} b */
-function compare(a, b) {
+/** @param {any} a @param {any} b @param {boolean} [plain] */
+function compare(a, b, plain) {
   if (typeof a === 'number' && typeof b === 'number') return a - b;
+  if (plain) return a < b ? -1 : Number(a > b);
   return String(a).localeCompare(String(b), undefined, { numeric: true });
 }
 
@@ -33,12 +34,12 @@ function compare(a, b) {
  * @param {boolean} down
  */
 export function sorted(rows, column, down) {
-  const value = column?.value;
+  const { value, plain } = column ?? {};
   if (!value) return rows;
   const missing = (/** @type {any} */ v) => v === null || v === undefined || v === '' || Number.isNaN(v);
   return rows.map((row) => ({ row, v: value(row) })).sort((a, b) => {
     if (missing(a.v) || missing(b.v)) return Number(missing(a.v)) - Number(missing(b.v));
-    return down ? compare(b.v, a.v) : compare(a.v, b.v);
+    return down ? compare(b.v, a.v, plain) : compare(a.v, b.v, plain);
   }).map((x) => x.row);
 }
 

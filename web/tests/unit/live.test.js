@@ -85,6 +85,12 @@ test('unknown values are last in both directions, and numbers in names count', (
   assert.deepEqual(sorted(rows, undefined, false), rows);
 });
 
+test('ids of replicas are sorted by their characters', () => {
+  const column = { name: 'replica', title: '', plain: true, value: (/** @type {any} */ id) => id };
+  assert.deepEqual(sorted(['Ranker#01b', 'Ranker#1c0', 'Ranker#004', 'Ranker#00a'], column, false), ['Ranker#004', 'Ranker#00a', 'Ranker#01b', 'Ranker#1c0']);
+  assert.deepEqual(sorted(['Ranker#004', 'Ranker#01b'], column, true), ['Ranker#01b', 'Ranker#004']);
+});
+
 test('text of programs has no sequences of terminals', () => {
   assert.equal(plain('\x1b[1;31mred\x1b[0m \x1b]8;;http://x\x07link\x1b]8;;\x07'), 'red link');
 });

@@ -134,4 +134,9 @@ func TestLackOfMemory(t *testing.T) {
 	if e, _ := Explain(shop(), s, kept{}, at.Add(time.Minute)); !strings.Contains(e.Next, "helve profile shop/Ranker/R#1 --heap") {
 		t.Error(e.Next)
 	}
+
+	d.LastExit.Reason = "killed by SIGKILL, by another process and not for lack of memory" // d and s share it
+	if e, _ := Explain(shop(), s, kept{}, at.Add(time.Minute)); !strings.HasPrefix(e.Next, "helve why shop/Ranker/R#0") {
+		t.Error(e.Next)
+	}
 }

@@ -43,6 +43,13 @@ func Explain(of helvetype.Object, s helvetype.Status, events Events, now time.Ti
 	switch {
 	case of.Kind == helvetype.KindApplication && there:
 		e.Sentence, e.Next = application(of, app, s.TargetCapacity)
+		if app.FailedDeploy == nil && backForErrors(app, own) {
+			text := "its failed calls: " + failedList + " " + of.App
+			if e.Next != "" {
+				text += "; " + e.Next
+			}
+			e.Next = text
+		}
 		if app.Status != helvetype.ApplicationRunning {
 			e.Sentence += began(own, events, app)
 			e.Detail = details(app.Message)
@@ -200,7 +207,7 @@ func slots(d helvetype.DeploymentStatus) string {
 
 // afterExit is the command that comes next after the end of a replica: one that has ended for lack of memory leaves nothing to read, and its siblings have the same code.
 func afterExit(app, name string, x *helvetype.Exit, replicas []helvetype.ReplicaStatus) string {
-	if x.OutOfMemory || strings.Contains(x.Reason, "memory") {
+	if x.OutOfMemory || strings.Contains(x.Reason, "memory") && !strings.Contains(x.Reason, "not for lack of memory") {
 		for _, r := range replicas {
 			if r.State == helvetype.ReplicaRunning {
 				return fmt.Sprintf("MEMORY in helve status shows whether it grows; helve profile %s/%s/%s --heap shows the lines of code that keep it", app, name, r.ID)
@@ -350,6 +357,20 @@ func application(of helvetype.Object, a helvetype.ApplicationStatus, capacity *f
 		next = cmp.Or(next, "deploy a corrected revision") + "; helve rollback " + of.App + " ends this state with the revision that serves, and starts no replica"
 	}
 	return sentence, next
+}
+
+// backForErrors says that the last deploy of an application goes back, or has gone back, because too many calls of its revision failed: the failed calls tell more
+// than the events do. own are the events of the application. For example, revision 2 raises in one call of three, and revision 1 serves again.
+func backForErrors(a helvetype.ApplicationStatus, own []helvetype.Event) bool {
+	if back := a.Rollout != nil && a.Rollout.State == "rolling back"; !back && a.Status != helvetype.ApplicationDeployFailed {
+		return false
+	}
+	for _, ev := range slices.Backward(own) {
+		if ev.Reason == "rolled_back" {
+			return ev.Inputs["cause"] == "error_rate"
+		}
+	}
+	return false
 }
 
 // serves says that a replica of an application gets calls: after a deploy that went back it is one of the revision before.

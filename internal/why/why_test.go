@@ -148,6 +148,34 @@ func TestNextAfterARollback(t *testing.T) {
 	}
 }
 
+// TestBackForErrors: the next command after a rollback for the error rate lists the failed calls.
+func TestBackForErrors(t *testing.T) {
+	t.Parallel()
+	const list = "its failed calls: helve why --failed shop"
+	failed := helvetype.ApplicationStatus{Status: helvetype.ApplicationDeployFailed, Message: "revision 2 was rolled back", Deployments: map[string]helvetype.DeploymentStatus{"Ranker": {Wanted: 1, Ready: 1}}}
+	returns := helvetype.ApplicationStatus{Status: helvetype.ApplicationDeploying, Rollout: &helvetype.Rollout{From: 1, To: 2, State: "rolling back"}}
+	for name, c := range map[string]struct {
+		a     helvetype.ApplicationStatus
+		cause string
+		want  bool
+	}{
+		"gone back":            {failed, "error_rate", true},
+		"on its way back":      {returns, "error_rate", true},
+		"too slow":             {failed, "progress_deadline", false},
+		"an older one":         {helvetype.ApplicationStatus{Status: helvetype.ApplicationRunning}, "error_rate", false},
+		"a deploy that failed": {helvetype.ApplicationStatus{Status: helvetype.ApplicationDeployFailed, FailedDeploy: &helvetype.FailedDeploy{}}, "error_rate", false},
+	} {
+		events := kept{{ID: 1, Object: shop(), Reason: "rolled_back", Inputs: map[string]string{"cause": c.cause}}}
+		e, _ := Explain(shop(), helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"shop": c.a}}, events, at)
+		if strings.HasPrefix(e.Next, list) != c.want {
+			t.Errorf("%s: %q", name, e.Next)
+		}
+		if name == "gone back" && !strings.HasPrefix(e.Next, list+"; deploy a corrected revision; helve rollback shop ") {
+			t.Errorf("%s: %q", name, e.Next)
+		}
+	}
+}
+
 // TestCauseInACircle: events that name each other as causes, which a broken file of events may have, do not keep an answer from its end.
 func TestCauseInACircle(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,6 @@
 // Screenshots of each page, light and dark, wide and narrow, for people to look at: node screenshots.js [DIRECTORY]
 // @ts-check
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { openBrowser, openPage } from './browser.js';
 import { startNode } from './node.js';
 import { settled, views, withHistory } from './views.js';
@@ -16,14 +16,13 @@ try {
 	const browser = await openBrowser(t);
 	for (const [name, path] of Object.entries(await views(node))) {
 		for (const look of [{ dark: false, width: 1280 }, { dark: true, width: 1280 }, { dark: false, width: 390 }, { dark: true, width: 390 }]) {
-			const { page, faults, context } = await openPage(browser, node.ui + path, { ...look, height: look.width < 500 ? 844 : 900, token: node.token() });
+			const { page, faults, context } = await openPage(browser, `${node.ui}${path}${/^(apps|$)/.test(path) ? '?range=10m' : ''}`, { ...look, height: look.width < 500 ? 844 : 900, token: node.token() });
 			await settled(page);
 			await page.screenshot({ path: `${dir}/${name}-${look.width < 500 ? 'narrow' : 'wide'}-${look.dark ? 'dark' : 'light'}.png`, fullPage: true });
 			for (const fault of faults) console.log(`${name}: ${fault}`);
 			await context.close();
 		}
 	}
-	writeFileSync(`${dir}/.gitignore`, '*\n');
 } finally {
 	for (const end of ends) await end();
 }

@@ -22,7 +22,7 @@ const (
 	ColumnQueued = "queued"
 	// ColumnRunning is the number of calls that hold a slot; of an application, at its ingress; of the node, HTTP requests that are not answered yet.
 	ColumnRunning = "running"
-	// ColumnReady is the number of replicas of the current revision that take calls.
+	// ColumnReady is the number of replicas that take calls, of all revisions: in a rollout the old ones count too.
 	ColumnReady = "ready"
 	// ColumnWanted is the number of replicas that there should be.
 	ColumnWanted = "wanted"

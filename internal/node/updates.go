@@ -93,7 +93,7 @@ func (n *Node) looks(s helvetype.Status, k *telemetry.Snapshot, since time.Time)
 			if d.Name == a.Ingress {
 				running = float64(of.Calls.Running)
 			}
-			all = append(all, counted(name, &d.Calls, float64(d.Queued), float64(of.Calls.Running), float64(of.Ready), float64(d.Wanted)))
+			all = append(all, counted(name, &d.Calls, float64(d.Queued), float64(of.Calls.Running), float64(updates.Serving(of.Replicas)), float64(d.Wanted)))
 			for l := range d.Replicas {
 				r := &d.Replicas[l]
 				if r.State == "" { // it is gone

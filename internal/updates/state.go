@@ -155,7 +155,7 @@ func (s *state) applications() (all []entry) {
 		ready, wanted, running := 0, 0, math.NaN()
 		for n, d := range a.Deployments {
 			u.Counts = sum(u.Counts, count(d.Replicas))
-			ready, wanted = ready+d.Ready, wanted+d.Wanted
+			ready, wanted = ready+Serving(d.Replicas), wanted+d.Wanted
 			if n == of.Ingress {
 				running = float64(d.Calls.Running)
 			}
@@ -234,6 +234,16 @@ func count(all []helvetype.ReplicaStatus) (c helvetype.ReplicaCounts) {
 		}
 	}
 	return c
+}
+
+// Serving is the number of replicas that take calls, of all revisions. For example, a rollout has started one of 4 new replicas, and 3 old ones are left: 4 take calls.
+func Serving(all []helvetype.ReplicaStatus) (n int) {
+	for i := range all {
+		if all[i].Ready {
+			n++
+		}
+	}
+	return n
 }
 
 func sum(x, y helvetype.ReplicaCounts) helvetype.ReplicaCounts {

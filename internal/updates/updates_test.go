@@ -192,6 +192,25 @@ func TestItems(t *testing.T) {
 	}
 }
 
+// TestServing: the replicas of an old revision count among the ready ones while they take calls.
+func TestServing(t *testing.T) {
+	t.Parallel()
+	d := helvetype.DeploymentStatus{Wanted: 3, Ready: 1, Replicas: []helvetype.ReplicaStatus{
+		{ID: "Gateway#0", State: helvetype.ReplicaRunning, Revision: 1, Ready: true}, {ID: "Gateway#1", State: helvetype.ReplicaRunning, Revision: 1, Ready: true},
+		{ID: "Gateway#2", State: helvetype.ReplicaRunning, Revision: 2, Ready: true}, {ID: "Gateway#3", State: helvetype.ReplicaStarting, Revision: 2},
+	}}
+	f := &Facts{
+		Status:   helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"shop": {RoutePrefix: "/", Deployments: map[string]helvetype.DeploymentStatus{"Gateway": d}}}},
+		Deployed: map[string]Deployed{"shop": {2, "Gateway"}}, Rates: rates{},
+	}
+	var m memory
+	var p page
+	p.apply(t, encode(m.next(newState(f), View{}, true)))
+	if got := p.numbers["application shop ready"]; got == nil || *got != 3 {
+		t.Errorf("%v replicas of 3 are ready", got)
+	}
+}
+
 // TestViews: a reader gets the objects that it has asked for.
 func TestViews(t *testing.T) {
 	t.Parallel()

@@ -22,7 +22,7 @@ const charts = [
     lines: [{ key: 'p50_ms', label: 'p50', colour: '4' }, { key: 'p90_ms', label: 'p90', colour: '2', dash: [6, 3] }, { key: 'p99_ms', label: 'p99', colour: '3', dash: [2, 2] }] },
   { title: 'Calls at one time', unit: 'calls', format: number, whole: true,
     lines: [{ key: 'queued', label: 'wait', colour: '2', filled: true }, { key: 'running', label: 'run', colour: '1', dash: [6, 3] }] },
-  { title: 'Replicas', unit: 'of the current revision', format: number, whole: true,
+  { title: 'Replicas', unit: 'of all revisions', format: number, whole: true,
     lines: [{ key: 'ready', label: 'ready', colour: '4', stepped: true, filled: true }, { key: 'wanted', label: 'wanted', colour: '3', stepped: true, dash: [4, 3] }] },
 ];
 

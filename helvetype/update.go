@@ -141,7 +141,7 @@ type GPU struct {
 	Free *float64 `json:"memory_free_bytes"`
 }
 
-// ApplicationUpdate describes an application. Its figures are rate, error_rate, p50_ms, p90_ms and p99_ms of its HTTP requests, running, and ready and wanted of all its replicas. An application
+// ApplicationUpdate describes an application. Its figures are rate, error_rate, p50_ms, p90_ms and p99_ms of its HTTP requests, running, ready and wanted of all its replicas, and memory_bytes of their processes. An application
 // without a route has the rates of the calls that come from outside of it, and no latencies.
 type ApplicationUpdate struct {
 	// Name is the name of the application.

@@ -57,7 +57,7 @@ const (
 //
 //nolint:gochecknoglobals // constants
 var columns = [kinds][]string{
-	applications: {helvetype.ColumnRate, helvetype.ColumnErrorRate, helvetype.ColumnP50, helvetype.ColumnP90, helvetype.ColumnP99, helvetype.ColumnRunning, helvetype.ColumnReady, helvetype.ColumnWanted},
+	applications: {helvetype.ColumnRate, helvetype.ColumnErrorRate, helvetype.ColumnP50, helvetype.ColumnP90, helvetype.ColumnP99, helvetype.ColumnRunning, helvetype.ColumnReady, helvetype.ColumnWanted, helvetype.ColumnMemory},
 	deployments: {
 		helvetype.ColumnRate, helvetype.ColumnErrorRate, helvetype.ColumnRejectedRate, helvetype.ColumnP50, helvetype.ColumnP90, helvetype.ColumnP99, helvetype.ColumnWait,
 		helvetype.ColumnQueued, helvetype.ColumnRunning, helvetype.ColumnCalls, helvetype.ColumnErrors, helvetype.ColumnMemory,
@@ -171,9 +171,25 @@ func (s *state) applications() (all []entry) {
 			u.Message = string(numberless(u.Message))
 			calm = encode(u)
 		}
-		all = append(all, entry{name, object, calm, rounded(append(figures, running, float64(ready), float64(wanted)))})
+		all = append(all, entry{name, object, calm, rounded(append(figures, running, float64(ready), float64(wanted), memoryOf(a)))})
 	}
 	return all
+}
+
+// memoryOf is the memory of the processes of all replicas in bytes. A process counts once. For example, a Go worker of 18 MiB has the replicas of two deployments:
+// each of them has 18 MiB, and so has the application.
+func memoryOf(a helvetype.ApplicationStatus) float64 {
+	processes := map[int]uint64{}
+	for _, d := range a.Deployments {
+		for _, r := range d.Replicas {
+			processes[r.PID] = max(processes[r.PID], r.Memory)
+		}
+	}
+	sum := uint64(0)
+	for _, bytes := range processes {
+		sum += bytes
+	}
+	return orUnknown(float64(sum))
 }
 
 // rate is the rate of the calls of a deployment, or of the HTTP requests of an application; NaN where it is not known.

@@ -24,7 +24,7 @@ const eventsEvery = 5; // Seconds.
 const charts = [
   { title: 'Requests', unit: 'requests/s', format: number, empty: 'No request in this time',
     lines: [{ key: 'rate', label: 'answered', filled: true }, { key: 'error_rate', label: 'failed', colour: 'bad', dash: [5, 3] }] },
-  { title: 'Time of a request', unit: 'in each step', format: ms, empty: 'No request in this time',
+  { title: 'Time of a request', unit: 'in each step', highest: 'p99_ms', format: ms, empty: 'No request in this time',
     lines: [{ key: 'p50_ms', label: 'p50', colour: '4' }, { key: 'p90_ms', label: 'p90', colour: '2', dash: [6, 3] }, { key: 'p99_ms', label: 'p99', colour: '3', dash: [2, 2] }] },
   { title: 'Processors', unit: '%', format: number,
     lines: [{ key: 'machine_cpu_percent', label: 'machine, of all', colour: '3', filled: true }, { key: 'cpu_percent', label: 'node, of one', colour: '1', dash: [6, 3] }] },
@@ -100,6 +100,7 @@ function Applications({ live }) {
     { name: 'p50', title: 'p50', end: true, phone: false, value: (/** @type {any} */ a) => figure(a, 'p50_ms'), cell: (/** @type {any} */ a) => ms(figure(a, 'p50_ms')) },
     { name: 'p99', title: 'p99', end: true, value: (/** @type {any} */ a) => figure(a, 'p99_ms'), cell: (/** @type {any} */ a) => ms(figure(a, 'p99_ms')) },
     { name: 'running', title: 'Under way', end: true, phone: false, value: (/** @type {any} */ a) => figure(a, 'running'), cell: (/** @type {any} */ a) => count(figure(a, 'running')) },
+    { name: 'memory', title: 'Memory', end: true, phone: false, help: 'Of the processes of its replicas', value: (/** @type {any} */ a) => figure(a, 'memory_bytes'), cell: (/** @type {any} */ a) => bytes(figure(a, 'memory_bytes')) },
     { name: 'route', title: 'Route', phone: false, max: '18ch', value: (/** @type {any} */ a) => a.route_prefix, cell: (/** @type {any} */ a) => (a.route_prefix ? html`<code>${a.route_prefix}</code>` : html`<span class="muted">no HTTP</span>`) },
     { name: 'revision', title: 'Revision', end: true, phone: false, value: (/** @type {any} */ a) => a.revision, cell: (/** @type {any} */ a) => a.revision || unknown },
     { name: 'deployed', title: 'Deployed', end: true, phone: false, value: (/** @type {any} */ a) => a.deployed_at, cell: (/** @type {any} */ a) => html`<${Ago} at=${a.deployed_at} />` },

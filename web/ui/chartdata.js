@@ -169,3 +169,15 @@ export function marksOfEvents(events, told = -Infinity) {
       return { id: `event ${e.id}`, at: Date.parse(e.time) / 1000, kind: 'note', text: (e.reason ?? '').replaceAll('_', ' ') + change + (message && `: ${message}`) };
     });
 }
+
+/**
+ * The highest value of a column in a time, for the head of its chart: ", p99 at most 1.5 s".
+ * @param {{lines: {key: string, label: string}[], format: (value: number) => string, highest?: string}} chart
+ * @param {Record<string, any>} columns
+ * @param {{from: number, to: number}} time
+ */
+export function highestIn({ highest, lines, format }, columns, time) {
+  if (!highest) return '';
+  const all = (columns[highest] ?? []).filter((/** @type {any} */ v, /** @type {number} */ i) => typeof v === 'number' && columns.t[i] >= time.from && columns.t[i] <= time.to);
+  return all.length > 0 ? `, ${lines.find((l) => l.key === highest)?.label ?? highest} at most ${format(Math.max(...all))}` : '';
+}

@@ -1,6 +1,6 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { axisTime, columnsOf, lone, marksOf, marksOfEvents, near, range, scaleTop, sentence, summary } from '../../ui/chartdata.js';
+import { axisTime, columnsOf, highestIn, lone, marksOf, marksOfEvents, near, range, scaleTop, sentence, summary } from '../../ui/chartdata.js';
 
 test('a scale ends at a round number above the largest value', () => {
   for (const [most, top] of [
@@ -108,4 +108,11 @@ test('an event of the autoscaler from before its first decision is a mark, as of
   assert.deepEqual(marksOfEvents(of, at + 60), [mark]);
   assert.deepEqual(marksOfEvents(of, Infinity), [mark], 'no decision');
   assert.deepEqual(marksOfEvents(of, at), [], 'the decision itself');
+});
+
+test('the head of a chart has the highest value of a column in the time', () => {
+  const chart = { format: (/** @type {number} */ v) => `${v} ms`, lines: [{ key: 'p99_ms', label: 'p99' }], highest: 'p99_ms' };
+  const columns = { t: [1, 2, 3, 4], p99_ms: [9, null, 5, 7] };
+  assert.equal(highestIn(chart, columns, { from: 2, to: 4 }), ', p99 at most 7 ms');
+  assert.equal(highestIn(chart, columns, { from: 2, to: 2 }), '');
 });

@@ -122,7 +122,7 @@ var only = map[string][]string{
 	"internal/shown":        {"internal/logs", "github.com/goccy/go-yaml"},
 	"internal/lending":      {"internal/protocol", "internal/serving", "internal/telemetry", "internal/wire"},
 	"internal/details":      {"internal/deploy", "internal/secret"},
-	"internal/admin":        {"internal/audit", "internal/bundle", "internal/controller", "internal/dashboard", "internal/deploy", "internal/details", "internal/jsonbody", "internal/kernel", "internal/listen", "internal/logs", "internal/nearest", "internal/profile", "internal/rest", "internal/secret", "internal/series", "internal/sse", "internal/telemetry", "internal/token", "internal/updates", "internal/why"},
+	"internal/admin":        {"internal/audit", "internal/bundle", "internal/controller", "internal/dashboard", "internal/deploy", "internal/details", "internal/jsonbody", "internal/kernel", "internal/listen", "internal/logs", "internal/nearest", "internal/plan", "internal/profile", "internal/rest", "internal/secret", "internal/series", "internal/sse", "internal/telemetry", "internal/token", "internal/updates", "internal/why"},
 	"internal/dashboard":    {"web"},
 	"web":                   {},
 	"internal/rest":         {"internal/details", "internal/listen", "internal/profile", "internal/token"},

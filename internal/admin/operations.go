@@ -12,6 +12,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/jsonbody"
+	"github.com/helve-serve/helve/internal/plan"
 	"github.com/helve-serve/helve/internal/rest"
 	"github.com/helve-serve/helve/internal/why"
 )
@@ -262,8 +263,7 @@ func (a *Server) patch(c *ask) {
 		return
 	}
 	app := c.path("app")
-	// The values may be secrets, so the audit log has their names alone.
-	a.change(c, app, strings.Join(slices.Sorted(maps.Keys(options)), ", "), "", func(o Operator) (any, error) {
+	a.change(c, app, plan.PatchedValues(c.body), "", func(o Operator) (any, error) {
 		return o.Patch(c.r.Context(), c.by, app, c.body, c.by.Seen)
 	})
 }

@@ -343,6 +343,8 @@ func TestOperations(t *testing.T) {
 			changes := strings.HasPrefix(want.asked, "t-deploy")
 			if entries := o.set.Audit.Entries(10); changes != (len(entries) == 1) || changes && (entries[0].Author.Name != "t-deploy" || entries[0].Author.Address != "127.0.0.1") {
 				t.Errorf("audit: %+v", entries)
+			} else if strings.HasPrefix(want.asked, "t-deploy: patch") && entries[0].Detail != "D.num_replicas=null" {
+				t.Errorf("audit: %q", entries[0].Detail)
 			}
 		})
 	}

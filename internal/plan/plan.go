@@ -271,11 +271,10 @@ func Lines(before, after Version, same, files map[string]bool) []string {
 
 // light describes changes that the node makes without its replicas, for example "num_replicas 2 -> 3, no restart". Values that are long, or are lists or objects, are left out.
 func light(changes []helvetype.ValueChange) string {
-	const long = 40
 	text := ""
 	for _, c := range changes {
 		text += c.Path
-		if n := len(c.Before) + len(c.After); n > 0 && n <= long && !bytes.ContainsAny(c.Before, "{[") && !bytes.ContainsAny(c.After, "{[") {
+		if n := len(c.Before) + len(c.After); n > 0 && n <= longValue && !bytes.ContainsAny(c.Before, "{[") && !bytes.ContainsAny(c.After, "{[") {
 			text += fmt.Sprintf(" %s -> %s", cmp.Or(string(c.Before), "none"), cmp.Or(string(c.After), "none"))
 		}
 		text += ", "

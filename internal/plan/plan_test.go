@@ -349,3 +349,23 @@ func nodeOf(gpus int) placement.Node {
 	}
 	return placement.Unstated("", names...)
 }
+
+// TestPatchedValues: the line about a patch for the audit log has values that can be no secret.
+func TestPatchedValues(t *testing.T) {
+	t.Parallel()
+	for options, want := range map[string]string{
+		`{"deployments":{"Ranker":{"num_replicas":4,"user_config":{"pin":1234}}}}`:                                             "Ranker.num_replicas=4, Ranker.user_config",
+		`{"deployments":{"B":{"user_config":7},"A":{"num_replicas":null}}}`:                                                    "A.num_replicas=null, B.user_config",
+		`{"deployments":{"A":{"request_router":{"virtual_nodes":9}}}}`:                                                         "A.request_router.virtual_nodes=9",
+		`{"deployments":{"A":{"ray_actor_options":{"num_cpus":0.5,"runtime_env":{"env_vars":{"KEY":"hunter2","PIN":1234}}}}}}`: "A.ray_actor_options.num_cpus=0.5, A.ray_actor_options.runtime_env",
+		`{"deployments":{"A":{"num_replicas":"auto","nonsense":{"a":1}},"B":5}}`:                                               "A.nonsense, A.num_replicas, B",
+		`{"args":1234,"external_scaler_enabled":true,"route_prefix":"/x"}`:                                                     "args, external_scaler_enabled=true, route_prefix",
+		`{"history_limit":` + strings.Repeat("1", 50) + `}`:                                                                    "history_limit",
+		`{"deployments":3}`: "deployments",
+		`{}`:                "",
+	} {
+		if got := plan.PatchedValues(json.RawMessage(options)); got != want {
+			t.Errorf("%s: %q, want %q", options, got, want)
+		}
+	}
+}

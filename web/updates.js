@@ -46,7 +46,11 @@ export function apply(live, item) {
   for (const a of item.applications ?? []) next.applications.set(a.name, a);
   for (const d of item.deployments ?? []) next.deployments.set(d.name, d);
   for (const r of item.replicas ?? []) next.replicas.set(r.replica_id, r);
-  if (item.edges) next.edges = item.edges;
+  if (item.edges) {
+    next.edges = item.edges;
+    const there = new Set(item.edges.map((/** @type {{id: string}} */ e) => e.id));
+    for (const id of next.figures.edges.keys()) if (!there.has(id)) next.figures.edges.delete(id);
+  }
   const figures = item.figures ?? {};
   if (figures.node) next.figures.node = figures.node;
   for (const kind of /** @type {const} */ (['applications', 'deployments', 'replicas', 'edges'])) {

@@ -47,6 +47,14 @@ test('objects that are gone take along what is in them', () => {
   assert.equal(other.deployments.size, 2);
 });
 
+test('edges that are gone take along their figures', () => {
+  const edges = [{ id: 'http>Front', kind: 'http', to: 'Front' }, { id: 'Front>Ranker', from: 'Front', to: 'Ranker' }];
+  const both = apply(apply(nothing(), first), { edges, figures: { edges: [{ names: ['http>Front', 'Front>Ranker'], columns: { rate: [1, 2] } }] } });
+  assert.deepEqual([...both.figures.edges.keys()], ['http>Front', 'Front>Ranker']);
+  const one = apply(both, { edges: edges.slice(0, 1) });
+  assert.deepEqual([...one.figures.edges], [['http>Front', { rate: 1 }]]);
+});
+
 test('a whole item forgets all before', () => {
   const live = apply(apply(nothing(), first), { whole: true, node: { id: 'local', pid: 2 } });
   assert.equal(live.applications.size, 0);

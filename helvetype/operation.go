@@ -276,6 +276,8 @@ type EffectiveValue struct {
 	From string `json:"from"`
 	// Update is what a change of the option needs: "nothing", "in place", "new replicas" or "new application".
 	Update string `json:"update"`
+	// About says what the option means, in Markdown; links are relative to the directory docs.
+	About string `json:"about"`
 }
 
 // Explanation answers the question why an object is as it is.

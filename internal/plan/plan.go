@@ -286,7 +286,7 @@ func light(changes []helvetype.ValueChange) string {
 func Values(all []spec.Value) []helvetype.EffectiveValue {
 	out := make([]helvetype.EffectiveValue, len(all))
 	for i, v := range all {
-		out[i] = helvetype.EffectiveValue{Path: v.Option, Value: secret.RedactAt(v.Option, v.JSON), From: string(v.From), Update: v.Update.String()}
+		out[i] = helvetype.EffectiveValue{Path: v.Option, Value: secret.RedactAt(v.Option, v.JSON), From: string(v.From), Update: v.Update.String(), About: v.Doc}
 	}
 	return out
 }

@@ -369,3 +369,20 @@ func TestPatchedValues(t *testing.T) {
 		}
 	}
 }
+
+// TestMeanings: each option says what it means.
+func TestMeanings(t *testing.T) {
+	t.Parallel()
+	all := append(plan.Values(spec.Options{}.Effective().Values()), plan.Values(spec.Application{}.Effective().Values())...)
+	for _, v := range all {
+		if v.About == "" {
+			t.Error(v.Path)
+		}
+		if v.Path == "history_limit" && v.About != "Number of revisions that are kept, for the history and for rollbacks." {
+			t.Error(v.About)
+		}
+	}
+	if len(all) < 40 {
+		t.Error(len(all))
+	}
+}

@@ -87,6 +87,7 @@ type Value struct {
 	JSON   json.RawMessage
 	From   Source
 	Update Update
+	Doc    string // a sentence about the option, in Markdown
 }
 
 // Values lists all options, in the order of the table.
@@ -115,7 +116,7 @@ func (e EffectiveApplication) Values() []Value {
 func (t table[S]) values(s *S, sources map[string]Source) []Value {
 	all := make([]Value, len(t))
 	for i, o := range t {
-		all[i] = Value{o.path, o.text(s), o.source(s, sources), o.update}
+		all[i] = Value{o.path, o.text(s), o.source(s, sources), o.update, o.doc}
 	}
 	return all
 }

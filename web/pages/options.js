@@ -75,6 +75,9 @@ export function ReconfigureAction({ app, deployment, options, reload }) {
     run=${async (/** @type {any} */ v) => { const answer = await changeOptions(app, deployment, change(v)); reload(); return answer; }} done="The replicas are reconfigured." />`;
 }
 
+/** What an option means, without the marks of Markdown. @param {string|undefined} about */
+export const meaning = (about) => about?.replace(/\[([^\]]*)\]\([^)]*\)/g, '$1').replaceAll('`', '');
+
 /** @param {Of} props */
 export function Options({ app, deployment, options, reload }) {
   const [query, setQuery] = useQuery();
@@ -83,7 +86,7 @@ export function Options({ app, deployment, options, reload }) {
   const wanted = text.trim().toLowerCase();
   const rows = options.filter((o) => (wanted ? o.path.toLowerCase().includes(wanted) : all || o.from !== 'default'));
   const columns = [
-    { name: 'option', title: 'Option', value: (/** @type {any} */ o) => o.path, cell: (/** @type {any} */ o) => html`<code>${o.path}</code>` },
+    { name: 'option', title: 'Option', value: (/** @type {any} */ o) => o.path, cell: (/** @type {any} */ o) => html`<code title=${meaning(o.about)}>${o.path}</code>` },
     { name: 'value', title: 'Value', cell: (/** @type {any} */ o) => html`<code class="cut option-value" title=${value(o.value)}>${value(o.value)}</code>` },
     { name: 'from', title: 'From', value: (/** @type {any} */ o) => o.from, cell: (/** @type {any} */ o) => html`<span class=${'from from-' + o.from} title=${o.from === 'override' ? 'set above file and code: here, with helve set or helve scale, or by the autoscaler' : undefined}>${o.from}</span>` },
     { name: 'update', title: 'A change needs', phone: false, help: 'What a change of the option does to the replicas: nothing, a call of reconfigure in place, new replicas, or all of the application anew', value: (/** @type {any} */ o) => o.update },

@@ -7,6 +7,7 @@ import { end, extend, read } from '../../history.js';
 import { sorted } from '../../ui/table.js';
 import { plain } from '../../ui/code.js';
 import { serving } from '../../pages/parts.js';
+import { meaning } from '../../pages/options.js';
 
 const first = {
   at: '2026-05-04T10:00:00Z', whole: true, node: { id: 'local', pid: 1 }, problems: { sentence: 'all is well', troubles: [] },
@@ -108,4 +109,9 @@ test('replicas of an old revision serve too', () => {
   assert.equal(serving({ ready: 2, replica_counts: { running: 4, not_ready: 1, ejected: 1 } }), 2);
   assert.equal(serving({ ready: 0, replica_counts: {} }), 0);
   assert.equal(serving({}), undefined);
+});
+
+test('the meaning of an option has no marks of Markdown', () => {
+  assert.equal(meaning('Environment, under the `runtime_env` of each: see [environments](environments.md).'), 'Environment, under the runtime_env of each: see environments.');
+  assert.equal(meaning(undefined), undefined);
 });

@@ -52,7 +52,7 @@ app = Model.bind()
 		for _, of := range []string{"stalls", "stalls/Model", "stalls/Model/" + replica} {
 			o.why(of, "the event loop of replica "+replica+" was blocked once", place)
 		}
-		o.says([]string{"events", "stalls"}, "event_loop_blocked: the event loop was blocked for", place, "in request culprit")
+		o.says([]string{"events", "stalls"}, "event_loop_blocked [warning]: the event loop was blocked for", place, "in request culprit")
 	},
 	"a request runs": func(o *operator) {
 		o.runs("endless", `

@@ -23,7 +23,8 @@ func (in Input) next(d spec.Deployment, before map[string]spec.Deployment) int {
 	was, there := before[d.Name]
 	wish := there && was.Options.Effective().ReplicasWish() == o.ReplicasWish()
 	external := in.After.Options.Effective().ExternalScaler && now.By != "deploy"
-	if !scaled || !there || !(in.Rollback || wish || o.KeepsReplicas() || external) || now.ByLoad && !o.Autoscaled() {
+	loaded := o.Autoscaled() && now.ByLoad && now.Replicas > o.StartReplicas() // the load needs more than initial_replicas
+	if !scaled || !there || !(in.Rollback || wish || o.KeepsReplicas() || loaded || external) || now.ByLoad && !o.Autoscaled() {
 		now = Scale{Replicas: o.StartReplicas()}
 	}
 	if back, ok := in.Returns[d.Name]; ok && in.Rollback && (o.Autoscaled() || !back.ByLoad) {

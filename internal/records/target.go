@@ -453,8 +453,8 @@ func (t *Target) graph(r store.Revision) (g spec.Graph, err error) {
 // scale decides the number of replicas of a deployment. It is num_replicas if that was another one in the deploy before; else it stays
 // the same. For example, D was deployed with 2 replicas and scaled to 5: a deploy with 2 leaves 5, and a deploy with 3 sets 3.
 //
-// A deployment with an autoscaling_config keeps its number too, unless the config is another one and has initial_replicas: a node whose autoscaler runs brings the number between the bounds. For
-// example, D runs 5 replicas by its load: a deploy that changes max_replicas from 10 to 8 leaves 5. Where an external scaler is enabled a number that was set stays whatever the deploy says.
+// A deployment with an autoscaling_config keeps its number too, unless the config is another one with initial_replicas above it: a node whose autoscaler runs brings the number between the bounds. For
+// example, D runs 5 replicas by its load: a deploy that changes max_replicas from 10 to 8 leaves 5, also with initial_replicas of 2, because the load needs the 5, and with initial_replicas of 6 there are 6. Where an external scaler is enabled a number that was set stays whatever the deploy says.
 func (w *Deploy) scale(app string, d spec.Deployment, external bool, f Former, there []store.KV) ([]write, error) {
 	key := store.ScaleKey(app, d.Name)
 	var was store.Stored[store.Scale]
@@ -467,7 +467,8 @@ func (w *Deploy) scale(app string, d spec.Deployment, external bool, f Former, t
 	next := store.Scale{Replicas: o.StartReplicas(), By: ByDeploy, Reason: setBy(w.Number), At: time.Now().UTC()}
 	last, ok := f.Submitted[d.Name]
 	fixed := !o.Autoscaled() && was.Record.By == store.ByAutoscaler // for example, a rollback to a revision without an autoscaler
-	if ok && !fixed && (last == o.ReplicasWish() || o.KeepsReplicas() || external && was.Record.By != ByDeploy) {
+	loaded := readable && o.Autoscaled() && was.Record.By == store.ByAutoscaler && was.Record.Replicas > next.Replicas
+	if ok && !fixed && (last == o.ReplicasWish() || o.KeepsReplicas() || loaded || external && was.Record.By != ByDeploy) {
 		if readable {
 			if w.Scales[d.Name] = (Scale{was.Record, was.Modified}); o.Autoscaled() {
 				w.changed[d.Name] = changedScale{before: was, wrote: was.Record, modified: was.Modified, kept: true}

@@ -2,6 +2,7 @@ package records_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"testing"
 	"time"
@@ -90,6 +91,37 @@ func TestUndoAfterAutoscaler(t *testing.T) {
 					t.Errorf("killed %t: %d replicas by %s, want %d by %s: %v", killed, kept.Record.Replicas, kept.Record.By, x.want, x.by, err)
 				}
 			})
+		}
+	}
+}
+
+// TestConfigOfALoad: a deploy that changes an autoscaling_config at full load stops no replica, and initial_replicas above the number holds.
+func TestConfigOfALoad(t *testing.T) {
+	t.Parallel()
+	graph := func(config string) spec.Graph {
+		o := spec.Options{AutoscalingConfig: json.RawMessage(config), Sources: map[string]spec.Source{"autoscaling_config": spec.FromCode}}
+		return spec.Graph{App: "shop", Ingress: &spec.IngressSpec{Deployment: "D"}, Deployments: []spec.Deployment{{Name: "D", Language: "go", Options: o}}}
+	}
+	for initial, want := range map[int]int{1: 5, 5: 5, 7: 7} {
+		memory := store.NewMemory()
+		target := records.NewTarget(memory, store.NewMemoryBlobs(), slog.New(slog.DiscardHandler))
+		target.Durable = true
+		before, next := graph(`{"max_replicas": 8, "initial_replicas": 1}`), graph(fmt.Sprintf(`{"max_replicas": 9, "initial_replicas": %d}`, initial))
+		w, err := target.WriteDeploy(t.Context(), store.Revision{Graph: before}, records.Former{})
+		if err == nil {
+			err = target.End(t.Context(), before, w)
+		}
+		if err == nil {
+			_, err = target.WriteScale(t.Context(), "shop", "D", store.Scale{Replicas: 5, By: store.ByAutoscaler, Reason: "load", At: time.Now().UTC()})
+		}
+		if err == nil {
+			_, err = target.WriteDeploy(t.Context(), store.Revision{Graph: next}, records.Former{Running: true, Current: 1, Number: 1, Submitted: records.Submitted(before)})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kept, err := store.Get(t.Context(), memory, store.ScaleKey("shop", "D")); err != nil || kept.Record.Replicas != want {
+			t.Errorf("initial_replicas %d: %d replicas, want %d: %v", initial, kept.Record.Replicas, want, err)
 		}
 	}
 }

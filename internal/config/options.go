@@ -356,12 +356,7 @@ func (d *deployment) resources(f field) {
 	if env := v.field("runtime_env"); env != nil {
 		d.environment(*env)
 	}
-	for _, name := range []string{"label_selector", "fallback_strategy"} {
-		if in := v.field(name); in != nil && in.value.kind != null && len(in.value.items)+len(in.value.fields) > 0 {
-			d.r.warn(in.at, "%s%s.%s: has no effect: there is one node", d.of(), f.name, name)
-		}
-	}
-	rest := v.without("runtime_env", "label_selector", "fallback_strategy")
+	rest := v.without("runtime_env")
 	d.r.unsealed(rest, d.of()+f.name)
 	for i, in := range rest.fields {
 		d.places[f.name+"."+in.name] = valueOr(in)

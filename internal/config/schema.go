@@ -124,7 +124,6 @@ func deploymentSchema() schema {
 	}
 	resources := properties["ray_actor_options"].(schema)["properties"].(schema) //nolint:forcetypeassert // a group of the table
 	resources["runtime_env"] = schema{"$ref": "#/$defs/runtime_env"}
-	resources["label_selector"], resources["fallback_strategy"] = typed("object", "null"), typed("array", "null")
 	properties["runtime_env"] = schema{"$ref": "#/$defs/runtime_env"}
 	properties["logging_config"] = schema{"$ref": "#/$defs/logging_config"}
 	properties["name"] = described(schema{"type": "string", "minLength": 1}, "Name of the deployment: that of its class or function in the code.")

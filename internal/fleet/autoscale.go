@@ -104,7 +104,8 @@ const WaitsForRoom = "room on the node"
 // holdsLocked says why the number of replicas of a deployment must not grow, or shrink, now; "" if it may. waiting is a replica that waits for a place; nil for none. Each rule has an example:
 //
 //   - A rollout goes from revision 2 to 3, and the load falls from 8 replicas to 2: the 8 stay until the rollout is over, because new replicas take the places of old ones. The load
-//     rises from 8 to 12: 4 more start. A rollout that is paused is the same.
+//     rises from 8 to 12: 4 more start. A rollout that is paused is the same. While a replica of the deployment waits for room on the node, the number may fall: 3 old replicas hold 3 CPUs of 3, a
+//     new one waits for 2, and without load 2 of the old ones make room for it.
 //   - An application is deployed for the first time, or started again by the next node, with 4 replicas, and has no load yet: the 4 stay until all are ready.
 //   - The node drains: nothing changes any more.
 //   - Replicas of the deployment fail to start: no more of them are asked for, and the queue grows. When one is ready the number follows the load again.
@@ -116,7 +117,9 @@ func (d *Deployment) holdsLocked(waiting *Replica) (up, down string) {
 	case a.Change != nil && !a.Change.WatchesOnly() && !a.Change.Settled() && a.Change.Held() != "":
 		down = "a rollout is paused"
 	case a.Previous != nil || a.Change != nil && !a.Change.WatchesOnly() && !a.Change.Settled():
-		down = "a rollout is under way"
+		if waiting == nil {
+			down = "a rollout is under way"
+		}
 	case a.Own == helvetype.ApplicationDeploying && a.Current.Def.Restored:
 		down = "the application is being started again"
 	case a.Own == helvetype.ApplicationDeploying:

@@ -257,6 +257,44 @@ func TestHoldOfAPause(t *testing.T) {
 	})
 }
 
+// TestRolloutWithoutRoom: a new replica that waits for room gets that of the old ones that the load needs no more.
+func TestRolloutWithoutRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine()
+		m.cpus = 3
+		n := m.start(t)
+		defer func() { n.end(true) }()
+		o := autoscaled(`{"max_replicas": 8, "target_ongoing_requests": 1}`)
+		o.Resources.CPUs, o.Sources["ray_actor_options.num_cpus"] = 1, spec.FromCode
+		if err := n.deploy(o, nil); err != nil {
+			t.Fatal(err)
+		}
+		n.call(3)
+		n.wait(10 * time.Second)
+		n.want("before", 3, 3, "autoscaler")
+		changed := o
+		changed.Version, changed.Resources.CPUs = "2", 2
+		over := make(chan error, 1)
+		go func() { over <- n.deploy(changed, nil) }()
+		n.wait(10 * time.Second)
+		if got := n.wanted(); got != 3 {
+			t.Errorf("with 3 calls in a rollout that waits for room %d replicas are wanted", got)
+		}
+		n.work.done()
+		n.wait(5 * time.Minute)
+		select {
+		case err := <-over:
+			if err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Error("the rollout waits for room that the load does not need")
+		}
+		n.want("after the rollout", 1, 1, "autoscaler")
+	})
+}
+
 // TestReadinessFlaps: the totals of calls neither fall nor jump when a replica with a past is unready and ready again: the others would look faster or slower than they are.
 func TestReadinessFlaps(t *testing.T) {
 	t.Parallel()

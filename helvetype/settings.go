@@ -36,13 +36,13 @@ type HTTPSettings struct {
 	// URLs are those of the listeners; empty for a node without HTTP.
 	URLs []string `json:"urls"`
 	// Options are the options that hold.
-	Options HTTPOptions `json:"options"`
+	Options HTTPInEffect `json:"options"`
 	// Set has the fields of http_options that files and requests have set, as JSON, with secrets redacted. The others are as the node was started.
 	Set json.RawMessage `json:"set"`
 }
 
-// HTTPOptions are the options of the ingress that can change while the node serves.
-type HTTPOptions struct {
+// HTTPInEffect has the options of the ingress that can change while the node serves, as they hold now.
+type HTTPInEffect struct {
 	// RequestTimeout is the longest time of a request in seconds; 0 for no limit.
 	RequestTimeout float64 `json:"request_timeout_s"`
 	// RootPath is in front of every route prefix; "" for none.

@@ -22,7 +22,7 @@ func (a *Server) openAPI(c *ask) { answer(c.w, http.StatusOK, a.document()) }
 
 // document is the OpenAPI document of the table of routes.
 func (a *Server) document() object {
-	d := &schemas{of: object{}}
+	d := &schemas{of: object{}, types: map[string]reflect.Type{}}
 	paths := object{}
 	for i := range a.routes {
 		r := &a.routes[i]
@@ -166,7 +166,10 @@ func (d *schemas) answer(of any) object {
 }
 
 // schemas makes JSON Schemas of Go types as package encoding/json writes them.
-type schemas struct{ of object }
+type schemas struct {
+	of    object
+	types map[string]reflect.Type // of each name, so that two types do not share one
+}
 
 // schema is the schema of a type. A struct of a body takes no other fields than its own.
 func (d *schemas) schema(t reflect.Type, body bool) object {
@@ -205,6 +208,11 @@ func (d *schemas) schema(t reflect.Type, body bool) object {
 		if t == reflect.TypeFor[token.Info]() {
 			name = "Token"
 		}
+		if other := d.types[name]; other != nil && other != t { // for example, details.ScalingDecision is Ray Serve's, and helvetype.ScalingDecision is another one
+			before, _, _ := strings.Cut(t.String(), ".")
+			name = strings.ToUpper(before[:1]) + before[1:] + name
+		}
+		d.types[name] = t
 		if d.of[name] == nil {
 			d.of[name] = object{} // for a type that contains itself
 			d.of[name] = d.structure(t, body)

@@ -45,6 +45,10 @@ func TestOpenAPI(t *testing.T) {
 			t.Errorf("there is no schema %s", m[1])
 		}
 	}
+	own, reference := doc.Components.Schemas["HelvetypeScalingDecision"].Properties, doc.Components.Schemas["ScalingDecision"].Properties // two types of one name
+	if own["reason"] == nil || reference["reason"] == nil || len(own) == len(reference) {
+		t.Errorf("%v and %v", own, reference)
+	}
 	if len(doc.Components.Schemas["AppDetails"].Properties) < 10 || doc.Components.Schemas["ReplicaDetails"].Properties["node_id"] == nil {
 		t.Errorf("%+v", doc.Components.Schemas["ReplicaDetails"])
 	}

@@ -10,7 +10,7 @@ import (
 func (n *Node) SettingsNow() (s helvetype.Settings) {
 	o := n.proxy.Options()
 	s.HTTP.URLs = append([]string{}, n.URLs()...)
-	s.HTTP.Options = helvetype.HTTPOptions{RequestTimeout: o.RequestTimeout.Seconds(), RootPath: o.RootPath, KeepAlive: n.proxy.IdleTime().Seconds(), TLS: n.secure != nil}
+	s.HTTP.Options = helvetype.HTTPInEffect{RequestTimeout: o.RequestTimeout.Seconds(), RootPath: o.RootPath, KeepAlive: n.proxy.IdleTime().Seconds(), TLS: n.secure != nil}
 	s.Store = helvetype.StoreSettings{Kind: "memory", Dir: n.state}
 	if n.disk != nil {
 		d := n.disk.Stats()

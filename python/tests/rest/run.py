@@ -115,6 +115,13 @@ def about(url):
         return json.load(answer)
 
 
+def as_started(url, token):
+    """Takes back the settings that requests may have changed: a target capacity of 0 stops all replicas."""
+    body = json.dumps({"target_capacity": None, "http_options": None}).encode()
+    request = urllib.request.Request(url + "/api/v1/settings", body, {"Authorization": f"Bearer {token}"}, method="PATCH")
+    urllib.request.urlopen(request, timeout=LIMIT).close()
+
+
 def fuzz(schemathesis, url, token, seconds, environment):
     """The exit status of schemathesis."""
     command = [
@@ -154,6 +161,7 @@ def main():
             if (before["pid"], before["started_at"]) != (after["pid"], after["started_at"]):
                 print("the node was started again")
                 status = 1
+            as_started(url, token)
             deployed(work, environment, after, url, token)
         except BaseException:
             log.seek(0)

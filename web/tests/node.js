@@ -2,7 +2,7 @@
 // @ts-check
 import { spawn, execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -31,6 +31,8 @@ export class Node {
 	constructor(dir, admin, http, flags) {
 		this.dir = dir;
 		this.state = join(dir, 'state');
+		this.run = join(dir, 'run'); // HELVE_RUNTIME_DIR: programs beside this one do not find the node, and deploy nothing to it
+		mkdirSync(this.run, { recursive: true });
 		this.gate = join(dir, 'gate'); // calls with name=held run until this file is there
 		this.admin = `127.0.0.1:${admin}`;
 		this.url = `http://${this.admin}`;
@@ -47,7 +49,7 @@ export class Node {
 	async up() {
 		const child = spawn(binary, ['start', '--state-dir', this.state, '--http', `127.0.0.1:${this.httpPort}`, '--admin', this.admin, ...this.flags], {
 			cwd: shop,
-			env: { ...process.env, SHOP_GATE: this.gate, HELVE_PYTHON: python, PYTHONDONTWRITEBYTECODE: '1' },
+			env: { ...process.env, HELVE_RUNTIME_DIR: this.run, SHOP_GATE: this.gate, HELVE_PYTHON: python, PYTHONDONTWRITEBYTECODE: '1' },
 			stdio: ['ignore', 'pipe', 'pipe'],
 		});
 		this.child = child;
@@ -84,7 +86,7 @@ export class Node {
 	 */
 	cli(...args) {
 		return new Promise((done, failed) => {
-			const options = { cwd: shop, env: { ...process.env, SHOP_GATE: this.gate, HELVE_PYTHON: python, HELVE_ADDRESS: this.admin, HELVE_TOKEN: this.token() }, maxBuffer: 64 << 20 };
+			const options = { cwd: shop, env: { ...process.env, HELVE_RUNTIME_DIR: this.run, SHOP_GATE: this.gate, HELVE_PYTHON: python, HELVE_ADDRESS: this.admin, HELVE_TOKEN: this.token() }, maxBuffer: 64 << 20 };
 			execFile(binary, args, options, (error, stdout, stderr) => (error ? failed(new Error(`helve ${args.join(' ')}: ${error.message}\n${stdout}${stderr}`)) : done(stdout)));
 		});
 	}

@@ -23,7 +23,7 @@ func (o *Operator) Explain(ctx context.Context, of helvetype.Object, revision in
 		return e, &helvetype.OperationError{Code: helvetype.CodeInvalidArgument, Message: "the name of an application is missing", Next: "helve status lists the applications"}
 	}
 	s := o.set.Node.Status()
-	e, ok := o.explain(of, s, o.linked())
+	e, ok := o.explain(of, s, o.load, o.linked())
 	if ok {
 		return e, nil
 	}
@@ -47,10 +47,10 @@ func (o *Operator) linked() func() helvetype.CallList {
 	})
 }
 
-func (o *Operator) explain(of helvetype.Object, s helvetype.Status, linked func() helvetype.CallList) (e helvetype.Explanation, ok bool) {
+func (o *Operator) explain(of helvetype.Object, s helvetype.Status, load func(string, helvetype.ApplicationStatus) why.Load, linked func() helvetype.CallList) (e helvetype.Explanation, ok bool) {
 	if e, ok = why.Explain(of, s, o.set.Events, time.Now()); ok {
 		if a, there := s.Applications[of.App]; there {
-			why.Measure(&e, o.load(of.App, a))
+			why.Measure(&e, a, load(of.App, a))
 			if busy(a) {
 				why.Held(&e, a, linked().Calls, time.Now())
 			}
@@ -80,10 +80,13 @@ func (o *Operator) Overview(context.Context) (helvetype.Overview, error) {
 	if o.set.Trace != nil {
 		left = o.set.Trace.GivenUp(time.Now().Add(-time.Minute))
 	}
-	return why.Overview(s, func(app string) helvetype.Explanation {
-		e, _ := o.explain(kindOf(helvetype.Object{App: app}), s, linked)
+	load := func(app string, a helvetype.ApplicationStatus) why.Load {
+		return o.load(app, a).Lasting(app, a, o.set.Events, time.Now())
+	}
+	return why.Overview(s, func(app string, s helvetype.Status) helvetype.Explanation {
+		e, _ := o.explain(kindOf(helvetype.Object{App: app}), s, load, linked)
 		return e
-	}, left), nil
+	}, left, time.Now()), nil
 }
 
 // slowMax is how many slow requests an answer looks at.

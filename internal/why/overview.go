@@ -6,20 +6,23 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/helve-serve/helve/helvetype"
 )
 
-// Overview says what is wrong in a node now, the worst first. left is the number of requests of the last minute that their clients have given up. explain is the answer about an application, which may have trouble although it runs. For example, of three applications one is UNHEALTHY
+// Overview says what is wrong in a node now, the worst first. left is the number of requests of the last minute that their clients have given up. explain is the answer about an application of a
+// status, which may have trouble although it runs: the status is without the effects of scaling that goes as it should. For example, of three applications one is UNHEALTHY
 // without a replica that gets calls, one waits at a step of its rollout, and one runs: the first two are in the answer, in this order.
-func Overview(s helvetype.Status, explain func(app string) helvetype.Explanation, left int) (o helvetype.Overview) {
+func Overview(s helvetype.Status, explain func(app string, s helvetype.Status) helvetype.Explanation, left int, now time.Time) (o helvetype.Overview) {
 	type found struct {
 		helvetype.Trouble
 		rank int
 	}
 	var all []found
+	calmed := settled(s, now)
 	for _, name := range slices.Sorted(maps.Keys(s.Applications)) {
-		a, e := s.Applications[name], explain(name)
+		a, e := calmed.Applications[name], explain(name, calmed)
 		if a.Status == helvetype.ApplicationRunning && e.Sentence == calm(name, a, s.TargetCapacity) {
 			continue
 		}

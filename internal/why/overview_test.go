@@ -11,10 +11,10 @@ import (
 // overview is the answer about applications without events.
 func overview(apps map[string]helvetype.ApplicationStatus) helvetype.Overview {
 	s := helvetype.Status{Applications: apps}
-	return Overview(s, func(app string) helvetype.Explanation {
+	return Overview(s, func(app string, s helvetype.Status) helvetype.Explanation {
 		e, _ := Explain(helvetype.Object{Kind: helvetype.KindApplication, App: app}, s, kept{}, at)
 		return e
-	}, 0)
+	}, 0, at)
 }
 
 // TestOverviewOfRequestsGivenUp: requests whose clients have left while they waited are named beside the calls, of which none has failed.
@@ -24,7 +24,7 @@ func TestOverviewOfRequestsGivenUp(t *testing.T) {
 	for left, want := range map[int]string{
 		24: "none of the 160 calls of the last minute failed; 24 requests were given up by their clients", 1: "failed; 1 request was given up by its client", 0: "none of the 160 calls of the last minute failed",
 	} {
-		if o := Overview(s, func(string) helvetype.Explanation { return helvetype.Explanation{} }, left); !strings.HasSuffix(o.Sentence, want) {
+		if o := Overview(s, func(string, helvetype.Status) helvetype.Explanation { return helvetype.Explanation{} }, left, at); !strings.HasSuffix(o.Sentence, want) {
 			t.Errorf("%s, want %s", o.Sentence, want)
 		}
 	}

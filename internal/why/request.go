@@ -75,7 +75,7 @@ func (q *question) failure() (cause, next string) {
 			full = withoutMethod(f.FailedAt)
 		}
 		return fmt.Sprintf("the queue of %s was full, so the call was rejected (max_queued_requests)%s: %s", full, through, message),
-			fmt.Sprintf("helve scale %s N adds replicas; max_queued_requests of %[1]s is how many calls of one caller may wait: a larger one takes longer bursts", full)
+			fmt.Sprintf("%s; max_queued_requests of %s is how many calls of one caller may wait: a larger one takes longer bursts", q.more(full), full)
 	case helvetype.ReasonDeadline, helvetype.ReasonCancelled:
 		return q.cut(at)
 	case helvetype.ReasonReplicaDied, helvetype.ReasonMayHaveRun:
@@ -156,7 +156,7 @@ func (q *question) time(at int) (cause, next string) {
 			return fmt.Sprintf("the call waited %s for a slot of replica %s of %s%s", of, w.Replica, on, through), ""
 		}
 		return fmt.Sprintf("the call waited %s for a slot of %s%s, because all its replicas ran as many calls as max_ongoing_requests allows", of, on, through),
-			fmt.Sprintf("helve scale %s N adds replicas; helve calls %s lists the calls that hold the slots", on, on)
+			fmt.Sprintf("%s; helve calls %s lists the calls that hold the slots", q.more(on), on)
 	case "http":
 		return fmt.Sprintf("%s were spent outside of calls that have left a record: with the client, in calls shorter than a millisecond, or in a call that has not ended", of),
 			"helve calls " + w.App + " lists the calls that still run"
@@ -174,7 +174,7 @@ func (q *question) time(at int) (cause, next string) {
 			if old, ok := w.Attributes["unloaded"].(string); ok {
 				cause += ", which took the place of model " + old
 			}
-			return cause, fmt.Sprintf("max_num_models_per_replica is how many models a replica keeps; helve scale %s N adds replicas", deploymentOf(w))
+			return cause, "max_num_models_per_replica is how many models a replica keeps; " + q.more(deploymentOf(w))
 		}
 		if w.Kind == "span" && w.Deployment == "" {
 			return fmt.Sprintf("%s were spent in the code of the program itself, in its span %q", of, w.Name), ""
@@ -227,6 +227,12 @@ func (q *question) lost() string {
 		}
 	}
 	return ""
+}
+
+// more is the advice for a request that has waited for a deployment, which is named with its application.
+func (q *question) more(of string) string {
+	app, name, _ := strings.Cut(of, "/")
+	return more(of, q.s.Applications[app].Deployments[name], true)
 }
 
 func (q *question) deployment(s helvetype.Span) (d helvetype.DeploymentStatus, ok bool) {

@@ -50,3 +50,155 @@ func TestFailingPolicies(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 }
+
+// TestMore: the advice for calls that wait names the number of replicas, the bound only where that holds the number, and else the autoscaler.
+func TestMore(t *testing.T) {
+	t.Parallel()
+	of := func(target, desired, most int, blocked string) *helvetype.Autoscaling {
+		return &helvetype.Autoscaling{Target: target, Desired: desired, Least: 1, Most: most, Blocked: blocked}
+	}
+	const bound = "helve set shop/D autoscaling_config.max_replicas=N lets the autoscaler go above 4"
+	for name, c := range map[string]struct {
+		a         *helvetype.Autoscaling
+		now, past string
+	}{
+		"no autoscaler":    {nil, "helve scale shop/D N adds replicas", "helve scale shop/D N adds replicas"},
+		"held by a bound":  {of(4, 15, 4, "max_replicas"), bound, bound},
+		"at a bound":       {of(4, 4, 4, ""), "asks for no more replicas: helve set shop/D autoscaling_config.target_ongoing_requests=N, below", bound},
+		"grows":            {of(2, 3, 4, ""), "its autoscaler adds replicas, and helve why shop/D", "its autoscaler adds replicas, and helve why shop/D"},
+		"is about to grow": {func() *helvetype.Autoscaling { a := of(2, 2, 4, ""); a.Queued, a.TargetOngoing = 9, 2; return a }(), "helve why shop/D says when", "helve why shop/D says when"},
+		"enough":           {of(2, 2, 4, ""), "asks for no more replicas", "helve why shop/D says when its autoscaler adds replicas"},
+		"held by a hold":   {of(2, 2, 4, "a rollout is under way"), "helve why shop/D says when", "helve why shop/D says when"},
+		"of max_downscale": {of(2, 2, 4, "max_downscale_factor"), "helve why shop/D says when", "helve why shop/D says when"},
+	} {
+		d := helvetype.DeploymentStatus{Wanted: 2, Ready: 2, Autoscaling: c.a}
+		for past, want := range map[bool]string{false: c.now, true: c.past} {
+			if got := more("shop/D", d, past); !strings.Contains(got, want) {
+				t.Errorf("%s, past %t: %s", name, past, got)
+			}
+		}
+	}
+}
+
+// TestAdviceBesideAutoscaler: no answer names helve scale for a deployment with an autoscaler, which refuses that command: not that about calls that wait, about slow requests, about one request.
+func TestAdviceBesideAutoscaler(t *testing.T) {
+	t.Parallel()
+	d := helvetype.DeploymentStatus{
+		Status: helvetype.DeploymentHealthy, Wanted: 4, Ready: 4, Calls: helvetype.Calls{Queued: 9, Running: 12}, LastMinute: &helvetype.LastMinute{Seconds: 60, Calls: 9, Rejected: 3},
+		Autoscaling: &helvetype.Autoscaling{Target: 4, Desired: 15, Least: 1, Most: 4, Blocked: "max_replicas"},
+	}
+	s := helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"shop": {Status: helvetype.ApplicationRunning, Deployments: map[string]helvetype.DeploymentStatus{"Ranker": d}}}}
+	wait, load := piece("wait", "b", "a", "Ranker", 2, 1400), piece("span", "b", "a", "Ranker", 2, 1400)
+	load.Name, load.Attributes = "load of model cats", map[string]any{"model": "cats"}
+	full := piece("call", "a", "r", "Ranker", 1, 1)
+	full.Reason = string(helvetype.ReasonBackpressure)
+	advice := map[string]string{}
+	for _, of := range []helvetype.Object{shop(), shop("Ranker")} {
+		e, _ := Explain(of, s, kept{}, at)
+		advice[of.String()] = e.Next
+	}
+	for name, heavy := range map[string]helvetype.Span{"slow for slots": wait, "slow for models": load} {
+		requests := []helvetype.RequestTrace{slowRequest(1, 1500, heavy), slowRequest(2, 1500, heavy), slowRequest(3, 1500, heavy)}
+		e := helvetype.Explanation{Object: shop()}
+		Measure(&e, s.Applications["shop"], Load{SlowFrom: time.Second, Requests: requests})
+		advice[name] = e.Next
+		_, advice["one "+name] = Request(&requests[0], s, kept{})
+	}
+	rejected := request(3, 503, full)
+	rejected.Reason = string(helvetype.ReasonBackpressure)
+	_, advice["rejected"] = Request(rejected, s, kept{})
+	if len(advice) != 7 {
+		t.Fatal(advice)
+	}
+	for name, next := range advice {
+		if strings.Contains(next, "helve scale") || !strings.Contains(next, "helve set shop/Ranker autoscaling_config.max_replicas=N lets the autoscaler go above 4") {
+			t.Errorf("%s: %s", name, next)
+		}
+	}
+}
+
+// TestOverviewOfScaling: a deployment that scales as it should is as it should be. One whose bound holds the number, or whose replicas do not start, is trouble.
+func TestOverviewOfScaling(t *testing.T) {
+	t.Parallel()
+	starting := func(wait helvetype.Wait) []helvetype.ReplicaStatus {
+		return []helvetype.ReplicaStatus{{ID: "D#1", State: helvetype.ReplicaRunning, Ready: true}, {ID: "D#2", State: helvetype.ReplicaStarting, StartedAt: at.Add(-2 * time.Second), Wait: &wait}}
+	}
+	for name, c := range map[string]struct {
+		troubles int
+		change   func(*helvetype.DeploymentStatus)
+	}{
+		"calls wait while a replica starts": {0, func(*helvetype.DeploymentStatus) {}},
+		"the queue is worked off": {0, func(d *helvetype.DeploymentStatus) {
+			d.Status, d.Ready, d.Replicas[1].State, d.Replicas[1].Wait = helvetype.DeploymentHealthy, 2, helvetype.ReplicaRunning, nil
+		}},
+		"a replica finishes its calls": {0, func(d *helvetype.DeploymentStatus) {
+			d.Status, d.Wanted, d.Replicas[1].State, d.Calls.Queued = helvetype.DeploymentDownscaling, 1, helvetype.ReplicaStopping, 0
+		}},
+		"the load has just come": {0, func(d *helvetype.DeploymentStatus) {
+			d.Status, d.Wanted, d.Replicas, d.Autoscaling.LastUp = helvetype.DeploymentHealthy, 1, nil, time.Time{}
+			d.Autoscaling.Queued, d.Autoscaling.Running, d.Autoscaling.TargetOngoing = 9, 3, 2
+		}},
+		"calls wait later": {1, func(d *helvetype.DeploymentStatus) {
+			d.Status, d.Ready, d.Replicas, d.Autoscaling.LastUp = helvetype.DeploymentHealthy, 2, nil, at.Add(-time.Minute)
+			d.Autoscaling.Queued, d.Autoscaling.Running, d.Autoscaling.TargetOngoing = 9, 6, 20
+		}},
+		"the bound holds the number": {1, func(d *helvetype.DeploymentStatus) {
+			d.Status, d.Ready, d.Replicas, d.Autoscaling.Blocked = helvetype.DeploymentHealthy, 2, nil, "max_replicas"
+		}},
+		"the start fails":      {1, func(d *helvetype.DeploymentStatus) { d.Failures, d.Message = 1, "no database" }},
+		"the start takes long": {1, func(d *helvetype.DeploymentStatus) { d.Replicas[1].StartedAt = at.Add(-2 * time.Minute) }},
+		"it waits for room": {1, func(d *helvetype.DeploymentStatus) {
+			d.Replicas = starting(helvetype.Wait{For: "room on the node", Reason: "no GPU", Since: at})
+		}},
+		"a queue is full": {1, func(d *helvetype.DeploymentStatus) {
+			d.LastMinute = &helvetype.LastMinute{Seconds: 60, Calls: 9, Rejected: 3}
+		}},
+	} {
+		d := helvetype.DeploymentStatus{
+			Status: helvetype.DeploymentUpscaling, Trigger: helvetype.TriggerAutoscaling, Wanted: 2, Ready: 1, Calls: helvetype.Calls{Queued: 9, Running: 3}, Replicas: starting(helvetype.Wait{For: "its constructor", Since: at}),
+			Autoscaling: &helvetype.Autoscaling{Target: 2, Desired: 2, Least: 1, Most: 4, LastUp: at.Add(-2 * time.Second)},
+		}
+		c.change(&d)
+		o := overview(map[string]helvetype.ApplicationStatus{"shop": runsWith(d)})
+		if len(o.Troubles) != c.troubles {
+			t.Errorf("%s: %+v", name, o)
+		}
+		if d.Calls.Queued > 0 && !strings.Contains(o.Sentence, "9 calls wait") {
+			t.Errorf("%s: the calls are not counted: %s", name, o.Sentence)
+		}
+	}
+}
+
+// TestLasting: requests that have waited before a deployment had grown are over. Later requests are not, and requests to a deployment that does not scale are not.
+func TestLasting(t *testing.T) {
+	t.Parallel()
+	up := at.Add(-30 * time.Second)
+	d := helvetype.DeploymentStatus{Status: helvetype.DeploymentHealthy, Autoscaling: &helvetype.Autoscaling{LastUp: up}}
+	events := kept{{Object: shop("Ranker"), From: "UPSCALING", To: "HEALTHY", Reason: "upscale_completed", Time: up.Add(-time.Minute)}, {Object: shop("Ranker"), From: "UPSCALING", To: "HEALTHY", Reason: "upscale_completed", Time: up.Add(3 * time.Second)}}
+	waits := func(since time.Duration, deployment string) helvetype.RequestTrace {
+		r := slowRequest(1, 1500, piece("wait", "b", "a", deployment, 2, 1400))
+		earlier := up.Add(since).Sub(r.Started)
+		r.Started = r.Started.Add(earlier)
+		for i := range r.Spans {
+			r.Spans[i].Started = r.Spans[i].Started.Add(earlier)
+		}
+		return r
+	}
+	l := Load{Requests: []helvetype.RequestTrace{waits(-time.Second, "Ranker"), waits(2*time.Second, "Ranker"), waits(4*time.Second, "Ranker"), waits(0, "Other")}}
+	for name, c := range map[string]struct {
+		left   int
+		change func(*helvetype.DeploymentStatus)
+	}{
+		"has grown":     {2, func(*helvetype.DeploymentStatus) {}},
+		"grows":         {1, func(d *helvetype.DeploymentStatus) { d.Status = helvetype.DeploymentUpscaling }},
+		"has not grown": {4, func(d *helvetype.DeploymentStatus) { d.Autoscaling = &helvetype.Autoscaling{} }},
+		"by hand":       {4, func(d *helvetype.DeploymentStatus) { d.Autoscaling = nil }},
+	} {
+		d := d
+		c.change(&d)
+		a := helvetype.ApplicationStatus{Deployments: map[string]helvetype.DeploymentStatus{"Ranker": d, "Other": {}}}
+		if got := l.Lasting("shop", a, events, at); len(got.Requests) != c.left || len(l.Requests) != 4 {
+			t.Errorf("%s: %d requests are left, want %d", name, len(got.Requests), c.left)
+		}
+	}
+}

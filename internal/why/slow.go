@@ -84,8 +84,8 @@ const (
 )
 
 // Measure adds to an answer where the slow requests of the last minutes have spent their time, which replica is slower than the others of its deployment, and which event loops did not turn.
-// A state shows none of them: for example, one of four replicas has a device that is throttled, and is healthy.
-func Measure(e *helvetype.Explanation, load Load) {
+// A state shows none of them: for example, one of four replicas has a device that is throttled, and is healthy. a is the status of the application.
+func Measure(e *helvetype.Explanation, a helvetype.ApplicationStatus, load Load) {
 	of := e.Object
 	var next string
 	say := func(text, goesOn string) {
@@ -101,7 +101,7 @@ func Measure(e *helvetype.Explanation, load Load) {
 			say(s.text(), fmt.Sprintf("helve profile %s/%s/%s --cpu, or --block for code that waits", of.App, s.Deployment, s.Replica))
 		}
 	}
-	text, goesOn, where := spent(of, load) // before stalls, which may have held up few of the requests
+	text, goesOn, where := spent(of, a, load) // before stalls, which may have held up few of the requests
 	if before, rest, ok := failing(e.Sentence, where); ok && text != "" {
 		e.Sentence = before + "; " + text + rest
 		next = cmp.Or(next, goesOn)
@@ -235,7 +235,7 @@ func loadOf(s helvetype.Span) (model string, ok bool) {
 }
 
 // spent says where most of the slow requests of the last minutes have spent their time; "" where they have nothing in common. late is the deployment, if some of them have failed for lack of time.
-func spent(of helvetype.Object, load Load) (text, next, late string) {
+func spent(of helvetype.Object, a helvetype.ApplicationStatus, load Load) (text, next, late string) {
 	type key struct {
 		kind, deployment, method string
 		without                  bool
@@ -285,7 +285,7 @@ func spent(of helvetype.Object, load Load) (text, next, late string) {
 	if best.cut {
 		late = best.deployment
 	}
-	where, next := best.where(of.App)
+	where, next := best.where(of.App, a.Deployments[best.deployment])
 	which := fmt.Sprintf("%d of the %d", best.number, all)
 	if best.number == all {
 		which = fmt.Sprintf("all %d", all)
@@ -295,7 +295,7 @@ func spent(of helvetype.Object, load Load) (text, next, late string) {
 }
 
 // where is the way in which the requests of a group have spent their time, and the command that comes next.
-func (g *group) where(app string) (text, next string) {
+func (g *group) where(app string, d helvetype.DeploymentStatus) (text, next string) {
 	on := place(app, g.deployment, "")
 	ids := slices.SortedFunc(maps.Keys(g.replicas), func(a, b string) int { return cmp.Or(cmp.Compare(g.replicas[b], g.replicas[a]), strings.Compare(a, b)) })
 	first := ids[0]
@@ -314,10 +314,10 @@ func (g *group) where(app string) (text, next string) {
 		if g.without {
 			return "in the wait for a replica of " + g.deployment + ", because none was ready", "helve why " + on
 		}
-		return "in the wait for a slot of " + g.deployment, fmt.Sprintf("helve calls %s lists the calls that hold the slots; helve scale %s N adds replicas", on, on)
+		return "in the wait for a slot of " + g.deployment, fmt.Sprintf("helve calls %s lists the calls that hold the slots; %s", on, more(on, d, true))
 	case "load":
 		return fmt.Sprintf("in the wait for models of %s that were not loaded (%d different ones)%s", g.deployment, len(g.names), at),
-			"more requests for different models than max_num_models_per_replica keeps make replicas unload and load all the time: raise it, or helve scale " + on + " N"
+			"more requests for different models than max_num_models_per_replica keeps make replicas unload and load all the time: raise it; " + more(on, d, true)
 	case "stall":
 		return fmt.Sprintf("in the wait for an event loop of %s that was blocked in %s%s", g.deployment, g.name, at), fmt.Sprintf("helve profile %s/%s --cpu", on, first)
 	case "http":

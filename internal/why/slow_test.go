@@ -71,13 +71,13 @@ func TestMeasure(t *testing.T) {
 	} {
 		c.load.SlowFrom = time.Second
 		e := helvetype.Explanation{Object: c.of, Sentence: "it runs", Next: "helve why --failed shop"}
-		Measure(&e, c.load)
+		Measure(&e, helvetype.ApplicationStatus{}, c.load)
 		if !strings.Contains(e.Sentence, c.want) || (c.want == "") != (e.Sentence == "it runs") || !strings.Contains(e.Next, c.next) {
 			t.Errorf("%s: %s\nwant %s\nnext %s, want %s", name, e.Sentence, c.want, e.Next, c.next)
 		}
 	}
 	e := helvetype.Explanation{Object: app, Next: "deploy a corrected revision"}
-	if Measure(&e, Load{Latencies: latencies}); e.Next != "deploy a corrected revision" {
+	if Measure(&e, helvetype.ApplicationStatus{}, Load{Latencies: latencies}); e.Next != "deploy a corrected revision" {
 		t.Errorf("the advice of a failure has gone: %s", e.Next)
 	}
 }
@@ -154,7 +154,7 @@ func TestStallOfImports(t *testing.T) {
 	t.Parallel()
 	for n, says := range map[int]bool{1: false, 2: true} {
 		e := helvetype.Explanation{Object: shop()}
-		Measure(&e, Load{Stalls: []Stall{{Deployment: "D", Replica: "D#1", Number: n, Longest: time.Second, Place: "_path_stat, <frozen importlib._bootstrap_external> line 147"}}})
+		Measure(&e, helvetype.ApplicationStatus{}, Load{Stalls: []Stall{{Deployment: "D", Replica: "D#1", Number: n, Longest: time.Second, Place: "_path_stat, <frozen importlib._bootstrap_external> line 147"}}})
 		if got := strings.Contains(e.Sentence, "event loop"); got != says {
 			t.Errorf("%d: %q", n, e.Sentence)
 		}
@@ -176,7 +176,7 @@ func TestTimeBeforeFailure(t *testing.T) {
 			requests = append(requests, r)
 		}
 		e := helvetype.Explanation{Object: shop(), Sentence: "application shop is RUNNING: each of its 2 deployments has its replicas; " + failed + "; and more"}
-		Measure(&e, Load{SlowFrom: time.Second, Requests: requests})
+		Measure(&e, helvetype.ApplicationStatus{}, Load{SlowFrom: time.Second, Requests: requests})
 		spent, other := strings.Index(e.Sentence, "spent most of their time"), strings.Index(e.Sentence, failed)
 		if spent < 0 || other < 0 || spent < other != c.first || !strings.HasSuffix(e.Sentence, "and more") == c.first {
 			t.Errorf("%s: %s", c.kept, e.Sentence)

@@ -34,7 +34,7 @@ func TestUnserved(t *testing.T) {
 		if want := begin + x.want; e.Sentence != want {
 			t.Errorf("%s:\ngot  %s\nwant %s", name, e.Sentence, want)
 		}
-		o := Overview(s, func(string) helvetype.Explanation { return e }, 0)
+		o := Overview(s, func(string, helvetype.Status) helvetype.Explanation { return e }, 0, at)
 		if x.want == "" {
 			if len(o.Troubles) != 0 {
 				t.Errorf("%s: %+v", name, o)
@@ -60,7 +60,7 @@ func TestReplicasThatAreShort(t *testing.T) {
 	answer := func() (helvetype.Explanation, helvetype.Overview) {
 		apps := map[string]helvetype.ApplicationStatus{"shop": runsWith(d)}
 		e, _ := Explain(shop(), helvetype.Status{Applications: apps}, kept{}, at)
-		return e, Overview(helvetype.Status{Applications: apps}, func(string) helvetype.Explanation { return e }, 0)
+		return e, Overview(helvetype.Status{Applications: apps}, func(string, helvetype.Status) helvetype.Explanation { return e }, 0, at)
 	}
 	if e, o := answer(); !strings.HasSuffix(e.Sentence, " get calls, and more start") || len(o.Troubles) != 0 {
 		t.Errorf("%s\n%+v", e.Sentence, o)

@@ -158,14 +158,14 @@ func troubled(e *helvetype.Explanation, app, name string, d helvetype.Deployment
 		}
 	case d.Calls.Queued > 0 && d.Ready > 0:
 		e.Sentence += fmt.Sprintf("; %s%s a slot, because the ready replicas run as many calls as max_ongoing_requests allows%s", prefix, waitFor(d.Calls.Queued), slots(d))
-		next(fmt.Sprintf("%s; helve calls %s/%s lists the calls that hold the slots", more(app, name, d), app, name))
+		next(fmt.Sprintf("%s; helve calls %s/%s lists the calls that hold the slots", more(app+"/"+name, d, false), app, name))
 	}
 	if m := d.LastMinute; m != nil && m.Errors > 0 && !passes && prefix != "" {
 		e.Sentence += fmt.Sprintf("; %s%d of the %s of the last %.0f s"+haveFailed, prefix, m.Errors, count(int(m.Calls), "call"), m.Seconds)
 	}
 	if m := d.LastMinute; m != nil && m.Rejected > 0 {
 		e.Sentence += fmt.Sprintf("; %s%s of the last %.0f s found a full queue (max_queued_requests) and %s rejected", prefix, count(int(m.Rejected), "call"), m.Seconds, map[bool]string{true: "was", false: "were"}[m.Rejected == 1])
-		next(fmt.Sprintf("%s; max_queued_requests of %s/%s is how many calls of one caller may wait: a larger one takes longer bursts", more(app, name, d), app, name))
+		next(fmt.Sprintf("%s; max_queued_requests of %s/%s is how many calls of one caller may wait: a larger one takes longer bursts", more(app+"/"+name, d, true), app, name))
 	}
 	if x := d.LastExit; x != nil && now.Sub(x.At) < recently && strings.Contains(e.Sentence, brief(x.Reason)) {
 		next(afterExit(app, name, x, d.Replicas))

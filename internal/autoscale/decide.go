@@ -69,6 +69,8 @@ type Decision struct {
 	// Blocked says why the number is not what the load asks for: the name of the field of the configuration that limits it, such as max_replicas, upscale_delay_s or
 	// max_upscale_factor, or the reason of the hold. It is empty if nothing limits it.
 	Blocked string
+	// Until is when the wait for Blocked ends at the latest, as long as the load stays as it is; zero where that is not known, and for limits without a wait.
+	Until time.Time
 	// Next is when to ask again although no sample has come; zero when only a sample or another fact can change the answer.
 	Next time.Time
 }
@@ -88,8 +90,10 @@ const (
 func Decide(clock time.Time, c Config, s *State, f Facts) Decision {
 	now := s.pass(clock)
 	d := s.decide(now, c, f)
-	if !d.Next.IsZero() {
-		d.Next = s.clock(d.Next)
+	for _, at := range []*time.Time{&d.Next, &d.Until} {
+		if !at.IsZero() {
+			*at = s.clock(*at)
+		}
 	}
 	return d
 }
@@ -127,7 +131,12 @@ func (s *State) decide(now time.Time, c Config, f Facts) Decision {
 	case c.delayDown(f.Target) != nil && down != 0:
 		s.later(now, f, &d, down, &s.down, *c.delayDown(f.Target), c.nameDown(f.Target), back)
 	case c.delayDown(f.Target) == nil:
-		s.shrink(now, c, f, &d)
+		s.shrink(now, c, f, &d, need)
+	case f.Ready > 0 && f.Target > f.Least && s.fewer(c, f.Target, need): // the look-back period has more load than there is now
+		d.Inputs, d.Rule, d.Blocked = back, RuleWaitingDown, "look_back_period_s"
+		if s.last.Queued+s.last.Running == 0 {
+			d.Until = s.busy.Add(back.Window)
+		}
 	}
 	return s.settle(now, c, f, d)
 }
@@ -155,12 +164,14 @@ func (s *State) cold(c Config, f Facts, d *Decision) bool {
 
 // grow is a step up of an adaptive direction.
 func (s *State) grow(now time.Time, c Config, f Facts, d *Decision, need float64, rule Rule) {
-	next := s.grown.Add(perMinute(c.UpStepsPerMin))
+	next, name := s.grown.Add(perMinute(c.UpStepsPerMin)), "upscale_steps_per_minute"
 	if look := s.alarm.Add(look); !s.alarm.IsZero() && look.After(next) {
-		next = look
+		next, name = look, "" // a moment, in which the load of a step is seen
 	}
 	if now.Before(next) {
-		d.Rule, d.Next = RuleWaitingUp, next
+		if d.Rule, d.Next, d.Blocked = RuleWaitingUp, next, name; name != "" {
+			d.Until = next
+		}
 		return
 	}
 	need = float64(f.Target) + c.UpFactor*(need-float64(f.Target))
@@ -170,35 +181,62 @@ func (s *State) grow(now time.Time, c Config, f Facts, d *Decision, need float64
 	d.Desired, d.Rule = max(f.Target, ceil(need)), rule
 }
 
-// shrink is a step down of an adaptive direction, to the highest need of the stable window, or to none after a time without any call.
-func (s *State) shrink(now time.Time, c Config, f Facts, d *Decision) {
+// fewer says that so much need, in replicas, asks for fewer replicas than there should be: for at least one less, or for none where no call is there.
+func (s *State) fewer(c Config, target int, need float64) bool {
+	if target <= 1 {
+		return target == 1 && need <= 0 && s.last.Queued+s.last.Running == 0
+	}
+	return ceil(need) <= c.fewest(target)
+}
+
+// fewest is the largest need for which a number shrinks: below it by one replica, and by more where the tolerance is more.
+func (c *Config) fewest(target int) int {
+	if target <= 1 {
+		return 0
+	}
+	least := target - int(max(1, math.Floor(float64(target)*c.Tolerance)))
+	if least < 1 { // a number shrinks to 1 at least
+		return -1
+	}
+	return least
+}
+
+// shrink is a step down of an adaptive direction, to the highest need of the stable window, or to none after a time without any call. need is that of now. While the present need is for fewer replicas, and the number stays, the decision
+// says what it waits for, and until when.
+//
+// For example, 7 replicas were needed until 12:00:00, and 1 is since then: until 12:01:00 the number waits for stable_window_s.
+func (s *State) shrink(now time.Time, c Config, f Facts, d *Decision, need float64) {
+	if f.Target == 0 || f.Target <= f.Least || !s.fewer(c, f.Target, need) {
+		return
+	}
+	window, calm, name := s.needs.until(now, c.fewest(f.Target)), time.Time{}, ""
+	grace := min(max(idleGrace, idleStarts*f.StartTime), longestGrace)
+	if f.Target == 1 {
+		calm, name = latest(s.busy, s.whole).Add(grace), seconds1(grace)+" without a call"
+	} else {
+		calm, name = s.quietUntil(c, f)
+	}
+	if until := latest(window, calm); now.Before(until) {
+		if d.Rule, d.Blocked, d.Until = RuleWaitingDown, name, until; window.After(calm) {
+			d.Blocked = "stable_window_s"
+		}
+		if window.IsZero() {
+			d.Next = until
+		}
+		return
+	}
 	target, highest := float64(f.Target), float64(ceil(d.Inputs.Highest))
-	switch {
-	case f.Target == 0 || f.Target <= f.Least:
-	case f.Target == 1:
-		if highest > 0 || s.last.Queued+s.last.Running > 0 {
-			return
-		}
-		grace := min(max(idleGrace, idleStarts*f.StartTime), longestGrace)
-		next := latest(s.busy, s.whole).Add(grace)
-		if now.Before(next) {
-			d.Next = next
-			return
-		}
-		d.Desired, d.Rule, d.Inputs.Held = 0, RuleIdle, now.Sub(next)+grace
-	case target-max(highest, 1) >= max(1, math.Floor(target*c.Tolerance)):
-		if next := s.quietUntil(c, f); now.Before(next) {
-			d.Rule, d.Next = RuleWaitingDown, next
-			return
-		}
-		highest = min(target-1, math.Ceil(target+c.DownFactor*(highest-target)))
-		if least := math.Ceil(target / c.MaxDownFactor); highest < least {
-			highest, d.Blocked = least, "max_downscale_factor"
-		}
-		d.Desired, d.Rule = int(max(highest, 1)), RuleQuiet
-		if f.Raw != nil {
-			d.Rule = RulePolicy
-		}
+	if f.Target == 1 {
+		d.Desired, d.Rule, d.Inputs.Held = 0, RuleIdle, now.Sub(calm)+grace
+		return
+	}
+	highest = min(target-1, math.Ceil(target+c.DownFactor*(highest-target)))
+	if least := math.Ceil(target / c.MaxDownFactor); highest < least {
+		highest, d.Blocked = least, "max_downscale_factor"
+	}
+	d.Desired, d.Rule = int(max(highest, 1)), RuleQuiet
+	if f.Raw != nil {
+		d.Rule = RulePolicy
 	}
 }
 
@@ -207,16 +245,27 @@ func perMinute(steps float64) time.Duration { return time.Duration(float64(time.
 // ceil is the next whole number. A number that is whole but for its last digits stays.
 func ceil(x float64) int { return int(min(math.Ceil(x-1e-9), math.MaxInt32)) }
 
-// quietUntil is the time before which the number does not shrink: the end of a panic, of the pause between steps, of the start of new replicas, and of the calm after
+// quietUntil is the time before which the number does not shrink, with the name of the cause: the end of a panic, of the pause between steps, of the start of new replicas, and of the calm after
 // a step down that was taken back. A stable window of which a part was not seen, as after a restart without a state, says nothing.
-func (s *State) quietUntil(c Config, f Facts) time.Time {
-	started := c.PanicWindow + f.StartTime
-	if f.Target <= s.around {
-		started = max(started, s.calm)
+func (s *State) quietUntil(c Config, f Facts) (until time.Time, name string) {
+	started, of := c.PanicWindow+f.StartTime, "panic_window_s"
+	if f.Target <= s.around && s.calm > started {
+		started, of = s.calm, takenBack
 	}
-	until := latest(s.panics.Add(c.PanicWindow), s.grown.Add(started))
-	return latest(until, latest(s.whole.Add(c.StableWindow), s.shrunk.Add(perMinute(c.DownStepsPerMin))))
+	until, name = s.panics.Add(c.PanicWindow), "panic_window_s"
+	for _, x := range []struct {
+		until time.Time
+		name  string
+	}{{s.grown.Add(started), of}, {s.whole.Add(c.StableWindow), "stable_window_s"}, {s.shrunk.Add(perMinute(c.DownStepsPerMin)), "downscale_steps_per_minute"}} {
+		if x.until.After(until) {
+			until, name = x.until, x.name
+		}
+	}
+	return until, name
 }
+
+// takenBack is the cause of a number that stays although fewer replicas are needed: see [State].calmed.
+const takenBack = "a step down was taken back"
 
 func latest(a, b time.Time) time.Time {
 	if a.Before(b) {
@@ -255,9 +304,9 @@ func (s *State) settle(now time.Time, c Config, f Facts, d Decision) Decision {
 	d.Replicas = min(max(d.Desired, f.Least), f.Most)
 	switch {
 	case d.Replicas < d.Desired:
-		d.Blocked = "max_replicas"
+		d.Blocked, d.Until = "max_replicas", time.Time{}
 	case d.Replicas > d.Desired:
-		d.Blocked = "min_replicas"
+		d.Blocked, d.Until = "min_replicas", time.Time{}
 	}
 	within := min(max(f.Target, f.Least), f.Most)
 	switch {

@@ -112,7 +112,7 @@ func (s *State) later(now time.Time, f Facts, d *Decision, to int, since *time.T
 	d.Inputs = in
 	d.Inputs.Held = now.Sub(*since)
 	if next := since.Add(delay); now.Before(next) {
-		d.Next, d.Blocked = next, name
+		d.Next, d.Until, d.Blocked = next, next, name
 		if d.Rule = RuleWaitingUp; to < f.Target {
 			d.Rule = RuleWaitingDown
 		}

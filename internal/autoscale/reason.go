@@ -18,6 +18,9 @@ func (d Decision) Reason() string {
 		text = plural(in.Queued+in.Running, "call waits", "calls wait") + ", and there is no replica"
 	case in.Raw != nil:
 		text = "the policy asks for " + number(*in.Raw)
+		if d.Rule == RulePolicy && d.Replicas < in.Replicas && ceil(in.Highest) > ceil(in.need()) {
+			text = fmt.Sprintf("the policy has asked for at most %s in the last %s, and asks for %s now", number(in.Highest), seconds1(in.Stable), number(*in.Raw))
+		}
 	case d.Rule == RuleQuiet:
 		text = fmt.Sprintf("at most %s replicas were needed in the last %s", number(in.Highest), seconds1(in.Stable))
 	case d.Rule == RuleIdle:
@@ -30,8 +33,8 @@ func (d Decision) Reason() string {
 	}
 	switch {
 	case d.Blocked == "":
-		if d.Rule == RuleWaitingUp || d.Rule == RuleWaitingDown {
-			text += "; it waits for the time between steps"
+		if d.Rule == RuleWaitingUp {
+			text += "; it looks at the load for " + seconds1(look)
 		}
 	case d.Blocked == "max_replicas":
 		text += fmt.Sprintf("; at most %d by max_replicas", in.Most) + in.capacity()
@@ -41,10 +44,36 @@ func (d Decision) Reason() string {
 		text += "; no more in one step by " + d.Blocked
 	case d.Rule == RuleHeld:
 		text += "; held: " + d.Blocked
+	case d.Blocked == "upscale_steps_per_minute" || d.Blocked == "downscale_steps_per_minute":
+		text += "; it waits for the time between steps (" + d.Blocked + ")"
+	case d.Blocked == takenBack:
+		text += "; it waits because " + takenBack
 	default:
 		text += "; it waits for " + d.Blocked
+		if d.Blocked == "stable_window_s" && ceil(in.Highest) > ceil(in.need()) {
+			text += fmt.Sprintf(", because %s replicas were %s in the last %s", number(in.Highest), in.needed(), seconds1(in.Stable))
+		}
+	}
+	if !d.Until.IsZero() {
+		text += ", until " + d.Until.UTC().Format(time.RFC3339) + " at the latest"
 	}
 	return text
+}
+
+// need is the number of replicas that the load, or a custom policy, asks for now.
+func (in *Inputs) need() float64 {
+	if in.Raw != nil {
+		return *in.Raw
+	}
+	return in.Calls / in.Target
+}
+
+// needed is how a number of replicas came to be the highest one of the stable window.
+func (in *Inputs) needed() string {
+	if in.Raw != nil {
+		return "asked for"
+	}
+	return "needed"
 }
 
 // load is the load as it was compared with the target, such as "14.0 calls in the last 6 s / 2 a replica = 7.0".

@@ -177,6 +177,17 @@ func (p *peaks) highest(now time.Time) (most float64) {
 	return most
 }
 
+// until is when no need of the span is above a number of replicas any more, if no other need is added; zero for now.
+func (p *peaks) until(now time.Time, replicas int) time.Time {
+	size := int64(len(p.most))
+	for n := p.newest; n >= max(now.UnixNano()/int64(p.width)-size+1, p.newest-size+1, 0); n-- {
+		if ceil(p.most[n%size]) > replicas {
+			return time.Unix(0, (n+size)*int64(p.width))
+		}
+	}
+	return time.Time{}
+}
+
 // MarshalJSON writes the buckets as rows of numbers, without the zeros at their ends.
 func (w window) MarshalJSON() ([]byte, error) {
 	rows := make([][]float64, 0, len(w.buckets))

@@ -299,12 +299,12 @@ func (c Config) Initial() int { return or(c.InitialReplicas, c.MinReplicas) }
 
 // Bounds are the least and the largest number of replicas under a target capacity in percent of the machine; nil and 100 are all of it. A number above 0 stays at least 1
 // while the capacity is above 0, and 0 percent is no replica at all. Rising says that the capacity is on its way up, on which initial_replicas take the place of
-// min_replicas, so that a new system starts warm.
+// min_replicas, so that a new system starts warm. The way is over at 100 percent.
 //
-// For example, 2 to 10 replicas are 1 to 5 at 50 percent, and 1 to 1 at 1 percent.
+// For example, 2 to 10 replicas are 1 to 5 at 50 percent, and 1 to 1 at 1 percent. With initial_replicas of 4 they are 3 to 8 at 80 percent after 50, and 2 to 10 at 100.
 func Bounds(c Config, capacity *float64, rising bool) (least, most int) {
 	least = c.MinReplicas
-	if rising {
+	if rising && capacity != nil && *capacity < wholeMachine {
 		least = c.Initial()
 	}
 	least, most = Share(least, capacity), Share(c.MaxReplicas, capacity)

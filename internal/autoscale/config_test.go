@@ -102,7 +102,7 @@ func TestBounds(t *testing.T) {
 		rising      bool
 		least, most int
 	}{
-		{ten, 100, false, 2, 10}, {ten, 100, true, 6, 10}, {ten, 50, false, 1, 5}, {ten, 50, true, 3, 5}, {ten, 1, false, 1, 1}, {ten, 0, true, 0, 0},
+		{ten, 100, false, 2, 10}, {ten, 100, true, 2, 10}, {ten, 80, true, 5, 8}, {ten, 50, false, 1, 5}, {ten, 50, true, 3, 5}, {ten, 1, false, 1, 1}, {ten, 0, true, 0, 0},
 		{ten, 25, false, 1, 3}, {ten, 400, false, 2, 10}, {zero, 50, false, 0, 5}, {zero, 100, true, 0, 10},
 	} {
 		if least, most := Bounds(c.config, &c.capacity, c.rising); least != c.least || most != c.most {

@@ -12,6 +12,8 @@ type Facts struct {
 	Starting int // replicas that start, or wait for their resources
 	// Least and Most are the bounds: of min_replicas and max_replicas under the target capacity ([Bounds]).
 	Least, Most int
+	// Warm is the number of initial_replicas under the target capacity at the moment when the capacity has risen; else 0. It is a bound of that one decision: the number then follows the load.
+	Warm int
 	// Capacity is that target capacity in percent; nil for all.
 	Capacity *float64
 	// HoldUp and HoldDown say why the number must not grow, or shrink, as a part of a sentence: "a rollout is under way". Empty: it may. Bounds act all the same.
@@ -36,6 +38,7 @@ const (
 	RuleQuiet       Rule = "quiet"        // down, by the highest need of the stable window
 	RuleIdle        Rule = "idle"         // to none, after a time without any call
 	RuleBounds      Rule = "bounds"       // the bounds have changed
+	RuleWarm        Rule = "warm"         // up to initial_replicas, because the target capacity has risen
 	RuleWaitingUp   Rule = "waiting_up"   // more are due, and upscale_delay_s or the time between steps is not over
 	RuleWaitingDown Rule = "waiting_down" // fewer are due, and downscale_delay_s or the time between steps is not over
 	RuleHeld        Rule = "held"         // HoldUp or HoldDown
@@ -301,6 +304,10 @@ func (s *State) calmed(now time.Time, c Config, from, to int) {
 
 // settle brings the decision within the bounds and under the holds, and records it.
 func (s *State) settle(now time.Time, c Config, f Facts, d Decision) Decision {
+	warm := min(f.Warm, f.Most) > max(f.Target, f.Least)
+	if f.Least = max(f.Least, min(f.Warm, f.Most)); warm {
+		s.whole, s.down = now, time.Time{} // see Begin
+	}
 	d.Replicas = min(max(d.Desired, f.Least), f.Most)
 	switch {
 	case d.Replicas < d.Desired:
@@ -321,6 +328,8 @@ func (s *State) settle(now time.Time, c Config, f Facts, d Decision) Decision {
 			d.Rule = RuleSteady
 		}
 		return d
+	case d.Replicas == within && warm:
+		d.Rule, d.Blocked = RuleWarm, ""
 	case d.Replicas == within:
 		d.Rule = RuleBounds
 	}

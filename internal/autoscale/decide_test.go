@@ -307,12 +307,17 @@ func TestProperties(t *testing.T) {
 			if s.Observe(now, l); r.IntN(300) == 0 {
 				f.Least, f.Most = Bounds(c, new(float64(r.IntN(101))), false)
 			}
+			if f.Warm = 0; r.IntN(300) == 0 {
+				f.Warm, f.Capacity = r.IntN(c.MaxReplicas+1), new(100.0)
+			}
 			if f.HoldUp, f.HoldDown = "", ""; r.IntN(10) == 0 {
 				f.HoldUp, f.HoldDown = "up", "down"
 			}
 			d := Decide(now, c, &s, f)
-			within := min(max(f.Target, f.Least), f.Most)
+			within := min(max(f.Target, f.Least, f.Warm), f.Most)
 			switch {
+			case f.Warm > max(f.Target, f.Least) && d.Replicas == within && within > max(f.Target, f.Least) && d.Rule != RuleWarm:
+				t.Fatalf("seed %d: the rule of a step to %d by a capacity that rises is %s", seed, d.Replicas, d.Rule)
 			case d.Replicas < f.Least || d.Replicas > f.Most:
 				t.Fatalf("seed %d: %d replicas, bounds %d to %d", seed, d.Replicas, f.Least, f.Most)
 			case f.HoldUp != "" && d.Replicas != within:

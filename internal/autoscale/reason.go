@@ -14,6 +14,8 @@ func (d Decision) Reason() string {
 	switch {
 	case d.Rule == RuleBounds:
 		return fmt.Sprintf("the bounds are %d to %d", in.Least, in.Most) + in.capacity()
+	case d.Rule == RuleWarm:
+		return fmt.Sprintf("the target capacity has risen to %s %%, and initial_replicas are %d there", number(*in.Capacity), d.Replicas)
 	case d.Rule == RuleColdStart:
 		text = plural(in.Queued+in.Running, "call waits", "calls wait") + ", and there is no replica"
 	case in.Raw != nil:

@@ -88,6 +88,18 @@ func (s *State) Begin(clock time.Time) {
 	s.whole, s.down = s.pass(clock), time.Time{}
 }
 
+// Set tells the state that the number was changed from one to another without its decision. For example, a deploy has set initial_replicas.
+func (s *State) Set(clock time.Time, from, to int) {
+	now := s.pass(clock)
+	s.before, s.up = 0, time.Time{}
+	if to < from {
+		s.shrunk, s.LastDown = now, clock.Round(0)
+		return
+	}
+	s.grown, s.LastUp = now, clock.Round(0)
+	s.whole, s.down = now, time.Time{} // see Begin
+}
+
 // pass gives the time of the state that is clock. It never goes back, and goes on as the monotonic clock does where the process has told the time before.
 func (s *State) pass(clock time.Time) time.Time {
 	wall := clock.Round(0)

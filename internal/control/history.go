@@ -122,7 +122,8 @@ func (o *Operator) plan(ctx context.Context, def deploy.App, settle func(setting
 	if err != nil {
 		return p, def, err
 	}
-	in.Capacity = plan.Capacity{Now: settings.TargetCapacity, Then: settle(settings).TargetCapacity}
+	settled := settle(settings)
+	in.Capacity = plan.Capacity{Now: settings.TargetCapacity, Then: settled.TargetCapacity, Rising: settings.Rising, Rises: settled.Rising}
 	if err := o.observe(ctx, &in); err != nil {
 		return p, def, err
 	}

@@ -97,6 +97,7 @@ func (c *Controller) adoptLocked(a *fleet.Application, r *fleet.Revision) {
 		d.ContinueLocked(e)
 		d.Become(e)
 		d.ScalesLocked(before)
+		d.NoteDeployedLocked(before)
 		d.ForgetFailuresLocked()
 		c.room.NoteLocked(d)
 		d.NoteSurgeLocked()
@@ -124,8 +125,10 @@ func (c *Controller) revertLocked(a *fleet.Application, cause error) {
 			d.Become(d.Former)
 			d.Former = nil
 			if d.SetByLocked(failed) {
+				before := d.Wanted
 				d.Asked, d.Scaling = d.FormerAsked, states.NotScaling // see records.Target.PutBack
 				d.Wanted = d.Asked.At(c.Capacity)
+				d.NoteReturnedLocked(before, failed)
 			}
 		}
 		d.ForgetFailuresLocked()

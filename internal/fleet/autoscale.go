@@ -15,7 +15,6 @@ import (
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
-	"github.com/helve-serve/helve/internal/states"
 	"github.com/helve-serve/helve/internal/store"
 )
 
@@ -25,6 +24,8 @@ type Autoscaler interface {
 	Wake()
 	// LoadPolicies loads custom policies of an application to deploy, in processes of their own, and says which cannot be loaded: see [policy.Load].
 	LoadPolicies(ctx context.Context, all []policy.Source) error
+	// RenumberedLocked tells it of a change of the number of a deployment that it has not decided.
+	RenumberedLocked(d *Deployment, c helvetype.ScalingDecision)
 	// DescribeLocked is its view of a deployment for status and metrics; nil for one that it does not scale.
 	DescribeLocked(d *Deployment) *helvetype.Autoscaling
 }
@@ -137,14 +138,8 @@ func (d *Deployment) holdsLocked(waiting *Replica) (up, down string) {
 // ScaleByLoadLocked changes the number of replicas of a deployment to one that the autoscaler has decided. It holds at once; the record is written after that ([Deployment.NoteWrittenLocked]).
 // The decision is an event, which causes those of the change.
 func (d *Deployment) ScaleByLoadLocked(s store.Scale, inputs map[string]string) {
-	reason := "autoscale_up"
-	if s.Replicas < d.Wanted {
-		reason = string(states.AutoscaleDown)
-	}
-	id := d.App.fleet.Journal.NoteWith(d.Object(), string(d.Shown.State), reason, fmt.Sprintf("%d -> %d replicas: %s", d.Wanted, s.Replicas, s.Reason), 0, inputs)
-	d.Causes.Decided(id)
 	d.decided, d.App.Unsaved = s, true
-	d.scaleLocked(NumberOf(s))
+	d.scaleLocked(NumberOf(s), func(before int) { d.Causes.Decided(d.noteNumberLocked(before, s.Replicas, s.Reason, 0, inputs)) })
 }
 
 // NoteWrittenLocked notes that the store has the record of the autoscaler. The number of the deployment may be a newer one.
@@ -184,6 +179,9 @@ func ScaleInputs(d autoscale.Decision) map[string]string {
 	}
 	if in.Raw != nil {
 		all["policy"] = short(*in.Raw)
+	}
+	if in.Capacity != nil {
+		all["target_capacity"] = short(*in.Capacity)
 	}
 	if d.Blocked != "" {
 		all["blocked"] = d.Blocked

@@ -171,7 +171,7 @@ func (d *Deployment) factsLocked() states.DeploymentFacts {
 	if f.Followed(d.Scaling) {
 		d.Scaling = states.NotScaling
 	}
-	f.Scaling, f.Renumbered, f.Auto = d.Scaling, d.renumbered, d.Asked.Scaled
+	f.Scaling, f.Renumbered, f.Auto = d.Scaling, d.renumbered, d.Asked.Scaled || d.followsLoadLocked()
 	return f
 }
 

@@ -69,7 +69,7 @@ func (f *Fleet) NoteScaleLocked(app, name string, s records.Scale) {
 		return
 	}
 	a.Unsaved = true
-	a.Deployments[name].scaleLocked(NumberOf(s.Record))
+	a.Deployments[name].renumberLocked(NumberOf(s.Record), byRecord(s.Record))
 }
 
 // ownLocked says that a number in the store is one of the autoscaler of this node: the deployment has it already, or a newer one.
@@ -84,7 +84,7 @@ func (f *Fleet) WrittenLocked() {
 		if a := f.Apps[app]; a != nil && a.Deployments[name] != nil {
 			a.Unsaved = true
 			if of := f.Scales.Of(app, name).Record; !a.Deployments[name].ownLocked(of) {
-				a.Deployments[name].scaleLocked(NumberOf(of))
+				a.Deployments[name].renumberLocked(NumberOf(of), byRecord(of))
 			}
 		}
 	}
@@ -114,7 +114,7 @@ func (f *Fleet) SetCapacity(percent *float64, rising bool) {
 	f.Capacity, f.rising = percent, rising
 	for _, a := range f.Apps {
 		for _, d := range a.Deployments {
-			d.scaleLocked(d.Asked)
+			d.renumberLocked(d.Asked, d.byCapacityLocked())
 		}
 	}
 	f.WakeScaler() // the bounds are others
@@ -127,15 +127,16 @@ func (f *Fleet) WakeScaler() {
 	}
 }
 
-// scaleLocked changes the number of replicas of a deployment.
-func (d *Deployment) scaleLocked(to Number) {
+// scaleLocked changes the number of replicas of a deployment. note notes the change, with the number until now.
+func (d *Deployment) scaleLocked(to Number, note func(before int)) {
 	d.Asked = to
-	n := to.At(d.App.fleet.Capacity)
-	if n == d.Wanted {
+	n, before := to.At(d.App.fleet.Capacity), d.Wanted
+	if n == before {
 		return
 	}
 	d.noteLocked() // the state that it scales from: for example, a deploy that has just ended has left it HEALTHY
 	d.Wanted = n
+	note(before)
 	d.directLocked()
 	d.WakeLocked()
 	d.App.fleet.Readier.Tell() // starts do not wait for a deployment of no replicas

@@ -59,8 +59,8 @@ func (d *Deployment) Cause(event states.Event, of *Application) uint64 {
 	switch event {
 	case states.Deploy, states.Delete:
 		return of.target
-	case states.ScaleUp, states.ScaleDown: // of the target itself
-		return 0
+	case states.ScaleUp, states.ScaleDown: // of the target itself, but for a deploy that sets the number of an autoscaler
+		return d.decision
 	case states.AutoscaleUp, states.AutoscaleDown:
 		return cmp.Or(d.decision, d.target)
 	case states.Failed, states.StartFailed, states.Unready, states.GiveUp:

@@ -74,6 +74,8 @@ type Input struct {
 // Capacity is a target capacity in percent, now and after the change; nil for all. For example, where the file of the plan has target_capacity: 50 the plan of 4 replicas has 2.
 type Capacity struct {
 	Now, Then *float64
+	// Rising and Rises say that the capacity is on its way up, now and after the change: see [autoscale.Bounds].
+	Rising, Rises bool
 }
 
 // Of is the plan of an application.

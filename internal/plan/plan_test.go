@@ -134,18 +134,19 @@ func TestPlanOfAutoscaler(t *testing.T) {
 		capacity      plan.Capacity
 		want          string
 	}{
-		"nothing":          {before: `{"min_replicas": 1, "max_replicas": 8}`, after: `{"max_replicas": 8,   "min_replicas": 1}`, scale: byLoad, want: "5 -> 5; 1 to 8, 1 to 8; " + reason + ";"},
-		"max below":        {before: `{"min_replicas": 1, "max_replicas": 8}`, after: `{"min_replicas": 1, "max_replicas": 4}`, scale: byLoad, want: "5 -> 4; 1 to 8, 1 to 4; " + reason + "; max_replicas 8 -> 4"},
-		"max above":        {before: `{"min_replicas": 1, "max_replicas": 8}`, after: `{"min_replicas": 1, "max_replicas": 9}`, scale: byLoad, want: "5 -> 5; 1 to 8, 1 to 9; " + reason + "; max_replicas 8 -> 9"},
-		"min above":        {before: `{"min_replicas": 1, "max_replicas": 8}`, after: `{"min_replicas": 6, "max_replicas": 8}`, scale: byLoad, want: "5 -> 6; 1 to 8, 6 to 8; " + reason + "; min_replicas 1 -> 6"},
-		"another target":   {before: `{"max_replicas": 8}`, after: `{"max_replicas": 8, "target_ongoing_requests": 3}`, scale: byLoad, want: "5 -> 5; 1 to 8, 1 to 8; " + reason + "; target_ongoing_requests - -> 3"},
-		"initial_replicas": {before: `{"max_replicas": 8}`, after: `{"max_replicas": 8, "initial_replicas": 7}`, scale: byLoad, want: "5 -> 7; 1 to 8, 1 to 8; " + reason + "; initial_replicas - -> 7"},
-		"fewer initial":    {before: `{"max_replicas": 8}`, after: `{"max_replicas": 8, "initial_replicas": 3}`, scale: byLoad, want: "5 -> 5; 1 to 8, 1 to 8; " + reason + "; initial_replicas - -> 3"},
-		"to a number":      {before: `{"max_replicas": 8}`, after: `2`, scale: byLoad, want: "5 -> 2; 1 to 8, -; " + reason + "; max_replicas 8 -> -"},
-		"from a number":    {before: `4`, after: `{"max_replicas": 8}`, scale: plan.Scale{Replicas: 4, By: "deploy"}, want: "4 -> 4; -, 1 to 8; ; max_replicas - -> 8"},
-		"capacity":         {before: `{"max_replicas": 8}`, after: `{"max_replicas": 8}`, scale: byLoad, capacity: plan.Capacity{Then: new(50.0)}, want: "5 -> 4; 1 to 8, 1 to 4; " + reason + ";"},
-		"no capacity":      {before: `{"max_replicas": 8}`, after: `{"max_replicas": 8}`, scale: byLoad, capacity: plan.Capacity{Then: new(0.0)}, want: "5 -> 0; 1 to 8, 0 to 0; " + reason + ";"},
-		"capacity rises":   {before: `{"max_replicas": 8, "initial_replicas": 6}`, after: `{"max_replicas": 8, "initial_replicas": 6}`, scale: plan.Scale{Replicas: 1, ByLoad: true, By: "autoscaler"}, capacity: plan.Capacity{Now: new(50.0), Then: new(100.0)}, want: "1 -> 6; 1 to 4, 6 to 8; ;"},
+		"nothing":             {before: `{"min_replicas": 1, "max_replicas": 8}`, after: `{"max_replicas": 8,   "min_replicas": 1}`, scale: byLoad, want: "5 -> 5; 1 to 8, 1 to 8; " + reason + ";"},
+		"max below":           {before: `{"min_replicas": 1, "max_replicas": 8}`, after: `{"min_replicas": 1, "max_replicas": 4}`, scale: byLoad, want: "5 -> 4; 1 to 8, 1 to 4; " + reason + "; max_replicas 8 -> 4"},
+		"max above":           {before: `{"min_replicas": 1, "max_replicas": 8}`, after: `{"min_replicas": 1, "max_replicas": 9}`, scale: byLoad, want: "5 -> 5; 1 to 8, 1 to 9; " + reason + "; max_replicas 8 -> 9"},
+		"min above":           {before: `{"min_replicas": 1, "max_replicas": 8}`, after: `{"min_replicas": 6, "max_replicas": 8}`, scale: byLoad, want: "5 -> 6; 1 to 8, 6 to 8; " + reason + "; min_replicas 1 -> 6"},
+		"another target":      {before: `{"max_replicas": 8}`, after: `{"max_replicas": 8, "target_ongoing_requests": 3}`, scale: byLoad, want: "5 -> 5; 1 to 8, 1 to 8; " + reason + "; target_ongoing_requests - -> 3"},
+		"initial_replicas":    {before: `{"max_replicas": 8}`, after: `{"max_replicas": 8, "initial_replicas": 7}`, scale: byLoad, want: "5 -> 7; 1 to 8, 1 to 8; " + reason + "; initial_replicas - -> 7"},
+		"fewer initial":       {before: `{"max_replicas": 8}`, after: `{"max_replicas": 8, "initial_replicas": 3}`, scale: byLoad, want: "5 -> 5; 1 to 8, 1 to 8; " + reason + "; initial_replicas - -> 3"},
+		"to a number":         {before: `{"max_replicas": 8}`, after: `2`, scale: byLoad, want: "5 -> 2; 1 to 8, -; " + reason + "; max_replicas 8 -> -"},
+		"from a number":       {before: `4`, after: `{"max_replicas": 8}`, scale: plan.Scale{Replicas: 4, By: "deploy"}, want: "4 -> 4; -, 1 to 8; ; max_replicas - -> 8"},
+		"capacity":            {before: `{"max_replicas": 8}`, after: `{"max_replicas": 8}`, scale: byLoad, capacity: plan.Capacity{Then: new(50.0)}, want: "5 -> 4; 1 to 8, 1 to 4; " + reason + ";"},
+		"no capacity":         {before: `{"max_replicas": 8}`, after: `{"max_replicas": 8}`, scale: byLoad, capacity: plan.Capacity{Then: new(0.0)}, want: "5 -> 0; 1 to 8, 0 to 0; " + reason + ";"},
+		"capacity rises":      {before: `{"max_replicas": 8, "initial_replicas": 6}`, after: `{"max_replicas": 8, "initial_replicas": 6}`, scale: plan.Scale{Replicas: 1, ByLoad: true, By: "autoscaler"}, capacity: plan.Capacity{Now: new(50.0), Then: new(100.0), Rises: true}, want: "1 -> 6; 1 to 4, 1 to 8; ;"},
+		"capacity on its way": {before: `{"max_replicas": 8, "initial_replicas": 6}`, after: `{"max_replicas": 8, "initial_replicas": 6}`, scale: plan.Scale{Replicas: 1, ByLoad: true, By: "autoscaler"}, capacity: plan.Capacity{Now: new(50.0), Then: new(50.0), Rising: true, Rises: true}, want: "1 -> 3; 3 to 4, 3 to 4; ;"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -31,14 +31,17 @@ func (in Input) next(d spec.Deployment, before map[string]spec.Deployment) int {
 		now = back
 	}
 	n := now.at(in.Capacity.Then)
-	if b := in.bounds(o, in.Capacity.Then); b != nil {
+	if b := bounds(o, in.Capacity.Then, in.Capacity.Rises); b != nil {
+		if c := in.Capacity; c.Rises && c.Now != nil && c.Then != nil && *c.Then > *c.Now {
+			n = max(n, autoscale.Share(o.StartReplicas(), c.Then)) // once: see autoscale.Facts.Warm
+		}
 		n = min(max(n, b.Least), b.Most)
 	}
 	return n
 }
 
 // bounds are the bounds of an autoscaler at a target capacity; nil without an autoscaler.
-func (in Input) bounds(o spec.Effective, capacity *float64) *helvetype.ReplicaBounds {
+func bounds(o spec.Effective, capacity *float64, rising bool) *helvetype.ReplicaBounds {
 	if !o.Autoscaled() {
 		return nil
 	}
@@ -46,9 +49,8 @@ func (in Input) bounds(o spec.Effective, capacity *float64) *helvetype.ReplicaBo
 	if err != nil {
 		return nil // a config that the deploy refuses
 	}
-	rises := capacity == in.Capacity.Then && in.Capacity.Now != nil && in.Capacity.Then != nil && *in.Capacity.Then > *in.Capacity.Now
 	var b helvetype.ReplicaBounds
-	b.Least, b.Most = autoscale.Bounds(c, capacity, rises)
+	b.Least, b.Most = autoscale.Bounds(c, capacity, rising)
 	return &b
 }
 
@@ -56,10 +58,10 @@ func (in Input) bounds(o spec.Effective, capacity *float64) *helvetype.ReplicaBo
 func (in Input) scaling(name string, was, is spec.Deployment, there, stays bool) *helvetype.AutoscalerPlan {
 	var p helvetype.AutoscalerPlan
 	if there {
-		p.Before = in.bounds(was.Options.Effective(), in.Capacity.Now)
+		p.Before = bounds(was.Options.Effective(), in.Capacity.Now, in.Capacity.Rising)
 	}
 	if stays {
-		p.After = in.bounds(is.Options.Effective(), in.Capacity.Then)
+		p.After = bounds(is.Options.Effective(), in.Capacity.Then, in.Capacity.Rises)
 	}
 	if p.Before == nil && p.After == nil {
 		return nil

@@ -80,6 +80,7 @@ type machine struct {
 	blobs  store.Blobs
 	app    deploy.App // as the node finds it when it is started again
 	cpus   int        // of the node; 0: it was not stated
+	half   bool       // the target capacity is 50 when the node starts
 	work   work
 }
 
@@ -103,6 +104,9 @@ func (m *machine) start(t *testing.T) *node {
 		Host:  func(d *host.Deployment) host.Host { return &inprocess.Host{Deployment: d, Node: "local", Codec: cd} },
 	})
 	n.Scaler = scaler.New(scaler.Settings{Fleet: n.Fleet, Target: n.Target(), Log: log})
+	if m.half {
+		n.SetCapacity(new(50.0), false)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	n.stop = stop
 	n.over.Go(func() { n.Run(ctx) })

@@ -191,11 +191,8 @@ func (s *Scaler) due(now time.Time, all bool) (due []fleet.Scaled, over bool) {
 	}
 	for d := range f.AutoscaledLocked {
 		there[d] = true
-		e := s.scaled[d]
-		if e == nil {
-			e = &scaled{app: d.App.Name, name: d.Name, serving: d.Serving, saved: now}
-			e.recall(d.MemoryLocked().State)
-			s.scaled[d] = e
+		if e := s.scaled[d]; e == nil {
+			s.begin(now, d)
 		} else if !all && now.Before(e.next) {
 			continue
 		}
@@ -206,6 +203,14 @@ func (s *Scaler) due(now time.Time, all bool) (due []fleet.Scaled, over bool) {
 		return !there[d]
 	})
 	return due, false
+}
+
+// begin takes notice of a deployment that has come.
+func (s *Scaler) begin(now time.Time, d *fleet.Deployment) *scaled {
+	e := &scaled{app: d.App.Name, name: d.Name, serving: d.Serving, saved: now}
+	e.recall(d.MemoryLocked().State)
+	s.scaled[d] = e
+	return e
 }
 
 // recall reads the memory of a record. A memory of another version begins anew.
@@ -233,13 +238,16 @@ func (s *Scaler) look(now time.Time, of fleet.Scaled) (c change, changed bool) {
 	}
 	load, ready := sample(of.Serving, of.Unready)
 	e.memory.State.Observe(now, load)
+	before := e.facts.Capacity
 	e.facts = of.Facts
 	e.facts.Ready = ready
 	if e.takenOver(now, of.Recovering) && e.facts.HoldUp == "" {
 		e.facts.HoldUp = "its replicas are being taken over"
 	}
 	e.facts.Least, e.facts.Most = autoscale.Bounds(e.config, of.Capacity, of.Rising)
-	e.facts.Capacity = of.Capacity
+	if e.facts.Capacity = of.Capacity; of.Rising && before != nil && of.Capacity != nil && *of.Capacity > *before {
+		e.facts.Warm = autoscale.Share(e.config.Initial(), of.Capacity)
+	}
 	s.advise(now, e, of)
 	e.last = autoscale.Decide(now, e.config, &e.memory.State, e.facts)
 	e.reason = ""
@@ -313,15 +321,33 @@ func (s *Scaler) carryOut(c change) {
 	if c.policy != "" {
 		decision.Policy = c.asked // that of the application, too
 	}
-	all := &c.memory.Decisions
-	*all = append(*all, decision)
-	if extra := len(*all) - decisionsKept; extra > 0 {
-		*all = slices.Clone((*all)[extra:])
-	}
-	c.dirty = true
+	c.keep(decision)
 	s.mu.Unlock()
 	c.of.ScaleByLoadLocked(record, fleet.ScaleInputs(d))
 	s.records.put(c.of)
+}
+
+// keep adds a change of the number to the memory.
+func (e *scaled) keep(c helvetype.ScalingDecision) {
+	all := &e.memory.Decisions
+	*all = append(*all, c)
+	if extra := len(*all) - decisionsKept; extra > 0 {
+		*all = slices.Clone((*all)[extra:])
+	}
+	e.dirty = true
+}
+
+// RenumberedLocked notes a change of the number of a deployment that another part of the node has made. For example, a deploy has set initial_replicas.
+func (s *Scaler) RenumberedLocked(d *fleet.Deployment, c helvetype.ScalingDecision) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, e := s.set.Now(), s.scaled[d]
+	if e == nil {
+		e = s.begin(now, d)
+	}
+	e.memory.State.Set(now, c.From, c.To)
+	e.keep(c)
+	s.records.put(d)
 }
 
 // DescribeLocked is the autoscaler of a deployment for status and metrics.

@@ -19,10 +19,18 @@ import (
 // the newest state is written, once. For example, D goes from 1 to 4 and then to 9 replicas while the store hangs: its record has 9, and 4 was never written.
 //
 // A decision is written at once. Without one the memory of a deployment is written each 10 s while it may change a decision: while there is load, and until the number is at its least. So a node
-// that is killed forgets at most that time. Where the store cannot be written, as with a full disk, the number holds in this node all the same, and is written again with the memory.
+// that is killed forgets at most that time. A delay that was set has its time on the clock, whatever happens to the node, so its begin and its end are written within a second, and the memory each
+// 5 s while it runs. For example, with an upscale_delay_s of 15 the load grows at 12:00:00, and the node is killed at 12:00:08 and is back at 12:00:10: the number grows at 12:00:15. Where the store cannot be written, as with a full disk, the number holds in this node all the same, and is written again with the memory.
 
 // savePeriod is the time between two records of a memory that changes, and after a record that could not be written.
 const savePeriod = 10 * time.Second
+
+// The same while a delay runs, where the newest sample and an absence of the node are together shorter than [autoscale.LongestHold]; and the shortest time after a record until the one of a delay that
+// has begun or ended. A load that goes up and down around its target, which begins and ends a delay with each sample, has a record each second.
+const (
+	delayPeriod = 5 * time.Second
+	turnPeriod  = time.Second
+)
 
 // errLate is the end of the time for a record.
 var errLate = errors.New("the store was not reached in time")
@@ -95,7 +103,7 @@ func (s *Scaler) write(ctx context.Context, d *fleet.Deployment) {
 		return
 	}
 	record.State, _ = json.Marshal(e.memory) //nolint:errcheck // it has nothing that JSON cannot have
-	e.saved, e.dirty = s.set.Now(), false
+	e.saved, e.savedDelay, e.dirty = s.set.Now(), e.memory.State.DelayedSince(), false
 	s.mu.Unlock()
 	written, err := target.WriteScale(records.LeavesGeneration(ctx), e.app, e.name, record)
 	s.noteStored(e.app, err)
@@ -123,11 +131,22 @@ func (s *Scaler) noteStored(app string, err error) {
 	}
 }
 
-// save has the memories written that have changed, of each deployment no more often than each savePeriod.
+// save has the memories written that have changed, of each deployment no more often than its period.
 func (s *Scaler) save(now time.Time) {
-	for _, d := range s.changed(func(e *scaled) bool { return now.Sub(e.saved) >= savePeriod }) {
+	for _, d := range s.changed(func(e *scaled) bool { return now.Sub(e.saved) >= e.period() }) {
 		s.records.put(d)
 	}
+}
+
+// period is the time from the last record of a memory to the next one.
+func (e *scaled) period() time.Duration {
+	switch since := e.memory.State.DelayedSince(); {
+	case !since.Equal(e.savedDelay):
+		return turnPeriod
+	case !since.IsZero():
+		return delayPeriod
+	}
+	return savePeriod
 }
 
 // changed are the deployments whose records do not have their present memory and that a condition chooses, in the order of their names. They count as written until that has failed.

@@ -67,17 +67,18 @@ type Scaler struct {
 
 // scaled is one deployment. Guarded by Scaler.mu; the goroutine of Run alone changes it.
 type scaled struct {
-	app, name string
-	serving   *serving.Deployment
-	raw       string // the config as it was read
-	config    autoscale.Config
-	memory    memory
-	facts     autoscale.Facts
-	last      autoscale.Decision
-	reason    string // of last, made when it is shown
-	next      time.Time
-	saved     time.Time // when the record had the memory last
-	dirty     bool      // the memory has changed since
+	app, name  string
+	serving    *serving.Deployment
+	raw        string // the config as it was read
+	config     autoscale.Config
+	memory     memory
+	facts      autoscale.Facts
+	last       autoscale.Decision
+	reason     string // of last, made when it is shown
+	next       time.Time
+	saved      time.Time // when the record had the memory last
+	savedDelay time.Time // the begin of the delay that it had, zero for none
+	dirty      bool      // the memory has changed since
 
 	recovering, recovered time.Time // when a replica was first, and last, seen that is being taken over
 
@@ -217,7 +218,7 @@ func (s *Scaler) begin(now time.Time, d *fleet.Deployment) *scaled {
 func (e *scaled) recall(state json.RawMessage) {
 	var m memory
 	if len(state) > 0 && json.Unmarshal(state, &m) == nil {
-		e.memory = m
+		e.memory, e.savedDelay = m, m.State.DelayedSince()
 	}
 }
 
@@ -252,7 +253,7 @@ func (s *Scaler) look(now time.Time, of fleet.Scaled) (c change, changed bool) {
 	e.last = autoscale.Decide(now, e.config, &e.memory.State, e.facts)
 	e.reason = ""
 	busy := load.Queued+load.Running > 0
-	e.dirty = e.dirty || busy || e.facts.Target > e.facts.Least || e.memory.State.Delays() // the memory can still change a decision
+	e.dirty = e.dirty || busy || e.facts.Target > e.facts.Least || !e.memory.State.DelayedSince().Equal(e.savedDelay) || e.memory.State.Delays() // the memory can still change a decision
 	if e.next = now.Add(idlePeriod); busy || e.facts.Starting > 0 || e.last.Replicas != e.facts.Target {
 		e.next = now.Add(busyPeriod)
 	}

@@ -174,6 +174,60 @@ func TestMemoryOutlivesTheNode(t *testing.T) {
 	}
 }
 
+// TestDelayOverAKill: a delay that was set has its time on the clock, although the node is killed in it and is back 2 s later.
+func TestDelayOverAKill(t *testing.T) {
+	t.Parallel()
+	const bounds = `{"max_replicas": 8, "target_ongoing_requests": 1, "look_back_period_s": 2, `
+	for name, x := range map[string]struct {
+		config        string
+		before, after int // calls
+		killed        time.Duration
+	}{
+		"up, soon after its begin":   {bounds + `"upscale_delay_s": 15}`, 1, 4, 4 * time.Second},
+		"up":                         {bounds + `"upscale_delay_s": 15}`, 1, 4, 8 * time.Second},
+		"down, soon after its begin": {bounds + `"downscale_delay_s": 15}`, 4, 1, 4 * time.Second},
+		"down":                       {bounds + `"downscale_delay_s": 15}`, 4, 1, 8 * time.Second},
+		"to none":                    {`{"min_replicas": 0, "max_replicas": 8, "downscale_to_zero_delay_s": 15}`, 1, 0, 8 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				m := newMachine()
+				o := autoscaled(x.config)
+				m.app = m.work.app(o, nil)
+				n := m.start(t)
+				if err := n.deploy(o, nil); err != nil {
+					t.Fatal(err)
+				}
+				n.cut = true
+				n.call(x.before)
+				n.wait(33300 * time.Millisecond) // the record of each 10 s has just been written
+				if got := n.wanted(); got != x.before {
+					t.Fatalf("%d replicas for %d calls", got, x.before)
+				}
+				n.work.done()
+				n.call(x.after)
+				changed := time.Now()
+				n.wait(x.killed)
+				n.end(false)
+				time.Sleep(2 * time.Second) // fake time
+				n = m.start(t)
+				defer func() { n.end(true) }()
+				n.cut = true
+				n.call(x.after)
+				n.wait(time.Until(changed.Add(14 * time.Second)))
+				if got := n.wanted(); got != x.before {
+					t.Errorf("before the delay is over: %d replicas, want %d", got, x.before)
+				}
+				n.wait(5 * time.Second) // the delay begins with the load of the look-back period
+				if got := n.wanted(); got != x.after {
+					t.Errorf("after it: %d replicas, want %d", got, x.after)
+				}
+			})
+		})
+	}
+}
+
 // TestGrowsInTheNewRevision: replicas that the load asks for during a rollout are of the new revision.
 func TestGrowsInTheNewRevision(t *testing.T) {
 	t.Parallel()

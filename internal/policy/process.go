@@ -94,8 +94,10 @@ type ofProcess struct {
 
 const (
 	// hangTime is the time beyond its limit after which an answer is not awaited any more: the process itself says that an answer is late, and has not done so. For example, code in C
-	// holds the lock of the interpreter. The process is ended then.
+	// holds the lock of the interpreter. The process is ended then. Where a policy has answered in the process before, and so is loaded, the time is no longer than stuck times its limit: with a
+	// limit of 2 s the process ends 6 s after the question.
 	hangTime = 20 * time.Second
+	stuck    = 3 // as STUCK in _policies.py
 	// answerMax is the size of an answer: the numbers and states of the deployments of an application.
 	answerMax = 64 << 20
 )
@@ -107,11 +109,16 @@ func (o ofProcess) Ask(ctx context.Context, views []View) (map[string]Answer, er
 		return nil, err
 	}
 	limit := o.limit
-	asked, cancel := context.WithTimeoutCause(ctx, limit+hangTime, fmt.Errorf("its process has not answered for %s, and is ended", limit+hangTime))
+	most := limit + hangTime
+	if _, loaded := r.loaded.Load(o.of.Function); loaded {
+		most = min(most, stuck*limit)
+	}
+	asked, cancel := context.WithTimeoutCause(ctx, most, fmt.Errorf("its process has not answered for %s, and is ended", most))
 	defer cancel()
 	a, err := r.ask(asked, question{Policy: o.name, Of: o.of, Limit: limit.Seconds(), Views: views})
 	if asked.Err() != nil && ctx.Err() == nil {
 		r.kill()
+		o.process.gone(r)
 	}
 	if err != nil {
 		return nil, err
@@ -126,6 +133,7 @@ func (o ofProcess) Ask(ctx context.Context, views []View) (map[string]Answer, er
 		}
 		out[name] = Answer{Replicas: n, State: a.States[name]}
 	}
+	r.loaded.Store(o.of.Function, true)
 	return out, nil
 }
 
@@ -175,12 +183,19 @@ func (p *Process) run(ctx context.Context) (*running, error) {
 		stop := context.AfterFunc(p.ctx, r.kill)
 		defer stop()
 		r.serve()
-		p.mu.Lock()
-		p.running = nil
-		p.mu.Unlock()
+		p.gone(r)
 		r.end(p.ctx)
 	})
 	return r, nil
+}
+
+// gone has the next question start another process.
+func (p *Process) gone(r *running) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running == r {
+		p.running = nil
+	}
 }
 
 // running is one process.
@@ -190,6 +205,7 @@ type running struct {
 	questions *os.File
 	answers   *os.File
 	out       *lines.Writer
+	loaded    sync.Map // the functions that have answered
 
 	write   sync.Mutex // of questions
 	mu      sync.Mutex

@@ -143,6 +143,24 @@ func TestProcessFails(t *testing.T) {
 	}
 }
 
+// TestProcessHangs: a process that does not even say that an answer is late ends by the clock, soon where the policy is known to be loaded.
+func TestProcessHangs(t *testing.T) {
+	t.Parallel()
+	p := process(t, ProcessSettings{})
+	const limit = 20 * time.Millisecond
+	of := func(name string) Policy { return p.Policy(name, Described{Function: "m:f"}, limit) }
+	if _, err := of("D").Ask(t.Context(), []View{{Deployment: "D"}}); err != nil { // a start that takes longer than the limit is awaited
+		t.Fatal(err)
+	}
+	_, err := of("waits").Ask(t.Context(), []View{{Deployment: "D"}})
+	if want := "its process has not answered for 60ms, and is ended"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	if got, err := ask(p, "D").Ask(t.Context(), []View{{Deployment: "D"}}); err != nil || got["D"].Replicas != 1 {
+		t.Errorf("the process after it: %v, %v", got, err)
+	}
+}
+
 // TestProcessCloses: questions that are under way end with the process.
 func TestProcessCloses(t *testing.T) {
 	t.Parallel()

@@ -66,6 +66,10 @@ def waits(ctx):
     return 1
 
 
+async def blocks(ctx):
+    free.wait()
+
+
 def raises(ctx):
     raise ValueError("no number")
 
@@ -212,7 +216,6 @@ def test_a_policy_that_is_late():
         p = policies(function=waits)
         question = {**p.question, "limit": 0.01, "views": [view()]}
         assert (await p.ask(question))["error"] == "it has not answered within 0.01 s"
-        p.calls["D"].limit = 60  # not so late that the process ends
         assert (await p.ask(question))["error"].endswith("has not returned")
         free.set()
         while p.calls:
@@ -259,21 +262,27 @@ def test_the_process(tmp_path):
     assert process.wait() == 0
 
 
-def test_a_process_ends_whose_policy_does_not_return():
+@pytest.mark.parametrize("function", ["waits", "blocks"])
+def test_a_process_ends_whose_policy_does_not_return(function):
+    """No other question comes, and a policy that blocks the event loop holds up the end no more than one in a thread."""
     process, answers = start()
-    put(process, 1, "D", 0.001)
-    assert "error" in json.loads(answers.readline())
-    while process.poll() is None:
-        put_if_open(process)
-    assert "an autoscaling policy has not returned" in process.stderr.read()
+    put(process, 1, "D", 0.05, function=f"test_policies:{function}")
+    assert process.wait() == 1
+    assert "an autoscaling policy has not returned for 0.15 s, 3 times its timeout_s: its process ends" in process.stderr.read()
 
 
-def put_if_open(process):
-    try:
-        put(process, 2, "D", 0.001)
-        time.sleep(0.01)
-    except OSError:
-        process.wait()
+def test_a_process_goes_on_whose_policy_was_late():
+    process, answers = start()
+    put(process, 9, "D", 60, function="test_policies:raises")
+    assert json.loads(answers.readline())["id"] == 9  # the module is imported
+    for id in range(1, 4):  # a coroutine that is cancelled does not run any more
+        put(process, id, "D", 0.05, function="test_policies:never")
+        assert "it has not answered" in json.loads(answers.readline())["error"]
+    put(process, 4, "D", 60, function="test_policies:raises")
+    put(process, 5, "E", 60, function="json:loads")
+    assert {json.loads(answers.readline())["id"] for _ in range(2)} == {4, 5}
+    process.stdin.close()
+    assert process.wait() == 0
 
 
 class Prometheus(http.server.BaseHTTPRequestHandler):

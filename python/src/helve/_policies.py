@@ -31,7 +31,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 ANSWERS = 3  # the descriptor of the answers
 STATE_MAX = 64 << 10  # bytes of a state as JSON: the node writes it to its store
-STUCK = 3  # times its limit that a call may run before its process ends
+STUCK = 3  # times its limit that a call may run before its process ends; the node has the same number
 PICKLE = "__helve_pickle__"  # the key of a state that JSON cannot carry
 
 
@@ -56,10 +56,11 @@ class Policies:
 
     Args:
         code: File of the application's pickles; None for none.
+        watch: Ends the process of a policy that does not return; None for no such end.
     """
 
-    def __init__(self, code: Optional[str]):
-        self.code = code
+    def __init__(self, code: Optional[str], watch: Optional["_Watch"] = None):
+        self.code, self.watch = code, watch
         self.loaded: Dict[str, Callable] = {}  # by what the node says of them: another description is another policy
         self.loading = threading.Lock()
         self.calls: Dict[str, _Call] = {}  # that run
@@ -136,7 +137,16 @@ class Policies:
         if policy is None:
             call.loads = True
             policy = await _in_thread(self.find, of)
-            call.loads, call.begun = False, time.monotonic()
+            call.loads = False
+        if self.watch and call.limit:
+            self.watch.begin(call)
+        try:
+            return await self._called(policy, argument)
+        finally:
+            if self.watch:
+                self.watch.end(call)
+
+    async def _called(self, policy: Callable, argument: Any) -> Any:
         plain = policy if inspect.isfunction(policy) or inspect.ismethod(policy) else getattr(policy, "__call__", policy)
         outcome = policy(argument) if inspect.iscoroutinefunction(plain) else await _in_thread(policy, argument)
         return await outcome if inspect.isawaitable(outcome) else outcome
@@ -151,19 +161,47 @@ class _Call:
     """A call of a policy that runs."""
 
     def __init__(self, limit: Optional[float]):
-        self.limit, self.begun, self.loads = limit or 0.0, time.monotonic(), False
+        self.limit, self.loads = limit or 0.0, False
         self.task: Any = None
 
     def late(self) -> str:
         return f"its module is still being imported after {self.limit:g} s" if self.loads else f"it has not answered within {self.limit:g} s"
 
     def still(self) -> str:
-        """Why another call cannot begin. A thread cannot be ended: the process of a policy that does not return for long ends, and the node starts another."""
-        age = time.monotonic() - self.begun
-        if not self.loads and self.limit and age > STUCK * self.limit:
-            print(f"helve: an autoscaling policy has not returned for {age:.0f} s: its process ends", file=sys.stderr)
-            leave(1)
+        """Why another call cannot begin."""
         return "its module is still being imported" if self.loads else "its call before has not returned"
+
+
+class _Watch:
+    """Ends the process when a call has run for STUCK times its limit, because a thread cannot be ended; the node starts another process. The watch has a thread of its own:
+    a policy may hold up the event loop too. An import has no such limit.
+
+    For example, a call with a limit of 2 s begins at 12:00:00 and waits for ever: the process ends at 12:00:06, although the node does not ask in that time.
+    """
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.due: Dict[_Call, float] = {}  # when the process ends, of each call that runs
+        threading.Thread(target=self._run, name="helve-watch", daemon=True).start()
+
+    def begin(self, call: _Call) -> None:
+        with self.changed:
+            self.due[call] = time.monotonic() + STUCK * call.limit
+            self.changed.notify()
+
+    def end(self, call: _Call) -> None:
+        with self.changed:
+            self.due.pop(call, None)
+
+    def _run(self) -> None:
+        with self.changed:
+            while True:
+                now = time.monotonic()
+                for call, due in self.due.items():
+                    if due <= now:
+                        print(f"helve: an autoscaling policy has not returned for {STUCK * call.limit:g} s, {STUCK} times its timeout_s: its process ends", file=sys.stderr)
+                        leave(1)
+                self.changed.wait(min(self.due.values()) - now if self.due else None)
 
 
 async def _in_thread(fn: Callable, argument: Any) -> Any:
@@ -327,7 +365,7 @@ class _Process:
             from helve import raycompat
 
             raycompat.install()
-        self.policies = Policies(request.get("code"))
+        self.policies = Policies(request.get("code"), _Watch())
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
         threading.Thread(target=self._read, name="helve-questions", daemon=True).start()

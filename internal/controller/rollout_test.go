@@ -542,6 +542,8 @@ func TestWatchOutlivesTheNode(t *testing.T) {
 				first.deploy(t, former)
 				first.work(t, 200)
 				first.deploy(t, next)
+				before := first.rollout()
+				time.Sleep(2 * time.Second) // fake time
 				first.kill()
 				if a := record(t, d.store, store.AppKey("app")); a.Watch == nil || a.Watch.From != 1 || a.Watch.Old["A"].Calls != 200 {
 					t.Fatalf("%+v", a.Watch)
@@ -551,8 +553,8 @@ func TestWatchOutlivesTheNode(t *testing.T) {
 				defer second.kill()
 				second.set.Former = func(context.Context, string, int) (deploy.App, error) { return former, nil }
 				time.Sleep(10 * time.Second) // fake time
-				if r := second.rollout(); r == nil || r.State != "watching" || r.From != 1 {
-					t.Errorf("%+v", r)
+				if r := second.rollout(); r == nil || r.State != "watching" || r.From != 1 || !r.StartedAt.Equal(before.StartedAt) || !r.Since.Equal(before.Since) {
+					t.Errorf("%+v, and before %+v", r, before)
 				}
 				for range 10 {
 					second.work(t, 20)
@@ -569,6 +571,39 @@ func TestWatchOutlivesTheNode(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestBeginOutlivesTheNode: the next node of a killed one says when the rollout has begun, and not when the node was started.
+func TestBeginOutlivesTheNode(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		former, next := rolled(3, "1", 0, nil), rolled(3, "2", 0, nil)
+		next.Classes["A"].Construct = func(ctx context.Context) (any, error) { <-ctx.Done(); return nil, ctx.Err() }
+		d := newDurable(nil)
+		first := d.node()
+		first.deploy(t, former)
+		time.Sleep(time.Minute) // fake time
+		begun := time.Now()
+		done := make(chan error, 1)
+		go func() { done <- first.Deploy(context.Background(), next) }()
+		time.Sleep(30 * time.Second) // fake time
+		before := first.rollout()
+		first.kill()
+		<-done
+		asked := []deploy.App{next, former}
+		d.own = func(string) (def deploy.App, _ error) {
+			def, asked = asked[0], asked[1:]
+			return def, nil
+		}
+		second := d.restored(t)
+		defer second.kill()
+		time.Sleep(30 * time.Second) // fake time
+		for _, r := range []*helvetype.Rollout{before, second.rollout()} {
+			if r == nil || r.State != "going" || r.Since.Sub(begun).Abs() > time.Second || r.StartedAt.Sub(begun).Abs() > time.Second {
+				t.Errorf("%+v, and it has begun at %v", r, begun)
+			}
+		}
+	})
 }
 
 // TestRestartIsRecorded: the record of the application names the replicas that a restart has still to replace, and none when it is over.

@@ -28,7 +28,13 @@ type Change struct {
 func (a *Application) BeginRolloutLocked(r *Revision) {
 	a.Change = nil
 	if w := r.Wrote.Watch; r.Def.Restored && w != nil && w.Until.After(time.Now()) {
-		a.Change = &Change{Rollout: rollout.Watch(int(w.From), r.Number, w.Until, w.Old, time.Now())}
+		longest := time.Duration(0) // the watch has begun so long before its end: see Rollout.Settle
+		for i := range r.Def.Graph.Deployments {
+			if of := rollout.Of(r.Def.Graph.Deployments[i].Options.Effective(), 1); of.RollBack && of.Rate.Enabled {
+				longest = max(longest, of.Rate.Window)
+			}
+		}
+		a.Change = &Change{Rollout: rollout.Watch(int(w.From), r.Number, r.Def.At, w.Until.Add(-longest), w.Until, w.Old, time.Now())}
 	}
 	if a.Previous == nil || r.Def.Restored {
 		return

@@ -99,7 +99,7 @@ func New(from, to int, now time.Time) *Rollout {
 // Continue goes on with a rollout of a node before this one, which has begun it at a time, at its step. since is the [Rollout.Since] of that node.
 func (r *Rollout) Continue(step int, paused bool, began, since time.Time) {
 	if r.Step, r.Paused = max(step, 1), paused; !began.IsZero() {
-		r.StartedAt, r.from = began, began
+		r.StartedAt, r.from, r.going = began, began, began // records do not have when a later step has begun
 	}
 	if paused {
 		r.paused = since
@@ -119,10 +119,13 @@ func (r *Rollout) Since() time.Time {
 	return time.Time{}
 }
 
-// Watch is a rollout that has settled, which a node before this one has watched. old has the calls by which the revision before is judged: see [Rollout.Old].
-func Watch(from, to int, until time.Time, old map[string]helvetype.CallWindow, now time.Time) *Rollout {
+// Watch is a rollout that has settled, which a node before this one has begun at a time, and has watched: from since until a time. old has the calls by which the revision before is judged: see [Rollout.Old].
+func Watch(from, to int, began, since, until time.Time, old map[string]helvetype.CallWindow, now time.Time) *Rollout {
 	r := New(from, to, now)
-	r.settled, r.watched, r.from = now, until, time.Time{}
+	if !began.IsZero() {
+		r.StartedAt = began
+	}
+	r.settled, r.watched, r.from = latest(since, r.StartedAt), until, time.Time{}
 	for name, calls := range old {
 		r.rates[name] = &rate{seen: map[string]helvetype.CallWindow{}, last: calls}
 	}

@@ -168,7 +168,7 @@ func TestContinue(t *testing.T) {
 	r.Continue(1, false, began, start)
 	s := Settings{Steps: []int{1}, StepPause: pause(time.Minute)}
 	r.Look(one(0, s), killed) // it takes the replica over
-	if got := r.Status(); got.State != "going" || !got.StartedAt.Equal(began) {
+	if got := r.Status(); got.State != "going" || !got.StartedAt.Equal(began) || !got.Since.Equal(began) {
 		t.Errorf("%+v", got)
 	}
 	if d := r.Look(one(1, s), killed.Add(time.Second)); !d.Wake.Equal(start.Add(time.Minute)) || !d.Reached || r.Status().State != "waiting" || !r.Since().Equal(start) {

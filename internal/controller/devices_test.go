@@ -100,6 +100,41 @@ func TestRoomForAnUpdate(t *testing.T) {
 	})
 }
 
+// TestRoomOfAReplicaThatWaits: a replica of the revision before that waits for a GPU gives its turn to one of the new revision, before and after the first of these is ready.
+func TestRoomOfAReplicaThatWaits(t *testing.T) {
+	t.Parallel()
+	for name, after := range map[string]time.Duration{"at the begin": 500 * time.Millisecond, "when a new one is ready": 1500 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				n, _ := newGPUNode(t, "0", "1", "2")
+				other := gpuApp(map[string]int{"B": 1}, "1", nil)
+				other.Graph.App = "other"
+				n.deploy(t, other)
+				started := 0
+				n.deploy(t, gpuApp(map[string]int{"A": 2}, "1", func() error { started++; return nil }))
+				if err := n.Scale(t.Context(), "app", "A", 3, "ann", ""); err != nil { // the third waits for the GPU of the other application
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute) // fake time
+				begun, next := time.Now(), make(chan error, 1)
+				go func() {
+					next <- n.Deploy(t.Context(), gpuApp(map[string]int{"A": 3}, "2", func() error { time.Sleep(time.Second); return nil })) // fake time
+				}()
+				time.Sleep(time.Until(begun.Add(after))) // fake time
+				n.Delete(t.Context(), "other")           //nolint:errcheck // it is there
+				if err := <-next; err != nil {
+					t.Error(err)
+				}
+				n.wantRunning(t, "after the update", 3)
+				if started != 2 {
+					t.Errorf("%d replicas of the revision before have started, want 2", started)
+				}
+			})
+		})
+	}
+}
+
 // TestRoomIsGivenBack: an update that fails after an old replica has made room leaves the old revision as it was.
 func TestRoomIsGivenBack(t *testing.T) {
 	t.Parallel()

@@ -68,7 +68,7 @@ func (d *Deployment) ObserveLocked(now time.Time) (t planner.Target, observed []
 		if r.Outdated {
 			of += "/outdated"
 		}
-		o := planner.Observed{ID: r.ID, Key: t.Key, Revision: of, State: s, StartedAt: r.StartedAt}
+		o := planner.Observed{ID: r.ID, Key: t.Key, Revision: of, State: s, StartedAt: r.StartedAt, Waits: s == planner.Starting && r.Wait != nil && r.Wait.For == WaitsForRoom}
 		if r.State == helvetype.ReplicaRunning && len(d.Replicas) > t.Replicas { // one may have to stop
 			var loaded []string
 			if o.Use.Calls, o.Use.Streams, loaded = serving.Uses(r.Running); len(loaded) > 0 {

@@ -99,6 +99,19 @@ func (w *Wait) Claim(ends string, may []string) {
 	w.may = may
 }
 
+// Pass takes the turn of the first of some replicas that waits before this one, which gets the turn of this one. For example, A#3, B#1 and A#4 wait, and A#4 is of the new revision of A and passes
+// A#3: the order is A#4, B#1, A#3.
+func (w *Wait) Pass(holders map[string]bool) {
+	l := w.of
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	own := slices.Index(l.waiting, w)
+	first := slices.IndexFunc(l.waiting, func(o *Wait) bool { return holders[o.holder] })
+	if first >= 0 && first < own {
+		l.waiting[first], l.waiting[own] = w, l.waiting[first]
+	}
+}
+
 // Leave ends the wait. A place that the replica has got stays its own until [Ledger.Free].
 func (w *Wait) Leave() {
 	l := w.of

@@ -97,14 +97,31 @@ func compare(t Target, live []Observed, doubt bool) (start, back int, stop []Obs
 	may := ready - stay
 	// A former replica that is not ready stops if enough others are there that are ready or will be, as in Kubernetes: it may become ready again.
 	spare := len(live) - stay - (len(current) - newReady)
-	stop = surplus(former, n-most, spare, &may)
-	stays := len(former) - len(stop)
+	stop, former = idle(former, max(c.former(n, newReady, doubt), n-most))
+	spare -= len(stop)
+	ending := surplus(former, n-most, spare, &may)
+	stop, stays := append(stop, ending...), len(former)-len(ending)
 	over := surplus(current, most, len(current), &may)
 	have := len(current) - len(over)
 	stop = append(stop, over...)
 	room := max(n, c.Before) + c.Surge - stays - have
 	back = max(min(c.former(n, newReady, doubt)-stays, room), 0)
 	return max(min(most-have, room-back), 0), back, stop
+}
+
+// idle splits former replicas into the ones that give their place to new ones and the others: a replica that waits for its part of the node gives its place, unless fewer than a number of
+// former ones would be left, because no call misses it. For example, of 3 replicas of revision 1 the third waits for a GPU when the first of revision 2 is ready: the third does not start any more,
+// and a GPU that is free is for revision 2.
+func idle(former []Observed, keep int) (gone, others []Observed) {
+	slices.SortFunc(former, least)
+	for _, o := range former {
+		if o.Waits && len(gone) < len(former)-keep {
+			gone = append(gone, o)
+		} else {
+			others = append(others, o)
+		}
+	}
+	return gone, others
 }
 
 // surplus returns the replicas that are to stop so that keep are left: the least useful first (see [least]), at most may ready replicas, and at

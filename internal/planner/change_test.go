@@ -117,7 +117,7 @@ func TestBudget(t *testing.T) {
 			id := 0
 			add := func(revision string, s State) {
 				id++
-				observed = append(observed, Observed{Key: a, ID: fmt.Sprint(id), Revision: revision, State: s, StartedAt: start.Add(time.Duration(id) * time.Second)})
+				observed = append(observed, Observed{Key: a, ID: fmt.Sprint(id), Revision: revision, State: s, StartedAt: start.Add(time.Duration(id) * time.Second), Waits: s == Starting && rng.IntN(2) == 0})
 			}
 			if rng.IntN(3) == 0 {
 				c.Before = n + rng.IntN(6)
@@ -163,6 +163,11 @@ func TestBudget(t *testing.T) {
 				if all := count(live); all > max(had, max(target.Replicas, c.Before)+c.Surge) {
 					t.Fatalf("%d replicas of %d, the surge is %d", all, target.Replicas, c.Surge)
 				}
+				newReady := count(func(o Observed) bool { return ready(o) && o.Revision == "2" })
+				former := count(func(o Observed) bool { return live(o) && o.Revision == "1" })
+				if waits := count(func(o Observed) bool { return o.Waits && live(o) && o.Revision == "1" }); waits > 0 && former > max(c.former(target.Replicas, newReady, c.Doubt), target.Replicas-c.New) {
+					t.Fatalf("%d former replicas wait for their part of the node, of %d: %+v", waits, former, c)
+				}
 				if again, _ := Plan([]Target{target}, observed, nil, start); len(again) > 0 {
 					t.Fatalf("after %v it also wants %v", actions, again)
 				}
@@ -182,6 +187,7 @@ func TestBudget(t *testing.T) {
 					case 1, 2, 3:
 						if o.State < Running {
 							o.State++
+							o.Waits = false
 						}
 					}
 				}
@@ -191,7 +197,7 @@ func TestBudget(t *testing.T) {
 				plan()
 				observed = slices.DeleteFunc(observed, func(o Observed) bool { return o.State > Running })
 				for i := range observed {
-					observed[i].State = Running
+					observed[i].State, observed[i].Waits = Running, false
 				}
 			}
 			if got := count(func(o Observed) bool { return o.Revision == "2" && o.State == Running }); got != target.Replicas || len(observed) != got {

@@ -68,6 +68,8 @@ type Observed struct {
 	State     State
 	StartedAt time.Time
 	Use       Use
+	// Waits says that the replica starts, and waits for its part of the node: nothing of it has begun.
+	Waits bool
 }
 
 // Use is what a stop of a replica would disturb. It is known where replicas may be too many.
@@ -172,7 +174,7 @@ func Step(t Target, observed []Observed, h History, waits func(former bool) bool
 		}
 	}
 	start, back, stop := compare(t, live, true)
-	if back > 0 && !t.Change.Doubt && !waits(false) {
+	if (back > 0 || t.formerWaits(live)) && !t.Change.Doubt && !waits(false) {
 		start, back, stop = compare(t, live, false)
 	}
 	if back > 0 {
@@ -199,6 +201,11 @@ func Step(t Target, observed []Observed, h History, waits func(former bool) bool
 		actions = append(actions, Stop{o.ID})
 	}
 	return actions, wake
+}
+
+// formerWaits says that a replica of another revision waits for its part of the node.
+func (t *Target) formerWaits(live []Observed) bool {
+	return t.Change != nil && slices.ContainsFunc(live, func(o Observed) bool { return o.Waits && o.Revision != t.Revision })
 }
 
 // Waiting gives a function that reports whether user code of a deployment has to wait, because a deployment that it uses is not ready. Its second argument

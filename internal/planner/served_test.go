@@ -123,7 +123,7 @@ func (w *changing) plan(t *testing.T) (wake time.Time) {
 			}
 		case Stop:
 			i := slices.IndexFunc(w.observed, func(o Observed) bool { return o.ID == act.Replica })
-			if w.observed[i].State == Running { // a starting replica is stopped when it is ready, if there are still too many
+			if w.observed[i].State == Running || w.observed[i].Waits { // another starting replica is stopped when it is ready, if there are still too many
 				w.observed[i].State = Draining
 			}
 		}
@@ -140,7 +140,9 @@ func (w *changing) live(deaths bool) {
 		t := w.targets[slices.IndexFunc(w.targets, func(t Target) bool { return t.Key == o.Key })]
 		isNew := o.Revision == t.Revision
 		dies := deaths && o.State == Running && w.rng.IntN(8) == 0
+		o.Waits = deaths && o.State == Starting && w.rng.IntN(3) == 0
 		switch {
+		case o.Waits:
 		case o.State == Draining:
 			o.State = Dead
 		case o.State == Starting && o.ID > fmt.Sprintf("%03d", w.adopted) && waits(o.Key, !isNew): // its host asks before it runs user code

@@ -145,13 +145,14 @@ func (k *Keeper) makeRoomLocked(r *fleet.Replica, w *ledger.Wait) {
 	if r.Of != r.Dep.Now {
 		return
 	}
+	k.passLocked(r, w)
 	var seats []placement.Seat
 	for o := range k.fleet.ReplicasLocked {
 		d := o.Dep
 		leaves := d.App == r.Dep.App && d.Now.Revision != d.App.Current
 		seats = append(seats, placement.Seat{
 			Holder: placement.Holder{ID: o.ID, Own: d == r.Dep, StartedAt: o.StartedAt}, Serves: o.ServesLocked(), Ends: o.EndsLocked(),
-			Former: leaves || d == r.Dep && (o.Of.Version != d.Now.Version || o.Outdated),
+			Former: leaves || d == r.Dep && former(o),
 		})
 	}
 	d := demand(r.Of.Definition)
@@ -179,6 +180,28 @@ func (k *Keeper) makeRoomLocked(r *fleet.Replica, w *ledger.Wait) {
 	}
 	k.stop(oldest)
 	oldest.Dep.App.WakeLocked() // its end is noted
+}
+
+// former says that a replica is to be replaced by one of the version that its deployment has now.
+func former(r *fleet.Replica) bool { return r.Of.Version != r.Dep.Now.Version || r.Outdated }
+
+// passLocked has a replica get its part of the node before replicas of former versions of its deployment that wait for theirs, unless replicas of its version fail: the former ones are known to be good.
+func (k *Keeper) passLocked(r *fleet.Replica, w *ledger.Wait) {
+	if former(r) || r.Dep.Failures.Number() > 0 {
+		return
+	}
+	var holders map[string]bool
+	for o := range k.waiting {
+		if o.Dep == r.Dep && former(o) {
+			if holders == nil {
+				holders = map[string]bool{}
+			}
+			holders[o.ID] = true
+		}
+	}
+	if holders != nil {
+		w.Pass(holders)
+	}
 }
 
 // NoteLocked says once for each deploy that the replicas of a deployment ask for more than the machine has, of amounts that were not stated: they start all the same.

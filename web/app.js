@@ -15,6 +15,7 @@ const modules = {
   application: () => import('./pages/application.js'),
   deployment: () => import('./pages/deployment.js'),
   replica: () => import('./pages/replica.js'),
+  replicas: () => import('./pages/allreplicas.js'),
   requests: () => import('./pages/requests.js'),
   request: () => import('./pages/request.js'),
   events: () => import('./pages/events.js'),
@@ -24,7 +25,7 @@ const modules = {
 };
 
 /** @type {Record<string, string>} */
-const titles = { overview: 'Overview', requests: 'Requests', events: 'Events', logs: 'Logs', settings: 'Settings', missing: 'No such page' };
+const titles = { overview: 'Overview', replicas: 'Replicas', requests: 'Requests', events: 'Events', logs: 'Logs', settings: 'Settings', missing: 'No such page' };
 
 /** @param {{view: import('./router.js').View}} props */
 function Page({ view }) {

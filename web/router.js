@@ -10,7 +10,7 @@ import { createStore, useStore } from './store.js';
 export const base = typeof location === 'undefined' ? '/ui/' : new URL('.', import.meta.url).pathname;
 
 /**
- * @typedef {'overview'|'application'|'deployment'|'replica'|'requests'|'request'|'events'|'logs'|'settings'|'missing'} PageName
+ * @typedef {'overview'|'application'|'deployment'|'replica'|'replicas'|'requests'|'request'|'events'|'logs'|'settings'|'missing'} PageName
  * @typedef {{page: PageName, params: {app?: string, deployment?: string, replica?: string, id?: string}, query: Record<string, string>}} View
  * @typedef {Record<string, string|number|boolean|null|undefined>} Query
  */
@@ -39,7 +39,7 @@ export function parse(pathname, search, root = base) {
     if (parts.length === 4) return { page: 'replica', params: { app: a, deployment: b, replica: c }, query };
   }
   if (first === 'requests' && parts.length === 2) return { page: 'request', params: { id: a }, query };
-  if (parts.length === 1 && (first === 'requests' || first === 'events' || first === 'logs' || first === 'settings')) return { page: first, params: {}, query };
+  if (parts.length === 1 && (first === 'replicas' || first === 'requests' || first === 'events' || first === 'logs' || first === 'settings')) return { page: first, params: {}, query };
   return { page: 'missing', params: {}, query };
 }
 
@@ -63,6 +63,8 @@ export const link = {
   deployment: (app, deployment, q) => href(['apps', app, deployment], q),
   /** @param {string} app @param {string} deployment @param {string} replica @param {Query} [q] */
   replica: (app, deployment, replica, q) => href(['apps', app, deployment, replica], q),
+  /** @param {Query} [q] */
+  replicas: (q) => href(['replicas'], q),
   /** @param {Query} [q] */
   requests: (q) => href(['requests'], q),
   /** @param {string} id @param {Query} [q] */

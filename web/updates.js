@@ -8,6 +8,7 @@
 //   live.deployments.get('Ranker')             live.figures.deployments.get('Ranker')?.p99_ms       // of the asked application
 //   live.replicas.get('Ranker#003')            live.figures.replicas.get('Ranker#003')?.rate        // of the asked deployment
 //   live.edges                                 live.figures.edges.get('Front>Ranker')?.rate
+//   const live = useUpdates({ all: true });                      // also the replicas of all deployments
 //   live.node, live.figures.node, live.problems, live.at
 //   const n = useLive((l) => l.problems?.troubles.length)        // drawn again only when this changes
 // A component with useUpdates is drawn again with each item, about once a second and at once for a change of state. The page has one stream: a new view opens it anew, and the data before
@@ -19,7 +20,7 @@ import { ApiError, askWho, get, session } from './api.js';
 import { setSkew } from './ui/time.js';
 
 /**
- * @typedef {{app?: string, deployment?: string, replica?: string}} Scope
+ * @typedef {{app?: string, deployment?: string, replica?: string, all?: boolean}} Scope all: the replicas of all deployments, for a page that has no application
  * @typedef {Record<string, number|null>} Figures
  * @typedef {{at: string, node: any, problems: any, applications: Map<string, any>, deployments: Map<string, any>, replicas: Map<string, any>, edges: any[],
  *   figures: {node: Figures, applications: Map<string, Figures>, deployments: Map<string, Figures>, replicas: Map<string, Figures>, edges: Map<string, Figures>}}} Live
@@ -107,11 +108,11 @@ let soon = false;
 
 /** The narrowest view that a component wants. @returns {Scope} */
 function scope() {
-  const size = (/** @type {Scope} */ s) => (s.app ? 1 : 0) + (s.deployment ? 1 : 0) + (s.replica ? 1 : 0);
+  const size = (/** @type {Scope} */ s) => (s.app ? 1 : 0) + (s.deployment ? 1 : 0) + (s.replica ? 1 : 0) + (s.all ? 1 : 0);
   return wanted.reduce((best, s) => (size(s) > size(best) ? s : best), {});
 }
 
-const key = (/** @type {Scope} */ s) => JSON.stringify([s.app ?? '', s.deployment ?? '', s.replica ?? '']);
+const key = (/** @type {Scope} */ s) => JSON.stringify([s.app ?? '', s.deployment ?? '', s.replica ?? '', s.all ?? false]);
 
 /** @param {Connection['state']} state @param {string} [message] */
 function say(state, message = '') {
@@ -125,7 +126,7 @@ function open() {
   const abort = opened = new AbortController();
   const asked = scope();
   openScope = key(asked);
-  followAgain('/api/v1/updates', () => asked, (item) => {
+  followAgain('/api/v1/updates', () => ({ app: asked.app, deployment: asked.deployment, replica: asked.replica, all_replicas: asked.all }), (item) => {
     const before = live.get();
     if (item.at) setSkew(Date.parse(item.at) - Date.now());
     if (before.live.node && item.node && before.live.node.pid !== item.node.pid) askWho(); // Another process: the node has been started again.
@@ -178,7 +179,7 @@ export const tryNow = () => open();
 
 /** @param {Scope|null} has @param {Scope} wants */
 const covers = (has, wants) => has !== null && (!wants.app || has.app === wants.app) && (!wants.deployment || has.deployment === wants.deployment) &&
-  (!has.replica || has.replica === wants.replica);
+  (!has.replica || has.replica === wants.replica) && (!wants.all || has.all === true);
 
 /**
  * What the stream has told, with the objects of the scope.
@@ -189,7 +190,7 @@ export function useUpdates(wants = {}) {
   const mine = useRef(/** @type {Scope} */ ({}));
   const id = key(wants);
   useEffect(() => {
-    mine.current = { app: wants.app, deployment: wants.deployment, replica: wants.replica };
+    mine.current = { app: wants.app, deployment: wants.deployment, replica: wants.replica, all: wants.all };
     const s = mine.current;
     wanted.push(s);
     settle();

@@ -225,6 +225,7 @@ func TestMistakesAreErrorsInJSON(t *testing.T) {
 		"GET /calls?limit=x":                      {400, `limit "x": must be a number from 1 to 1000`},
 		"GET /calls?after=1":                      {400, `/calls has no parameter "after"; it takes limit, app, deployment`},
 		"GET /events?kind=call":                   {400, `kind "call": must be application, deployment, replica or node`},
+		"GET /api/v1/updates?all_replicas&app=a":  {400, `all_replicas is for the replicas of the whole node, and app "a" for those of one application`},
 		"GET /events?%zz":                         {400, "the query does not parse"},
 		"GET /metrics":                            {404, "this program has no metrics"},
 	} {

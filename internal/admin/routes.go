@@ -210,7 +210,7 @@ func routes() []route {
 		{method: get, path: "/api/v1/requests/{request}", operation: "request", role: read, private: true, answer: helvetype.RequestTrace{}, serve: (*Server).request, about: "A request with what took time in it: its calls, their waits, and spans of user code"},
 		{
 			method: get, path: "/api/v1/updates", operation: "updates", role: read, answer: stream{helvetype.Update{}, helvetype.Update{}}, serve: (*Server).updates, about: "What changes in the node, without end: the first item has all, each later one what has changed",
-			query: []param{{name: "app", kind: "string", about: "also the deployments of this application, and their calls of each other"}, {name: "deployment", kind: "string", about: "also its replicas"}, {name: "replica", kind: "string", about: "of these only this one"}},
+			query: []param{{name: "app", kind: "string", about: "also the deployments of this application, and their calls of each other"}, {name: "deployment", kind: "string", about: "also its replicas"}, {name: "replica", kind: "string", about: "of these only this one"}, {name: "all_replicas", kind: "boolean", about: "also the replicas of all deployments; not together with app"}},
 		},
 		{
 			method: get, path: "/api/v1/series", operation: "series", role: read, answer: helvetype.Series{}, serve: (*Server).series, about: "The numbers of the node, or of an application, deployment or replica, in the last hour",

@@ -32,6 +32,10 @@ func (a *Server) updates(c *ask) {
 	if !ok {
 		return
 	}
+	if v.AllReplicas = c.flag("all_replicas"); v.AllReplicas && v.App != "" {
+		fail(c.w, http.StatusBadRequest, "all_replicas is for the replicas of the whole node, and app %q for those of one application: leave one of the two parameters out", v.App)
+		return
+	}
 	if a.set.Updates == nil {
 		a.failed(c, &helvetype.OperationError{Code: helvetype.CodeUnimplemented, Message: "this node has no stream of updates"})
 		return

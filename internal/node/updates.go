@@ -145,8 +145,8 @@ func (n *Node) figures(k *telemetry.Snapshot) map[string]float64 {
 
 // Series gives the numbers of an object in the last time, at most an hour. false: the node does not know the object.
 func (n *Node) Series(of updates.View, last time.Duration) (s helvetype.Series, ok bool) {
-	now := time.Now()
-	s, ok = n.observed.series.Read(series.Name(of), now, time.Since(n.observed.started), last)
+	now, name := time.Now(), series.Name{App: of.App, Deployment: of.Deployment, Replica: of.Replica}
+	s, ok = n.observed.series.Read(name, now, time.Since(n.observed.started), last)
 	if ok && (of.Deployment == "" || of.Replica != "") {
 		return s, ok
 	}
@@ -156,7 +156,7 @@ func (n *Node) Series(of updates.View, last time.Duration) (s helvetype.Series, 
 		there = there || of.App == ""
 		there = there && (has || of.Deployment == "")
 		there = there && (of.Replica == "" || slices.ContainsFunc(d.Replicas, func(r helvetype.ReplicaStatus) bool { return r.ID == of.Replica }))
-		return series.Empty(series.Name(of), now), there
+		return series.Empty(name, now), there
 	}
 	if a := d.Autoscaling; a != nil {
 		for _, d := range a.Decisions {

@@ -39,7 +39,11 @@ type Source interface {
 }
 
 // View names the objects that a reader wants beside the node and its applications: the deployments and edges of an application, the replicas of a deployment, or one replica. Empty fields are for none.
-type View struct{ App, Deployment, Replica string }
+type View struct {
+	App, Deployment, Replica string
+	// AllReplicas is for the replicas of all deployments of the node. Deployment and Replica are empty then.
+	AllReplicas bool
+}
 
 // Hub looks at a node for its readers. Its methods may be called from any goroutine. Make one with [New].
 type Hub struct {

@@ -55,6 +55,7 @@ type memory struct {
 
 // kept is an object that the reader has.
 type kept struct {
+	is      helvetype.Object
 	object  told
 	figures []float64 // nil for none yet
 	turn    int       // the last item whose state had the object
@@ -84,33 +85,35 @@ func (m *memory) next(s *state, of View, withFigures bool) *item {
 	if withFigures {
 		out.Figures.Node = changed(&m.figures, s.figures)
 	}
-	out.Applications, out.Figures.Applications = m.list(out, s, s.list(list{kind: applications}), applications, of, withFigures)
+	out.Applications, out.Figures.Applications = m.list(out, s, s.list(list{kind: applications}), applications, withFigures)
 	if of.App != "" {
-		out.Deployments, out.Figures.Deployments = m.list(out, s, s.list(list{deployments, of.App, ""}), deployments, of, withFigures)
-		all, blocks := m.list(out, s, s.list(list{edges, of.App, ""}), edges, of, withFigures)
+		out.Deployments, out.Figures.Deployments = m.list(out, s, s.list(list{deployments, of.App, ""}), deployments, withFigures)
+		all, blocks := m.list(out, s, s.list(list{edges, of.App, ""}), edges, withFigures)
 		if out.Figures.Edges = blocks; all != nil {
 			out.Edges = encode(all)
 		}
 	}
-	if of.Deployment != "" {
+	if of.AllReplicas {
+		out.Replicas, out.Figures.Replicas = m.list(out, s, s.list(list{kind: replicas}), replicas, withFigures)
+	} else if of.Deployment != "" {
 		all := s.list(list{replicas, of.App, of.Deployment})
 		if of.Replica != "" {
 			all = slices.DeleteFunc(slices.Clone(all), func(e entry) bool { return e.name != of.Replica })
 		}
-		out.Replicas, out.Figures.Replicas = m.list(out, s, all, replicas, of, withFigures)
+		out.Replicas, out.Figures.Replicas = m.list(out, s, all, replicas, withFigures)
 	}
 	return out
 }
 
 // list gives the objects of a list that have changed, and the figures; objects that are gone go to the item. Of edges it gives all, if there is one more or less.
-func (m *memory) list(to *item, s *state, now []entry, of kind, view View, withFigures bool) (objects, blocks []json.RawMessage) {
+func (m *memory) list(to *item, s *state, now []entry, of kind, withFigures bool) (objects, blocks []json.RawMessage) {
 	had, changed := m.lists[of], false
 	byColumns := map[uint][]*entry{} // by the set of columns that have changed, a bit for each
 	for i := range now {
 		e := &now[i]
 		k := had[e.name]
 		if k == nil {
-			k = &kept{}
+			k = &kept{is: e.is}
 			had[e.name] = k
 		}
 		if k.object.tell(e.object, e.calm, s.facts.At) {
@@ -126,18 +129,14 @@ func (m *memory) list(to *item, s *state, now []entry, of kind, view View, withF
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(had)) {
-		if had[name].turn == m.turn {
+		k := had[name]
+		if k.turn == m.turn {
 			continue
 		}
 		delete(had, name)
 		changed = true
-		switch of {
-		case applications:
-			to.Gone = append(to.Gone, helvetype.Object{Kind: helvetype.KindApplication, App: name})
-		case deployments:
-			to.Gone = append(to.Gone, helvetype.Object{Kind: helvetype.KindDeployment, App: view.App, Deployment: name})
-		case replicas:
-			to.Gone = append(to.Gone, helvetype.Object{Kind: helvetype.KindReplica, App: view.App, Deployment: view.Deployment, Replica: name})
+		if of != edges {
+			to.Gone = append(to.Gone, k.is)
 		}
 	}
 	if of == edges && changed {

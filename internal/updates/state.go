@@ -81,7 +81,7 @@ type state struct {
 	lists map[list][]entry
 }
 
-// list names a list of objects: the applications, the deployments and edges of an application, the replicas of a deployment.
+// list names a list of objects: the applications, the deployments and edges of an application, the replicas of a deployment. A list of replicas without an application has those of the whole node.
 type list struct {
 	kind
 	app, deployment string
@@ -90,6 +90,7 @@ type list struct {
 // entry is an object of a list.
 type entry struct {
 	name    string
+	is      helvetype.Object // not set for an edge
 	object  json.RawMessage
 	calm    json.RawMessage // the object without that which may come later: see calmEvery
 	figures []float64
@@ -132,7 +133,11 @@ func (s *state) list(of list) []entry {
 		case deployments:
 			all = s.deployments(of.app)
 		case replicas:
-			all = s.replicas(of.app, of.deployment)
+			if of.app == "" {
+				all = s.allReplicas()
+			} else {
+				all = s.replicas(of.app, of.deployment, s.counts(of.app)[of.deployment])
+			}
 		case edges:
 			all = s.edges(of.app)
 		}
@@ -141,11 +146,14 @@ func (s *state) list(of list) []entry {
 	return all
 }
 
+// shown are the names of the applications that readers get, sorted.
+func (s *state) shown() []string {
+	hidden := func(name string) bool { return s.facts.Hidden != "" && strings.HasPrefix(name, s.facts.Hidden) }
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(s.facts.Status.Applications)), hidden)
+}
+
 func (s *state) applications() (all []entry) {
-	for _, name := range slices.Sorted(maps.Keys(s.facts.Status.Applications)) {
-		if s.facts.Hidden != "" && strings.HasPrefix(name, s.facts.Hidden) {
-			continue
-		}
+	for _, name := range s.shown() {
 		a, of := s.facts.Status.Applications[name], s.facts.Deployed[name]
 		u := helvetype.ApplicationUpdate{
 			Name: name, Status: a.Status, Message: a.Message, DeployedAt: a.DeployedAt, RoutePrefix: a.RoutePrefix, Ingress: of.Ingress, Revision: of.Revision,
@@ -171,7 +179,7 @@ func (s *state) applications() (all []entry) {
 			u.Message = string(numberless(u.Message))
 			calm = encode(u)
 		}
-		all = append(all, entry{name, object, calm, rounded(append(figures, running, float64(ready), float64(wanted), memoryOf(a)))})
+		all = append(all, entry{name, helvetype.Object{Kind: helvetype.KindApplication, App: name}, object, calm, rounded(append(figures, running, float64(ready), float64(wanted), memoryOf(a)))})
 	}
 	return all
 }
@@ -296,7 +304,7 @@ func (s *state) deployments(app string) (all []entry) {
 			}
 			calm = encode(u)
 		}
-		all = append(all, entry{name, object, calm, rounded(figures)})
+		all = append(all, entry{name, helvetype.Object{Kind: helvetype.KindDeployment, App: app, Deployment: name}, object, calm, rounded(figures)})
 	}
 	return all
 }
@@ -336,9 +344,21 @@ func withoutLines(x *helvetype.Exit) *helvetype.Exit {
 	return &short
 }
 
-func (s *state) replicas(app, deployment string) (all []entry) {
+// allReplicas are the replicas of all deployments of the node.
+func (s *state) allReplicas() (all []entry) {
+	for _, app := range s.shown() {
+		counts := s.counts(app)
+		for _, deployment := range slices.Sorted(maps.Keys(s.facts.Status.Applications[app].Deployments)) {
+			all = append(all, s.replicas(app, deployment, counts[deployment])...)
+		}
+	}
+	return all
+}
+
+// replicas are the replicas of a deployment. d has its counts; nil for none.
+func (s *state) replicas(app, deployment string, d *telemetry.Deployment) (all []entry) {
 	counts := map[string]*telemetry.Replica{}
-	if d := s.counts(app)[deployment]; d != nil {
+	if d != nil {
 		for i := range d.Replicas {
 			counts[d.Replicas[i].ID] = &d.Replicas[i]
 		}
@@ -363,7 +383,8 @@ func (s *state) replicas(app, deployment string) (all []entry) {
 			rate, late = usage.Rate{Calls: math.NaN(), Errors: math.NaN()}, math.NaN()
 		}
 		object := encode(u)
-		all = append(all, entry{r.ID, object, object, rounded([]float64{rate.Calls, rate.Errors, running, calls, errors, memory, cpu, late})})
+		is := helvetype.Object{Kind: helvetype.KindReplica, App: app, Deployment: deployment, Replica: r.ID}
+		all = append(all, entry{r.ID, is, object, object, rounded([]float64{rate.Calls, rate.Errors, running, calls, errors, memory, cpu, late})})
 	}
 	return all
 }
@@ -414,7 +435,7 @@ func (s *state) edges(app string) (all []entry) {
 			}
 			rate, wait := s.edge(app, to, from, callers)
 			object := encode(e)
-			all = append(all, entry{e.ID, object, object, rounded([]float64{rate.Calls, rate.Errors, wait})})
+			all = append(all, entry{e.ID, helvetype.Object{}, object, object, rounded([]float64{rate.Calls, rate.Errors, wait})})
 		}
 	}
 	slices.SortFunc(all, func(x, y entry) int { return strings.Compare(x.name, y.name) })

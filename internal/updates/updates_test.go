@@ -87,6 +87,10 @@ func (p *page) apply(t *testing.T, b []byte) (u helvetype.Update) {
 			name += g.Deployment
 		default:
 			name += g.Replica
+			var r helvetype.ReplicaUpdate
+			if err := json.Unmarshal([]byte(p.objects[name]), &r); err != nil || r.App != g.App || r.Deployment != g.Deployment {
+				t.Errorf("%+v is gone, and was %+v: %v", g, r, err)
+			}
 		}
 		if _, had := p.objects[name]; !had {
 			t.Errorf("%s is gone, and was never there", name)
@@ -144,7 +148,7 @@ func random(r *rand.Rand) *Facts {
 				d.Uses = []string{"Ranker", "Store"}[:r.IntN(3)]
 			}
 			for i := range r.IntN(5) {
-				id := fmt.Sprintf("%s#%d", name, i)
+				id := fmt.Sprintf("%s#%s-%d", name, app, i)
 				d.Replicas = append(d.Replicas, helvetype.ReplicaStatus{ID: id, State: helvetype.ReplicaRunning, Restarts: r.IntN(2), Memory: uint64(r.IntN(2)), LastExit: &helvetype.Exit{Lines: []string{"never sent"}}})
 				c.Replicas = append(c.Replicas, telemetry.Replica{ID: id, Running: r.IntN(3)})
 			}
@@ -161,7 +165,7 @@ func random(r *rand.Rand) *Facts {
 func TestItems(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))
-	for _, of := range []View{{}, {App: "shop"}, {"shop", "Ranker", ""}, {"shop", "Ranker", "Ranker#1"}, {"no", "such", "thing"}} {
+	for _, of := range []View{{}, {App: "shop"}, {App: "shop", Deployment: "Ranker"}, {App: "shop", Deployment: "Ranker", Replica: "Ranker#shop-1"}, {App: "no", Deployment: "such", Replica: "thing"}, {AllReplicas: true}} {
 		var m memory
 		var p page
 		for i := range 300 {
@@ -218,13 +222,20 @@ func TestViews(t *testing.T) {
 	for seed := uint64(0); f == nil || len(f.Status.Applications) < 3 || len(f.Status.Applications["shop"].Deployments["Ranker"].Replicas) < 2 || len(f.Status.Applications["shop"].Deployments) < 2; seed++ {
 		f = random(rand.New(rand.NewPCG(seed, 0)))
 	}
-	for of, want := range map[View][4]int{{}: {2, 0, 0, 0}, {App: "shop"}: {2, 2, 0, 1}, {"shop", "Ranker", ""}: {2, 2, 2, 1}, {"shop", "Ranker", "Ranker#1"}: {2, 2, 1, 1}, {App: "no"}: {2, 0, 0, 0}} {
+	for of, want := range map[View][4]int{{}: {2, 0, 0, 0}, {App: "shop"}: {2, 2, 0, 1}, {App: "shop", Deployment: "Ranker"}: {2, 2, 2, 1}, {App: "shop", Deployment: "Ranker", Replica: "Ranker#shop-1"}: {2, 2, 1, 1}, {App: "no"}: {2, 0, 0, 0}, {AllReplicas: true}: {2, 0, 0, 0}} {
 		var m memory
 		var p page
 		u := p.apply(t, encode(m.next(newState(f), of, true)))
 		got := [4]int{len(u.Applications), len(u.Deployments), len(u.Replicas), min(len(u.Edges), 1)}
 		if of.Deployment != "" && of.Replica == "" {
 			want[2] = len(f.Status.Applications["shop"].Deployments["Ranker"].Replicas)
+		}
+		if of.AllReplicas { // of the applications that are shown
+			for _, app := range []string{"shop", "chat"} {
+				for _, d := range f.Status.Applications[app].Deployments {
+					want[2] += len(d.Replicas)
+				}
+			}
 		}
 		if got != want || u.Node == nil || u.Problems == nil || u.Figures.Node == nil {
 			t.Errorf("%v: %v, want %v", of, got, want)
@@ -475,9 +486,19 @@ func (perReplica) RecentFrom(string, string, telemetry.Caller) (usage.Rate, floa
 	return usage.Rate{}, math.NaN(), false
 }
 
-// TestBytes: a reader of a deployment of a thousand replicas with 500 calls a second gets at most 50 KB a second after its first item, and figures that are a few seconds old at most.
+// TestBytes: a reader of the thousand replicas of a deployment, or of the node, with 500 calls a second gets at most 50 KB a second after its first item, and figures that are a few seconds old at most.
 func TestBytes(t *testing.T) {
 	t.Parallel()
+	for _, of := range []View{{App: "shop", Deployment: "Ranker"}, {AllReplicas: true}} {
+		t.Run(fmt.Sprint(of), func(t *testing.T) {
+			t.Parallel()
+			testBytes(t, of)
+		})
+	}
+}
+
+func testBytes(t *testing.T, of View) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r, calls, second := rand.New(rand.NewPCG(3, 4)), make([]uint64, 1000), 0
 		n := &fake{events: telemetry.NewEvents(nil)}
@@ -489,7 +510,7 @@ func TestBytes(t *testing.T) {
 		defer stop()
 		h := New(ctx, n)
 		var sizes []int
-		go h.Follow(ctx, View{"shop", "Ranker", ""}, func(b json.RawMessage) error { //nolint:errcheck // the end of ctx
+		go h.Follow(ctx, of, func(b json.RawMessage) error { //nolint:errcheck // the end of ctx
 			sizes = append(sizes, len(b))
 			return nil
 		})
@@ -514,7 +535,7 @@ func BenchmarkThousand(b *testing.B) {
 	var m memory
 	bytes, i := 0, 0
 	for b.Loop() {
-		bytes += len(encode(m.next(newState(states[i%2]), View{"shop", "Ranker", ""}, true)))
+		bytes += len(encode(m.next(newState(states[i%2]), View{App: "shop", Deployment: "Ranker"}, true)))
 		i++
 	}
 	b.ReportMetric(float64(bytes)/float64(i), "bytes/item")

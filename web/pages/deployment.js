@@ -64,7 +64,7 @@ export default function Deployment({ params: { app = '', deployment = '' } }) {
         below=${(/** @type {any} */ of) => html`${d.autoscaling && html`<${Autoscaler} s=${d.autoscaling} />`}<${Happenings} ...${of} />`} />
     </>
     <${Panel} title="Replicas" note=${plural(live.replicas.size, 'replica')} flush=${true}>
-      <${Replicas} app=${app} deployment=${deployment} replicas=${live.replicas} figures=${live.figures.replicas} at=${live.at} />
+      <${Replicas} rows=${[...live.replicas.values()]} figures=${live.figures.replicas} sort="replicas" first="replica" empty="The deployment has no replica." />
     </>
     ${(d.last_exit || d.first_failure) && html`<${Panel} title="Failures" note=${d.failures > 0 ? `${d.failures}${d.max_failures ? ` of ${d.max_failures}` : ''} since all was well` : ''}>
       ${d.last_exit && html`<h3>The last end of a replica that nothing had asked for</h3><${Exit} exit=${d.last_exit} app=${app} deployment=${deployment} />`}

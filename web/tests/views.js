@@ -56,6 +56,7 @@ export async function views(node) {
 		'application-long': `apps/${long}/${Object.keys(deployments)[0]}`,
 		deployment: 'apps/shop/Ranker',
 		replica: `apps/shop/Ranker/${encodeURIComponent(replica)}`,
+		replicas: 'replicas',
 		requests: 'requests',
 		request: `requests/${requests[0].request_id}`,
 		events: 'events',

@@ -42,6 +42,7 @@ const turnTheme = () => setTheme(themes[(themes.indexOf(/** @type {any} */ (them
 
 const places = [
   { page: 'overview', title: 'Overview', keys: 'g o', to: link.overview },
+  { page: 'replicas', title: 'Replicas', keys: 'g p', to: link.replicas },
   { page: 'requests', title: 'Requests', keys: 'g r', to: link.requests },
   { page: 'events', title: 'Events', keys: 'g e', to: link.events },
   { page: 'logs', title: 'Logs', keys: 'g l', to: link.logs },

@@ -237,6 +237,55 @@ test('a replica has its logs, its calls, stacks, and a profile as a flame graph'
 	});
 });
 
+test('all replicas of the node are in one table, with filters and an order in the address, and new ones come', () =>
+	visit('replicas', async (page) => {
+		const table = page.getByRole('table', { name: 'Replicas', exact: true });
+		const shown = () => table.locator('tbody tr').allInnerTexts();
+		await until('each replica has a row, with its application and its deployment', async () => {
+			const { applications } = await node.api('/api/v1/status');
+			const want = Object.entries(applications).flatMap(([app, a]) => Object.entries(a.deployments).flatMap(([deployment, d]) => d.replicas.map((/** @type {any} */ r) => [r.replica_id, app, deployment])));
+			const rows = await shown();
+			return rows.length === want.length && want.every((names) => rows.some((text) => names.every((name) => text.includes(name))));
+		});
+		await page.getByLabel('Order').selectOption('-memory');
+		await page.waitForURL(/sort=-memory/);
+		await until('the order is by memory', async () => {
+			const cells = await table.locator('tbody tr').evaluateAll((rows) => rows.map((row) => row.querySelectorAll('td')[8].textContent ?? ''));
+			const known = cells.map(parseFloat).filter((n) => !Number.isNaN(n));
+			assert.ok((await table.getByRole('columnheader').nth(8).innerText()).startsWith('Memory'));
+			return known.length > 3 && known.every((n, i) => i === 0 || known[i - 1] >= n);
+		});
+		await page.getByLabel('State').selectOption('ready');
+		await page.getByLabel('Text').fill('PRICES');
+		await page.waitForURL(/text=PRICES/);
+		await until('the ready replicas of Prices', async () => (await shown()).length === 2 && (await shown()).every((text) => text.includes('Prices')));
+		await page.reload(); // The view is in the address.
+		await settled(page);
+		assert.equal(await page.getByLabel('Text').inputValue(), 'PRICES');
+		assert.equal((await shown()).length, 2);
+		await node.cli('scale', 'shop/Prices', '3');
+		await until('the third one comes', async () => (await shown()).length === 3);
+		await node.cli('scale', 'shop/Prices', '2');
+		await until('one goes', async () => (await shown()).length === 2);
+		await page.getByLabel('State').selectOption('unresponsive');
+		await page.getByText('No replica is like this').waitFor();
+		await page.getByRole('button', { name: 'Clear' }).click();
+		await row(page, 'Replicas', 'Front').getByRole('link', { name: /Front#/ }).click();
+		await page.waitForURL(/\/apps\/shop\/Front\/Front%23/);
+		await page.keyboard.press('g');
+		await page.keyboard.press('p');
+		await page.waitForURL(/\/ui\/replicas$/);
+	}));
+
+test('on a phone the table of all replicas has the column that it is sorted by; without a token it is there too', () =>
+	visit('replicas', async (page) => {
+		const memory = page.getByRole('columnheader', { name: /Memory/ });
+		await row(page, 'Replicas', 'Front').waitFor();
+		assert.equal(await memory.isVisible(), false);
+		await page.getByLabel('Order').selectOption('-memory');
+		await memory.waitFor();
+	}, { token: '', width: 390 }));
+
 test('requests: the slow and the failed ones with their waterfall, and the search by id', () =>
 	visit('requests?kept=failed', async (page) => {
 		const { requests } = await node.api('/api/v1/requests?kept=failed&limit=1');

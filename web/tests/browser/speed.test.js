@@ -32,10 +32,23 @@ test('an update beside 1,000 replicas takes little script, the page stays small,
 		child.once('exit', (code) => failed(new Error(`the program ended with ${code}`)));
 	});
 
-	const bytes = await streamed(`http://${admin}/api/v1/updates?app=many&deployment=Many`);
-
 	const browser = await openBrowser(t);
-	const { page, faults } = await openPage(browser, `http://${admin}/ui/apps/many/Many`);
+	for (const [path, query] of [['apps/many/Many', 'app=many&deployment=Many'], ['replicas?sort=-memory', 'all_replicas'], ['replicas?text=many', 'all_replicas']]) {
+		await t.test(path, (t) => look(t, browser, admin, path, query));
+	}
+});
+
+/**
+ * look measures the stream of a page, and its script.
+ * @param {import('node:test').TestContext} t
+ * @param {import('playwright-core').Browser} browser
+ * @param {string} admin
+ * @param {string} path of the page below /ui/
+ * @param {string} query of its stream
+ */
+async function look(t, browser, admin, path, query) {
+	const bytes = await streamed(`http://${admin}/api/v1/updates?${query}`);
+	const { page, faults } = await openPage(browser, `http://${admin}/ui/${path}`);
 	await settled(page);
 	const rows = page.getByRole('table', { name: 'Replicas' });
 	await until('the rows of the replicas in sight', async () => (await rows.locator('tbody tr').count()) > 20);
@@ -70,7 +83,8 @@ test('an update beside 1,000 replicas takes little script, the page stays small,
 	assert.ok(nodes <= mostNodes, `${nodes} nodes`);
 	assert.ok(bytes <= mostBytes, `${bytes} bytes a second`);
 	assert.deepEqual(faults, []);
-});
+	await page.context().close();
+}
 
 /**
  * streamed gives the bytes a second of a stream, without its first item, which has all.

@@ -26,11 +26,13 @@ test('an empty node says how to deploy, and shows the first application without 
 	await settled(page);
 	await page.getByText('The node is empty').waitFor();
 	assert.deepEqual(await broken(page), []);
-	for (const path of ['requests', 'events', 'logs', 'settings']) {
+	for (const path of ['replicas', 'requests', 'events', 'logs', 'settings']) {
 		await page.goto(node.ui + path);
 		await settled(page);
 		assert.deepEqual(await broken(page), []);
 	}
+	await page.goto(node.ui + 'replicas');
+	await page.getByText('The node has no replica').waitFor();
 	await page.goto(node.ui);
 	await deployShop(node);
 	await page.getByRole('table', { name: 'Applications' }).getByText('shop', { exact: true }).waitFor();

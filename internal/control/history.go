@@ -98,7 +98,7 @@ func (o *Operator) PlanPatch(ctx context.Context, app string, options json.RawMe
 		return p, err
 	}
 	p.Generation = o.Generation()
-	def, err := o.patched(app, options)
+	def, err := o.patched(ctx, app, options)
 	if err != nil {
 		return p, err
 	}
@@ -111,7 +111,7 @@ func (o *Operator) plan(ctx context.Context, def deploy.App, settle func(setting
 	if err != nil {
 		return p, def, err
 	}
-	in := plan.Input{App: def.Graph.App, After: version(&of.Next), Same: of.Same, SameFiles: of.SameFiles, Rollback: def.RollbackOf != 0, On: of.On, Elsewhere: of.Elsewhere}
+	in := plan.Input{App: def.Graph.App, After: version(&of.Next), Same: of.Same, SameFiles: of.SameFiles, Rollback: def.RollbackOf != 0, Cleared: def.Cleared, On: of.On, Elsewhere: of.Elsewhere}
 	if of.Running {
 		in.Before, in.Returns = version(&of.Now), map[string]plan.Scale{}
 		for name, n := range of.Returns {
@@ -272,7 +272,7 @@ func (o *Operator) change(ctx context.Context, by helvetype.Author, def deploy.A
 	return r, nil
 }
 
-// Patch sets options of the override layer. null clears an override. A generation of 0 is for any. Overrides stay over deploys: see [deploy.Layers].
+// Patch sets options of the override layer. null clears an override, and the number of replicas that an operator has set. A generation of 0 is for any. Overrides stay over deploys: see [deploy.Layers].
 // They are refused while a rollout is paused or has steps behind it: see [rollout.Rollout.Held].
 func (o *Operator) Patch(ctx context.Context, by helvetype.Author, app string, options json.RawMessage, seen uint64) (r helvetype.Outcome, err error) {
 	if err := o.absent(app, ""); err != nil {
@@ -281,7 +281,7 @@ func (o *Operator) Patch(ctx context.Context, by helvetype.Author, app string, o
 	o.patching.Lock()
 	defer o.patching.Unlock()
 	for attempt := 1; ; attempt++ {
-		def, err := o.patched(app, options)
+		def, err := o.patched(ctx, app, options)
 		if err != nil {
 			return r, err
 		}
@@ -305,7 +305,7 @@ func heldBack(err error, app string) error {
 const patchAttempts = 5
 
 // patched is an application with other overrides.
-func (o *Operator) patched(app string, options json.RawMessage) (def deploy.App, err error) {
+func (o *Operator) patched(ctx context.Context, app string, options json.RawMessage) (def deploy.App, err error) {
 	wrong := func(format string, args ...any) error {
 		return &helvetype.OperationError{
 			Code: helvetype.CodeInvalidArgument, Message: fmt.Sprintf(format, args...),
@@ -348,6 +348,7 @@ func (o *Operator) patched(app string, options json.RawMessage) (def deploy.App,
 			return def, err
 		}
 	}
+	cleared := deploy.ClearsNumber(layers)
 	numbers, err := deploy.ExclusiveLayers(layers)
 	if err != nil {
 		return def, wrong("%s", err)
@@ -366,6 +367,11 @@ func (o *Operator) patched(app string, options json.RawMessage) (def deploy.App,
 		return def, wrong("%s", errors.Join(errs...))
 	}
 	for _, d := range def.Graph.Deployments {
+		if _, set, err := o.set.Target.SetNumber(ctx, app, d.Name); err != nil {
+			return def, err
+		} else if !set || d.Options.Effective().Autoscaled() { // an autoscaler takes the number over
+			delete(cleared, d.Name)
+		}
 		if n, ok := numbers[d.Name]; ok && d.Options.Effective().Autoscaled() {
 			return def, &helvetype.OperationError{
 				Code: helvetype.CodeFailedPrecondition, Message: fmt.Sprintf("deployment %q of application %q: %s, and num_replicas would have no effect", d.Name, app, deploy.ErrAutoscaled),
@@ -379,7 +385,7 @@ func (o *Operator) patched(app string, options json.RawMessage) (def deploy.App,
 	for _, err := range def.Graph.Validate() {
 		return def, wrong("%s", err)
 	}
-	def.Changes, def.Replace, def.RollbackOf, def.Restored = def.Number, true, 0, false
+	def.Changes, def.Cleared, def.Replace, def.RollbackOf, def.Restored = def.Number, cleared, true, 0, false
 	return def, nil
 }
 
@@ -431,9 +437,9 @@ func (o *Operator) deploying(app string) bool {
 
 // scaled puts the number of replicas that an operator has set with Scale over num_replicas.
 func (o *Operator) scaled(ctx context.Context, app, deployment string, values []helvetype.EffectiveValue) error {
-	s, err := store.Get(ctx, o.set.Target.Store, store.ScaleKey(app, deployment))
-	if i := slices.IndexFunc(values, func(v helvetype.EffectiveValue) bool { return v.Path == "num_replicas" }); err == nil && s.Modified != 0 && s.Record.By != records.ByDeploy && s.Record.By != store.ByAutoscaler && i >= 0 {
-		values[i].From, values[i].Value = string(spec.FromOverride), json.RawMessage(strconv.Itoa(s.Record.Replicas))
+	n, set, err := o.set.Target.SetNumber(ctx, app, deployment)
+	if i := slices.IndexFunc(values, func(v helvetype.EffectiveValue) bool { return v.Path == "num_replicas" }); set && i >= 0 {
+		values[i].From, values[i].Value = string(spec.FromOverride), json.RawMessage(strconv.Itoa(n))
 	}
 	return err
 }

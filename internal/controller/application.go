@@ -210,6 +210,9 @@ func (c *Controller) tryAdd(ctx context.Context, def deploy.App, record store.Re
 	if u := def.Undoes; u != nil {
 		f.Undone, f.Why = u.Revision, u.Reason
 	}
+	if def.RollbackOf == 0 { // a rollback leaves the numbers
+		f.Cleared = def.Cleared
+	}
 	c.Scales.Hold(def.Graph.App)
 	defer c.WrittenLocked()
 	c.Mu.Unlock()

@@ -85,6 +85,9 @@ type App struct {
 	// else identifies the code. The deploy is refused with [ErrChanged] if another revision is the target by then. For example, an operator sets an option of
 	// revision 3 while another deploys 4: the change is refused, because it would bring back the code of 3.
 	Changes int
+	// Cleared are the deployments whose number of replicas becomes that of their options, in place of one that an operator has set. For example, num_replicas is 2 and an operator has scaled to 5:
+	// a deploy of the same options leaves 5, and one with the deployment in Cleared has 2.
+	Cleared map[string]bool
 	// Number is that of the revision, of an application that is deployed; 0 for others. A deploy does not look at it.
 	Number int
 	// RollbackOf is the revision that this application repeats; 0 for none. The numbers of replicas stay then.

@@ -25,6 +25,21 @@ func Exclusive(layer json.RawMessage) (json.RawMessage, error) {
 	return json.Marshal(fields)
 }
 
+// ClearsNumber are the deployments whose layer of a patch clears num_replicas, or all options. For example, {"Ranker": {"num_replicas": null}, "Front": null, "Prices": {"max_ongoing_requests": null}} clears the numbers of Ranker and Front.
+func ClearsNumber(layers map[string]json.RawMessage) map[string]bool {
+	all := map[string]bool{}
+	for name, layer := range layers {
+		var fields map[string]json.RawMessage
+		if err := json.Unmarshal(layer, &fields); err != nil { // ExclusiveLayers says so
+			continue
+		}
+		if v, ok := fields["num_replicas"]; name != "" && (fields == nil || ok && isNull(v)) {
+			all[name] = true
+		}
+	}
+	return all
+}
+
 // ExclusiveLayers has each layer of a patch clear the override that does not go with it, see [Exclusive], and gives the num_replicas that are set. For example, an operator has set an autoscaling_config over
 // the num_replicas of a file, and sets num_replicas now: the autoscaling_config goes.
 func ExclusiveLayers(layers map[string]json.RawMessage) (numbers map[string]string, err error) {

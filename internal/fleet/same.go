@@ -57,6 +57,9 @@ func (a *Application) NewRevisionReasonLocked(def *deploy.App, set deploy.Settin
 	case def.Source != a.Current.Def.Source:
 		return fmt.Sprintf("it belongs to source %q then", def.Source)
 	}
+	for name := range def.Cleared {
+		return "the number of replicas of " + name + " was set by an operator, and is that of the options then"
+	}
 	now := &a.Current.Def
 	if !deploy.SameOptions(now, def) {
 		return "its options have changed"

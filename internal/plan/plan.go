@@ -64,6 +64,8 @@ type Input struct {
 	// the rollout leaves 2, and one after it leaves 3.
 	Rollback bool
 	Returns  map[string]Scale
+	// Cleared are the deployments whose number that an operator has set goes.
+	Cleared map[string]bool
 	// Capacity is the target capacity now and after the change.
 	Capacity Capacity
 	// On are the resources of the node, and Elsewhere the holdings of the replicas of other applications.

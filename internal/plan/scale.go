@@ -14,7 +14,7 @@ func (s Scale) at(capacity *float64) int {
 	return autoscale.Share(s.Replicas, capacity)
 }
 
-// next is the number of replicas after the change, at the target capacity. It is num_replicas if that is another one than before, else the number that is wanted now. An autoscaler keeps the
+// next is the number of replicas after the change, at the target capacity. It is num_replicas if that is another one than before, or if the change clears the number that an operator has set; else the number that is wanted now. An autoscaler keeps the
 // number too, within its bounds, unless its config has changed and has initial_replicas. For example, a deployment runs 5 replicas by its load: a plan with max_replicas: 4 has 4, and one with
 // max_replicas: 8 has 5.
 func (in Input) next(d spec.Deployment, before map[string]spec.Deployment) int {
@@ -24,7 +24,7 @@ func (in Input) next(d spec.Deployment, before map[string]spec.Deployment) int {
 	wish := there && was.Options.Effective().ReplicasWish() == o.ReplicasWish()
 	external := in.After.Options.Effective().ExternalScaler && now.By != "deploy"
 	loaded := o.Autoscaled() && now.ByLoad && now.Replicas > o.StartReplicas() // the load needs more than initial_replicas
-	if !scaled || !there || !(in.Rollback || wish || o.KeepsReplicas() || loaded || external) || now.ByLoad && !o.Autoscaled() {
+	if in.Cleared[d.Name] || !scaled || !there || !(in.Rollback || wish || o.KeepsReplicas() || loaded || external) || now.ByLoad && !o.Autoscaled() {
 		now = Scale{Replicas: o.StartReplicas()}
 	}
 	if back, ok := in.Returns[d.Name]; ok && in.Rollback && (o.Autoscaled() || !back.ByLoad) {

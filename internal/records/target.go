@@ -254,6 +254,7 @@ type Former struct {
 	Scales    map[string]store.Scale // numbers of replicas, for deployments of which the store has none
 	Undone    int                    // the revision that an automatic rollback takes back, for the reason Why; 0 for other deploys
 	Why       string
+	Cleared   map[string]bool // deployments whose number of replicas is that of their options again: see [deploy.App.Cleared]
 }
 
 // Submitted is the wish for a number of replicas of each deployment of a graph: its num_replicas, or its autoscaling_config.
@@ -451,7 +452,7 @@ func (t *Target) graph(r store.Revision) (g spec.Graph, err error) {
 }
 
 // scale decides the number of replicas of a deployment. It is num_replicas if that was another one in the deploy before; else it stays
-// the same. For example, D was deployed with 2 replicas and scaled to 5: a deploy with 2 leaves 5, and a deploy with 3 sets 3.
+// the same. For example, D was deployed with 2 replicas and scaled to 5: a deploy with 2 leaves 5, and a deploy with 3 sets 3. A deploy that clears the 5 sets 2.
 //
 // A deployment with an autoscaling_config keeps its number too, unless the config is another one with initial_replicas above it: a node whose autoscaler runs brings the number between the bounds. For
 // example, D runs 5 replicas by its load: a deploy that changes max_replicas from 10 to 8 leaves 5, also with initial_replicas of 2, because the load needs the 5, and with initial_replicas of 6 there are 6. Where an external scaler is enabled a number that was set stays whatever the deploy says.
@@ -468,7 +469,7 @@ func (w *Deploy) scale(app string, d spec.Deployment, external bool, f Former, t
 	last, ok := f.Submitted[d.Name]
 	fixed := !o.Autoscaled() && was.Record.By == store.ByAutoscaler // for example, a rollback to a revision without an autoscaler
 	loaded := readable && o.Autoscaled() && was.Record.By == store.ByAutoscaler && was.Record.Replicas > next.Replicas
-	if ok && !fixed && (last == o.ReplicasWish() || o.KeepsReplicas() || loaded || external && was.Record.By != ByDeploy) {
+	if ok && !fixed && !f.Cleared[d.Name] && (last == o.ReplicasWish() || o.KeepsReplicas() || loaded || external && was.Record.By != ByDeploy) {
 		if readable {
 			if w.Scales[d.Name] = (Scale{was.Record, was.Modified}); o.Autoscaled() {
 				w.changed[d.Name] = changedScale{before: was, wrote: was.Record, modified: was.Modified, kept: true}
@@ -491,6 +492,12 @@ func (w *Deploy) scale(app string, d spec.Deployment, external bool, f Former, t
 	w.Scales[d.Name] = Scale{Record: next}
 	w.changed[d.Name] = changedScale{before: was, wrote: next}
 	return []write{{op, unchanged}}, nil
+}
+
+// SetNumber is the number of replicas that an operator has set for a deployment, by Scale; false if the number is that of its options or of its autoscaler.
+func (t *Target) SetNumber(ctx context.Context, app, deployment string) (n int, set bool, err error) {
+	s, err := store.Get(ctx, t.Store, store.ScaleKey(app, deployment))
+	return s.Record.Replicas, err == nil && s.Modified != 0 && s.Record.By != ByDeploy && s.Record.By != store.ByAutoscaler, err
 }
 
 // ByDeploy is the author of numbers of replicas that are num_replicas of a revision.

@@ -29,7 +29,8 @@ const layersText = "\n## Overrides, and the number of replicas\n\n" +
 	"An override stays over deploys, until a deploy gives that option another value than the deploy before. For example, the file says 5 and the override\n" +
 	"20. A deploy of the same file keeps 20. A deploy of a file with 8 drops the override, and 8 holds.\n\n" +
 	"The number of replicas follows the same rule. `helve scale shop/Ranker 5` sets it above `num_replicas`. A deploy sets it only if its `num_replicas` is\n" +
-	"another one than that of the deploy before, and a rollback leaves it. `helve plan` shows both numbers.\n\n" +
+	"another one than that of the deploy before, and a rollback leaves it. `helve set shop/Ranker num_replicas=`, or null in a PATCH, takes the 5 away: `num_replicas` of file or code\n" +
+	"holds again, in a revision of its own. `helve plan` shows both numbers.\n\n" +
 	"A revision keeps its overrides: a rollback brings them back. A deploy that changes neither code nor options makes no revision, and says so.\n" +
 	"`helve config shop --effective` shows each option with its source, and `helve history shop` the changes of each revision.\n"
 

@@ -28,7 +28,7 @@ export default function AllReplicas() {
   return html`<${PageHead} name="Replicas" />
     <form class="filters" role="search" aria-label="Filter" onSubmit=${(/** @type {Event} */ e) => e.preventDefault()}>
       <${SelectFilter} name="state" label="State" options=${[['', 'any'], ...Object.entries(stateFilters).map(([name, p]) => [name, p.text])]} />
-      <${TextFilter} name="text" label="Text" placeholder="name, reason, GPU or model" />
+      <${TextFilter} name="text" label="Text" placeholder="name, reason, model" />
       <${SelectFilter} name="sort" label="Order" options=${orders} />
       ${(state || text) && html`<button type="button" onClick=${clear}>Clear</button>`}
     </form>

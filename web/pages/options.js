@@ -54,7 +54,7 @@ export function SetAction({ app, deployment, options, reload, option, label = 'S
     done=${(/** @type {any} */ answer) => (answer?.change === 'unchanged' ? 'Nothing has changed.' : 'The option is set.')} />`;
 }
 
-/** The dialog that takes away what was set above file and code; a number of replicas that Scale or the autoscaler has set is not cleared so. @param {Of & {option: any}} props */
+/** The dialog that takes away what was set above file and code; of num_replicas also the number that Scale has set. @param {Of & {option: any}} props */
 function ClearAction({ app, deployment, reload, option }) {
   const change = nested(option.path, null);
   return html`<${Action} role="deploy" planRole="read" label="Clear" wide=${true} title=${`Clear ${option.path} of ${app}/${deployment}`} verb="Clear it"
@@ -91,7 +91,7 @@ export function Options({ app, deployment, options, reload }) {
     { name: 'from', title: 'From', value: (/** @type {any} */ o) => o.from, cell: (/** @type {any} */ o) => html`<span class=${'from from-' + o.from} title=${o.from === 'override' ? 'set above file and code: here, with helve set or helve scale, or by the autoscaler' : undefined}>${o.from}</span>` },
     { name: 'update', title: 'A change needs', phone: false, help: 'What a change of the option does to the replicas: nothing, a call of reconfigure in place, new replicas, or all of the application anew', value: (/** @type {any} */ o) => o.update },
     { name: 'set', title: '', cell: (/** @type {any} */ o) => html`<${SetAction} app=${app} deployment=${deployment} options=${options} option=${o} label="Set" reload=${reload} />${
-      o.from === 'override' && o.path !== 'num_replicas' && html` <${ClearAction} app=${app} deployment=${deployment} options=${options} option=${o} reload=${reload} />`}` },
+      o.from === 'override' && html` <${ClearAction} app=${app} deployment=${deployment} options=${options} option=${o} reload=${reload} />`}` },
   ];
   return html`<div class="filter">
       <label>Find <input type="search" value=${text} placeholder="the name of an option" spellcheck=${false} onInput=${(/** @type {any} */ e) => { setText(e.target.value); setQuery({ option: e.target.value }); }} /></label>

@@ -71,15 +71,15 @@ export function Replicas({ rows, figures, whole = false, sort, first, empty }) {
   const revisions = !whole && new Set(rows.map((r) => r.revision)).size > 1;
   const loops = some((r) => of(r).loop_delay_ms != null);
   const columns = [
-    { name: 'replica', title: 'Replica', plain: true, max: whole ? '22ch' : undefined, value: (/** @type {any} */ r) => r.replica_id, cell: (/** @type {any} */ r) => html`<a href=${link.replica(r.app, r.deployment, r.replica_id)} title=${r.replica_id}>${r.replica_id}</a>` },
-    whole && { name: 'application', title: 'Application', plain: true, phone: false, max: '18ch', value: (/** @type {any} */ r) => `${r.app}/${r.deployment}/${r.replica_id}`, cell: (/** @type {any} */ r) => named(r.app, link.application(r.app)) },
-    whole && { name: 'deployment', title: 'Deployment', plain: true, phone: false, max: '18ch', value: (/** @type {any} */ r) => `${r.deployment}/${r.app}/${r.replica_id}`, cell: (/** @type {any} */ r) => named(r.deployment, link.deployment(r.app, r.deployment)) },
+    { name: 'replica', title: 'Replica', plain: true, max: whole ? '20ch' : undefined, value: (/** @type {any} */ r) => r.replica_id, cell: (/** @type {any} */ r) => html`<a href=${link.replica(r.app, r.deployment, r.replica_id)} title=${r.replica_id}>${r.replica_id}</a>` },
+    whole && { name: 'application', title: 'Application', plain: true, phone: false, max: '15ch', value: (/** @type {any} */ r) => `${r.app}/${r.deployment}/${r.replica_id}`, cell: (/** @type {any} */ r) => named(r.app, link.application(r.app)) },
+    whole && { name: 'deployment', title: 'Deployment', plain: true, phone: false, max: '15ch', value: (/** @type {any} */ r) => `${r.deployment}/${r.app}/${r.replica_id}`, cell: (/** @type {any} */ r) => named(r.deployment, link.deployment(r.app, r.deployment)) },
     { name: 'state', title: 'State', value: rank, cell: (/** @type {any} */ r) => html`<${State} ...${stateOf(r)} />` },
     revisions && { name: 'revision', title: 'Revision', end: true, phone: false, value: (/** @type {any} */ r) => r.revision },
-    { name: 'age', title: 'Age', end: true, value: (/** @type {any} */ r) => -stamp(r.started_at), cell: (/** @type {any} */ r) => html`<${Ago} at=${r.started_at} />` },
-    { name: 'rate', title: 'Calls', end: true, value: (/** @type {any} */ r) => of(r).rate, cell: (/** @type {any} */ r) => rate(of(r).rate) },
+    { name: 'age', title: 'Age', end: true, phone: !whole, value: (/** @type {any} */ r) => -stamp(r.started_at), cell: (/** @type {any} */ r) => html`<${Ago} at=${r.started_at} />` },
+    { name: 'rate', title: 'Calls', end: true, phone: !whole, value: (/** @type {any} */ r) => of(r).rate, cell: (/** @type {any} */ r) => rate(of(r).rate) },
     { name: 'errors', title: 'Failed', end: true, phone: false, value: (/** @type {any} */ r) => of(r).error_rate, cell: (/** @type {any} */ r) => rate(of(r).error_rate) },
-    { name: 'running', title: 'Run now', end: true, value: (/** @type {any} */ r) => of(r).running, cell: (/** @type {any} */ r) => count(of(r).running) },
+    { name: 'running', title: 'Run now', end: true, phone: !whole, value: (/** @type {any} */ r) => of(r).running, cell: (/** @type {any} */ r) => count(of(r).running) },
     { name: 'memory', title: 'Memory', end: true, phone: false, value: (/** @type {any} */ r) => of(r).memory_bytes, cell: (/** @type {any} */ r) => bytes(of(r).memory_bytes) },
     { name: 'cpu', title: 'CPU %', end: true, phone: false, value: (/** @type {any} */ r) => of(r).cpu_percent, cell: (/** @type {any} */ r) => number(of(r).cpu_percent), help: 'of one processor' },
     devices && { name: 'gpus', title: 'GPUs', phone: false, value: (/** @type {any} */ r) => r.gpus?.join(', '), cell: (/** @type {any} */ r) => r.gpus?.join(', ') },

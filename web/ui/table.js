@@ -7,7 +7,7 @@
 //   ]} />`
 //
 // A column: value gives what it is sorted by (null is always last), cell what is drawn (else the value); end aligns numbers to the right, phone: false leaves it out on
-// narrow screens unless the rows are sorted by it, plain: true sorts text by its characters alone (the ids of replicas: #004 comes before #01b), width is a CSS width, and max the most that a cell takes before its text is cut. sort names the parameter of the address that has the order ("rate", "-rate" for the largest first), so that a link has it; first is
+// narrow screens unless the address has it as the order, plain: true sorts text by its characters alone (the ids of replicas: #004 comes before #01b), width is a CSS width, and max the most that a cell takes before its text is cut. sort names the parameter of the address that has the order ("rate", "-rate" for the largest first), so that a link has it; first is
 // the order without one, and "" keeps that of rows. Give each table of a page another name.
 import { html, useEffect, useMemo, useRef, useState } from '../vendor/preact/standalone.module.js';
 import { useQuery } from '../router.js';
@@ -91,7 +91,7 @@ export function Table({ title, rows, columns, id, sort = 'sort', first = '', emp
     const on = by === c;
     const text = html`${c.title || html`<span class="visually-hidden">Actions</span>`}${c.unit && html`<span class="unit"> ${c.unit}</span>`}`;
     const next = (on ? !down : c.end) ? '-' + c.name : c.name; // Of numbers the largest are asked for first.
-    return html`<th key=${c.name} scope="col" class=${(c.end ? 'end ' : '') + (c.phone === false && c !== by ? 'wide-only' : '')} style=${c.width ? { width: c.width } : undefined} title=${c.help}
+    return html`<th key=${c.name} scope="col" class=${(c.end ? 'end ' : '') + (c.phone === false && !(c === by && query[sort]) ? 'wide-only' : '')} style=${c.width ? { width: c.width } : undefined} title=${c.help}
       aria-sort=${on ? (down ? 'descending' : 'ascending') : undefined}>
       ${c.value ? html`<button class="sort" onClick=${() => setQuery({ [sort]: next === first ? null : next })}>${text}<span class="arrow" aria-hidden="true">${on ? (down ? '↓' : '↑') : ''}</span></button>` : text}</th>`;
   };
@@ -102,7 +102,7 @@ export function Table({ title, rows, columns, id, sort = 'sort', first = '', emp
       <tbody>
         ${from > 0 && html`<tr key="above" class="space" style=${{ height: from * rowHeight + 'px' }} aria-hidden="true"><td colspan=${columns.length}></td></tr>`}
         ${list.slice(from, to).map((row, i) => html`<tr key=${id(row)} aria-rowindex=${from + i + 2} class=${tone?.(row) ?? ''}>
-          ${columns.map((c) => html`<td key=${c.name} class=${(c.end ? 'end ' : '') + (c.phone === false && c !== by ? 'wide-only' : '')} style=${c.max ? { maxWidth: c.max } : undefined}>${c.cell ? c.cell(row) : c.value?.(row)}</td>`)}</tr>`)}
+          ${columns.map((c) => html`<td key=${c.name} class=${(c.end ? 'end ' : '') + (c.phone === false && !(c === by && query[sort]) ? 'wide-only' : '')} style=${c.max ? { maxWidth: c.max } : undefined}>${c.cell ? c.cell(row) : c.value?.(row)}</td>`)}</tr>`)}
         ${to < list.length && html`<tr key="below" class="space" style=${{ height: (list.length - to) * rowHeight + 'px' }} aria-hidden="true"><td colspan=${columns.length}></td></tr>`}
       </tbody>
     </table>

@@ -227,6 +227,78 @@ func TestOperations(t *testing.T) {
 	})
 }
 
+// TestClearedNumber: null for num_replicas takes away the number that an operator has set, without new replicas; the number of the file holds then, also over the next deploy.
+func TestClearedNumber(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, durable)
+	p.write("shop.py", shop)
+	const file = "applications: [{name: shop, import_path: 'shop:app', route_prefix: /shop, deployments: [{name: Ranker, num_replicas: 1}]}]"
+	same(t, p.applied(file), map[string]string{"shop": "created 1"})
+	deployment := func() helvetype.DeploymentStatus { return p.node.Status().Applications["shop"].Deployments["Ranker"] }
+	first := deployment().Replicas[0].ID
+	scale := func() {
+		t.Helper()
+		if err := p.Scale(t.Context(), ann, "shop", "Ranker", 2, "a sale"); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.value("Ranker", "num_replicas"); got != "2 override" {
+			t.Fatalf("after Scale num_replicas is %s", got)
+		}
+	}
+	patch := func(options string) helvetype.Outcome {
+		t.Helper()
+		r, err := p.Patch(t.Context(), ann, "shop", json.RawMessage(`{"deployments": {"Ranker": `+options+`}}`), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.settled("shop")
+		return r
+	}
+
+	scale()
+	plan, err := p.PlanPatch(t.Context(), "shop", json.RawMessage(`{"deployments": {"Ranker": {"num_replicas": null}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := plan.Applications[0].Deployments[0]; plan.Applications[0].Change != "changed" || d.Change != "changed" || d.Wanted != 2 || d.Next != 1 || d.Update != "nothing" || d.ScaledBy != "ann: a sale" {
+		t.Errorf("the plan is %s, %+v", plan.Applications[0].Change, d)
+	}
+	if deployment().Wanted != 2 {
+		t.Errorf("the plan has changed the number to %d", deployment().Wanted)
+	}
+	if r := patch(`{"max_queued_requests": 7}`); r.Change != "changed" || deployment().Wanted != 2 {
+		t.Errorf("another option: %+v, and %d replicas are wanted", r, deployment().Wanted)
+	}
+	for i, options := range []string{`{"num_replicas": null}`, `null`} {
+		if i > 0 {
+			scale()
+			patch(`{"max_queued_requests": 8}`)
+		}
+		if r := patch(options); r.Change != "changed" || deployment().Wanted != 1 || p.value("Ranker", "num_replicas") != "1 file" {
+			t.Errorf("%s: %+v, %d replicas are wanted, num_replicas is %s", options, r, deployment().Wanted, p.value("Ranker", "num_replicas"))
+		}
+		if r := patch(options); r.Change != "unchanged" {
+			t.Errorf("%s again: %+v", options, r)
+		}
+		same(t, p.applied(file), map[string]string{"shop": "unchanged " + fmt.Sprint(deployment().Replicas[0].Revision)})
+		if deployment().Wanted != 1 {
+			t.Errorf("after a deploy of the same file %d replicas are wanted", deployment().Wanted)
+		}
+	}
+	fixture.Eventually(t, func() string {
+		if all := deployment().Replicas; len(all) != 1 || all[0].ID != first {
+			return fmt.Sprintf("the replicas are %+v, not %s alone", all, first)
+		}
+		return ""
+	})
+
+	// With an autoscaler the number is not that of the operator any more, and there is nothing to clear.
+	scale()
+	if r := patch(`{"autoscaling_config": {"min_replicas": 2, "max_replicas": 3}, "num_replicas": null}`); r.Change != "changed" || deployment().Wanted != 2 {
+		t.Errorf("with an autoscaler: %+v, and %d replicas are wanted", r, deployment().Wanted)
+	}
+}
+
 // TestPlanOfRollbackDuringRollout: the plan of a rollback while a rollout waits has the number of replicas that the rollback leaves: that before the rollout.
 func TestPlanOfRollbackDuringRollout(t *testing.T) {
 	t.Parallel()

@@ -133,14 +133,22 @@ test('an application that has failed says why, with its traceback', () =>
 		assert.match(await page.locator('main').innerText(), /raise RuntimeError|shop\.py line/);
 	}));
 
-test('a deployment is scaled, and the replicas come', () =>
+test('a deployment is scaled, and the replicas come; its number is cleared', () =>
 	visit('apps/shop/Prices', async (page) => {
 		await act(page, 'Scale', 'Scale', { Replicas: '3' });
 		await until('three replicas', async () => (await node.api('/api/v1/status')).applications.shop.deployments.Prices.ready === 3);
 		await page.getByText('3 of 3 replicas ready').waitFor();
 		assert.equal(await page.getByRole('table', { name: 'Replicas' }).locator('tbody tr').count(), 3);
-		await act(page, 'Scale', 'Scale', { Replicas: '2' });
+		const option = row(page, 'Options', 'num_replicas');
+		await option.getByText('override').waitFor();
+		await option.getByRole('button', { name: 'Clear' }).click();
+		const dialog = page.getByRole('dialog');
+		await dialog.getByRole('button', { name: 'Show the plan' }).click();
+		assert.match(await dialog.getByRole('region', { name: 'Plan' }).innerText(), /3/);
+		await dialog.getByRole('button', { name: 'Clear it' }).click();
+		await dialog.waitFor({ state: 'hidden' });
 		await page.getByText('2 of 2 replicas ready').waitFor();
+		await option.getByText('code').waitFor();
 	}));
 
 test('the bounds of an autoscaler are planned, then set, and their option has its source', () =>

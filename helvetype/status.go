@@ -144,7 +144,8 @@ type ApplicationStatus struct {
 	Status ApplicationState `json:"status"`
 	// Message gives the cause of a state other than RUNNING.
 	Message string `json:"message"`
-	// DeployedAt is the time of the last deploy.
+	// DeployedAt is the time of the deploy of the revision that is the target now. A rollback is a deploy of its own, also one that the node makes by itself: it is the time of the rollback, and not that of the revision that
+	// is repeated. After a deploy that has failed it is the time of the revision that stays; the [History] has the time of each.
 	DeployedAt time.Time `json:"deployed_at"`
 	// RoutePrefix is the path under which HTTP serves the application. It is empty for an application without HTTP.
 	RoutePrefix string `json:"route_prefix,omitempty"`

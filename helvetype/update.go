@@ -150,7 +150,7 @@ type ApplicationUpdate struct {
 	Status ApplicationState `json:"status"`
 	// Message gives the cause of a state other than RUNNING.
 	Message string `json:"message,omitempty"`
-	// DeployedAt is the time of the last deploy.
+	// DeployedAt is the time of the deploy of the revision that is the target now, as [ApplicationStatus] has it.
 	DeployedAt time.Time `json:"deployed_at"`
 	// RoutePrefix is the path under which HTTP serves the application; "" without HTTP.
 	RoutePrefix string `json:"route_prefix,omitempty"`

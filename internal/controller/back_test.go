@@ -39,6 +39,44 @@ func TestSupersededIsNoFailure(t *testing.T) {
 	})
 }
 
+// TestDeployedAt: the time of the deploy is that of the revision that runs: a deploy that fails leaves it, and a rollback has a time of its own.
+func TestDeployedAt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNode(Settings{})
+		n.closeAfter(t)
+		first := time.Now()
+		n.deploy(t, ofVersion("1", 1, nil))
+		want := func(what string, want time.Time) {
+			t.Helper()
+			if got := n.Status().Applications["app"].DeployedAt; !got.Equal(want) {
+				t.Errorf("%s it was deployed at %s, want %s", what, got, want)
+			}
+		}
+		want("at first", first)
+		time.Sleep(time.Hour)
+		failed := time.Now()
+		next := withConstruct(ofVersion("2", 1, nil), func() error {
+			want("while the next one starts", failed)
+			return errors.New("no port")
+		})
+		if err := n.Deploy(t.Context(), next); err == nil || !strings.Contains(err.Error(), "no port") {
+			t.Error(err)
+		}
+		synctest.Wait()
+		want("after a deploy that has failed", first)
+		time.Sleep(time.Hour)
+		n.deploy(t, ofVersion("3", 1, nil))
+		time.Sleep(time.Hour)
+		back := ofVersion("1", 1, nil)
+		back.RollbackOf = 1
+		back.Replace = true
+		again := time.Now()
+		n.deploy(t, back)
+		want("after a rollback", again)
+	})
+}
+
 // TestCauseOfRollback: the event roll_back leads to the fact that the revision was rolled back, and that to the failure of a replica; starts and stops after it name the fact, too.
 func TestCauseOfRollback(t *testing.T) {
 	t.Parallel()

@@ -56,7 +56,7 @@ func (c *Controller) ShowFailed(ctx context.Context, def deploy.App, w *records.
 		if d := r.App.Deployments[o.Deployment]; d != nil {
 			d.GaveUp, d.Message, d.LastErr = true, o.Reason, errors.New(o.Reason)
 		}
-		r.App.Since = def.At
+		r.At = def.At
 		c.failLocked(r, errors.New(o.Reason))
 		r.App.Concluding = nil
 		close(r.Concluded)

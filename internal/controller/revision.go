@@ -59,15 +59,15 @@ func (c *Controller) newDeploymentLocked(a *fleet.Application, name string) *fle
 // waits; deployments that r does not have stay until the change is over, because replicas of the revision before may call them.
 func (c *Controller) adoptLocked(a *fleet.Application, r *fleet.Revision) {
 	a.Previous, a.Current = a.Current, r
-	a.Own, a.Yields, a.StartError, a.RolledBack, a.Since = helvetype.ApplicationDeploying, false, "", "", time.Now()
+	a.Own, a.Yields, a.StartError, a.RolledBack = helvetype.ApplicationDeploying, false, "", ""
+	if r.At = time.Now(); (r.Def.Restored || r.Wrote.Unended()) && !r.Def.At.IsZero() { // a node before this one has begun the deploy
+		r.At = r.Def.At
+	}
 	if r.Def.Undoes == nil {
 		a.GoBackLocked(0)
 	}
 	if r.Def.Restored {
-		a.StartError, a.Since = "it is being restored: the node before has run it", r.Def.At
-	}
-	if r.Wrote.Unended() && !r.Def.At.IsZero() { // a node before this one has begun the deploy
-		a.Since = r.Def.At
+		a.StartError = "it is being restored: the node before has run it"
 	}
 	a.NoteLocked(states.Deploy, states.Facts{Otherwise: a.StartError})
 	a.BeginRolloutLocked(r)

@@ -97,9 +97,8 @@ type Application struct {
 	Kept        bool            // the application failed to start, and has ended but for its status
 	Keeping     chan struct{}   // closed when kept is set or the application is gone
 	CloseHosts  sync.Once
-	Cut         []error // names the calls of deployments whose time was over
-	Failure     error   // why the first revision failed to start
-	Since       time.Time
+	Cut         []error       // names the calls of deployments whose time was over
+	Failure     error         // why the first revision failed to start
 	Gone        chan struct{} // closed when nothing of it is left
 	Concluding  chan struct{} // closed when the records of the last deploy are up to date; nil if they are
 }

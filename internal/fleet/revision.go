@@ -34,6 +34,7 @@ type Revision struct {
 	Def      deploy.App
 	Identity string          // see [deploy.App.Identity]
 	Wrote    *records.Deploy // its records in the store
+	At       time.Time       // of its deploy, also if a node before this one has begun it
 	GoKeys   []string        // of its Go workers
 	Ctx      context.Context // ends when it failed or its application is gone: starts under way are given up
 	Cancel   context.CancelCauseFunc

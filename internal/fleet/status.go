@@ -63,7 +63,7 @@ func (f *Fleet) Status() helvetype.Status {
 	s := helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{}, TargetCapacity: f.Capacity}
 	for name, a := range f.Apps {
 		app := helvetype.ApplicationStatus{
-			Status: helvetype.ApplicationState(a.Shown.State), Message: a.Shown.Message, DeployedAt: a.Since, RoutePrefix: a.Current.Def.Graph.RoutePrefix,
+			Status: helvetype.ApplicationState(a.Shown.State), Message: a.Shown.Message, DeployedAt: a.Current.At, RoutePrefix: a.Current.Def.Graph.RoutePrefix,
 			Deployments: map[string]helvetype.DeploymentStatus{}, SharedMemory: a.Hosts.Memory(),
 		}
 		if ch := a.Change; ch != nil {

@@ -27,7 +27,7 @@ const eventsEvery = 5; // Seconds.
 const charts = [
   { title: 'Requests', unit: 'requests/s', format: number, empty: 'No request in this time',
     lines: [{ key: 'rate', label: 'answered', filled: true }, { key: 'error_rate', label: 'failed', colour: 'bad', dash: [5, 3] }] },
-  { title: 'Time of a request', unit: 'in each step', highest: 'p99_ms', format: ms, empty: 'No request in this time',
+  { title: 'Time of a request', unit: 'in each step', p99: true, format: ms, empty: 'No request in this time',
     lines: [{ key: 'p50_ms', label: 'p50', colour: '4' }, { key: 'p90_ms', label: 'p90', colour: '2', dash: [6, 3] }, { key: 'p99_ms', label: 'p99', colour: '3', dash: [2, 2] }] },
 ];
 
@@ -73,7 +73,7 @@ function Origin({ app, node }) {
   const now = history.data?.revisions?.find((/** @type {any} */ r) => r.number === app.revision);
   const url = node?.urls?.[0];
   return html`${app.route_prefix ? html`Route ${url?.startsWith('http') ? html`<a href=${url + app.route_prefix} target="_blank" rel="noreferrer">${app.route_prefix}</a>` : html`<code>${app.route_prefix}</code>`}` : 'No route over HTTP'}${
-    app.revision > 0 && html` · revision ${app.revision}`} · deployed <${Ago} at=${app.deployed_at} /> ago${now?.by && ` by ${now.by}`}${now?.from && html` from <span class="origin">${now.from}</span>`}${now?.message && `: ${now.message}`}`;
+    app.revision > 0 && html` · revision ${app.revision}`} · deployed <${Ago} at=${app.deployed_at} /> ago${now?.rollback_of > 0 && `, as a rollback to revision ${now.rollback_of},`}${now?.by && ` by ${now.by}`}${now?.from && html` from <span class="origin">${now.from}</span>`}${now?.message && `: ${now.message}`}`;
 }
 
 /** @param {{app: any}} props */

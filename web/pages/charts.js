@@ -10,7 +10,7 @@ import { useQuery } from '../router.js';
 import { useUpdates } from '../updates.js';
 import { Failure, Loading } from '../ui/empty.js';
 import { Chart } from '../ui/chart.js';
-import { columnsOf, highestIn, marksOf, marksOfEvents, range } from '../ui/chartdata.js';
+import { columnsOf, marksOf, marksOfEvents, p99In, range } from '../ui/chartdata.js';
 import { clock } from '../ui/format.js';
 
 const ranges = [
@@ -29,7 +29,7 @@ const usual = ranges[1];
  * @property {boolean} [whole]
  * @property {boolean} [binary]
  * @property {string} [empty]
- * @property {string} [highest] the column whose highest value in the time is named
+ * @property {boolean} [p99] the head has the p99 of all calls in the time
  */
 
 /** @param {{object: {app?: string, deployment?: string, replica?: string}, group: string, charts: ChartOf[], events?: any[], below?: (of: any) => any}} props */
@@ -57,7 +57,7 @@ export function Charts({ object, group, charts, events, below }) {
     </div>
     ${error && html`<p class="warn-line" role="status">The charts stand still: ${error.message}</p>`}
     <div class="charts">
-      ${charts.map((c) => html`<${Chart} key=${c.title} ...${c} unit=${c.unit + highestIn(c, columns, time)} sync=${group} columns=${columns} from=${time.from} to=${time.to} marks=${marks} active=${active} onMark=${setActive} onRange=${show} />`)}
+      ${charts.map((c) => html`<${Chart} key=${c.title} ...${c} unit=${c.unit + (c.p99 ? p99In(columns, time, c.format) : '')} sync=${group} columns=${columns} from=${time.from} to=${time.to} marks=${marks} active=${active} onMark=${setActive} onRange=${show} />`)}
     </div>
     ${below?.({ marks, active, setActive, show, time })}`;
 }

@@ -18,7 +18,7 @@ import { Exit, Why, serving } from './parts.js';
 const charts = [
   { title: 'Calls', unit: 'calls/s', format: number, empty: 'No call in this time',
     lines: [{ key: 'rate', label: 'ended', filled: true }, { key: 'error_rate', label: 'failed', colour: 'bad', dash: [5, 3] }] },
-  { title: 'Time of a call', unit: 'in each step', highest: 'p99_ms', format: ms, empty: 'No call in this time',
+  { title: 'Time of a call', unit: 'in each step', p99: true, format: ms, empty: 'No call in this time',
     lines: [{ key: 'p50_ms', label: 'p50', colour: '4' }, { key: 'p90_ms', label: 'p90', colour: '2', dash: [6, 3] }, { key: 'p99_ms', label: 'p99', colour: '3', dash: [2, 2] }] },
   { title: 'Calls at one time', unit: 'calls', format: number, whole: true,
     lines: [{ key: 'queued', label: 'wait', colour: '2', filled: true }, { key: 'running', label: 'run', colour: '1', dash: [6, 3] }] },

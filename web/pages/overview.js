@@ -24,7 +24,7 @@ const eventsEvery = 5; // Seconds.
 const charts = [
   { title: 'Requests', unit: 'requests/s', format: number, empty: 'No request in this time',
     lines: [{ key: 'rate', label: 'answered', filled: true }, { key: 'error_rate', label: 'failed', colour: 'bad', dash: [5, 3] }] },
-  { title: 'Time of a request', unit: 'in each step', highest: 'p99_ms', format: ms, empty: 'No request in this time',
+  { title: 'Time of a request', unit: 'in each step', p99: true, format: ms, empty: 'No request in this time',
     lines: [{ key: 'p50_ms', label: 'p50', colour: '4' }, { key: 'p90_ms', label: 'p90', colour: '2', dash: [6, 3] }, { key: 'p99_ms', label: 'p99', colour: '3', dash: [2, 2] }] },
   { title: 'Processors', unit: '%', format: number,
     lines: [{ key: 'machine_cpu_percent', label: 'machine, of all', colour: '3', filled: true }, { key: 'cpu_percent', label: 'node, of one', colour: '1', dash: [6, 3] }] },

@@ -1,5 +1,6 @@
 // @ts-check
 // The numbers of charts: scales, labels of axes, marks near the pointer, and sentences for screen readers. It draws nothing; chart.js does.
+import { mixture } from './mixture.js';
 
 /**
  * A decision or an event that a chart marks at its time.
@@ -170,14 +171,23 @@ export function marksOfEvents(events, told = -Infinity) {
     });
 }
 
+/** The columns of quantiles. @type {[number, string][]} */
+const quantiles = [[0.5, 'p50_ms'], [0.9, 'p90_ms'], [0.99, 'p99_ms']];
+
 /**
- * The highest value of a column in a time, for the head of its chart: ", p99 at most 1.5 s".
- * @param {{lines: {key: string, label: string}[], format: (value: number) => string, highest?: string}} chart
+ * The p99 of all calls in a time, and that of the slowest step in it, for the head of a chart: ", p99 about 1.2 s, at most 1.5 s in a step".
  * @param {Record<string, any>} columns
  * @param {{from: number, to: number}} time
+ * @param {(value: number) => string} format
  */
-export function highestIn({ highest, lines, format }, columns, time) {
-  if (!highest) return '';
-  const all = (columns[highest] ?? []).filter((/** @type {any} */ v, /** @type {number} */ i) => typeof v === 'number' && columns.t[i] >= time.from && columns.t[i] <= time.to);
-  return all.length > 0 ? `, ${lines.find((l) => l.key === highest)?.label ?? highest} at most ${format(Math.max(...all))}` : '';
+export function p99In(columns, time, format) {
+  const steps = [];
+  for (let i = 0; i < columns.t.length; i++) {
+    if (columns.t[i] < time.from || columns.t[i] > time.to || quantiles.some(([, name]) => typeof columns[name]?.[i] !== 'number')) continue;
+    steps.push({ weight: columns.rate?.[i] ?? 0, at: quantiles.map(([part, name]) => /** @type {[number, number]} */ ([part, columns[name][i]])) });
+  }
+  const about = mixture(steps, 0.99);
+  if (about === null) return '';
+  const most = format(Math.max(...steps.map((s) => s.at[2][1])));
+  return format(about) === most ? `, p99 about ${most}` : `, p99 about ${format(about)}, at most ${most} in a step`;
 }

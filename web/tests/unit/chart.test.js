@@ -1,6 +1,6 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { axisTime, columnsOf, highestIn, lone, marksOf, marksOfEvents, near, range, scaleTop, sentence, summary } from '../../ui/chartdata.js';
+import { axisTime, columnsOf, lone, marksOf, marksOfEvents, near, p99In, range, scaleTop, sentence, summary } from '../../ui/chartdata.js';
 
 test('a scale ends at a round number above the largest value', () => {
   for (const [most, top] of [
@@ -110,9 +110,11 @@ test('an event of the autoscaler from before its first decision is a mark, as of
   assert.deepEqual(marksOfEvents(of, at), [], 'the decision itself');
 });
 
-test('the head of a chart has the highest value of a column in the time', () => {
-  const chart = { format: (/** @type {number} */ v) => `${v} ms`, lines: [{ key: 'p99_ms', label: 'p99' }], highest: 'p99_ms' };
-  const columns = { t: [1, 2, 3, 4], p99_ms: [9, null, 5, 7] };
-  assert.equal(highestIn(chart, columns, { from: 2, to: 4 }), ', p99 at most 7 ms');
-  assert.equal(highestIn(chart, columns, { from: 2, to: 2 }), '');
+test('the head of a chart has the p99 of all calls in the time, and that of the slowest step', () => {
+  const format = (/** @type {number} */ v) => `${Math.round(v)} ms`;
+  const columns = { t: [1, 2, 3, 4], rate: [1, null, 90, 10], p50_ms: [500, null, 4, 40], p90_ms: [700, null, 6, 60], p99_ms: [900, null, 8, 80] };
+  assert.equal(p99In(columns, { from: 2, to: 3 }, format), ', p99 about 8 ms');
+  assert.equal(p99In(columns, { from: 2, to: 4 }, format), ', p99 about 60 ms, at most 80 ms in a step');
+  assert.equal(p99In(columns, { from: 2, to: 2 }, format), '');
+  assert.equal(p99In({ t: [] }, { from: 2, to: 2 }, format), '');
 });

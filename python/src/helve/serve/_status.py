@@ -101,7 +101,7 @@ class ApplicationStatusOverview:
     Attributes:
         status: The state in one word.
         message: Error behind a status other than RUNNING, with the user's traceback.
-        last_deployed_time_s: Time of the last serve.run, in seconds since 1970.
+        last_deployed_time_s: Time of the deploy of the revision that is the target now, in seconds since 1970. A rollback is a deploy too.
         deployments: States of its deployments by their names.
     """
 

@@ -111,6 +111,7 @@ test('figures of pages are those of REST and of /metrics at the same moment', as
 			const ended = series.columns.rate.reduce((/** @type {number} */ n, /** @type {number|null} */ v) => n + (v ?? 0) * series.step_s, 0);
 			return Math.abs(ended - calls.Prices.calls.total) <= calls.Prices.calls.total * 0.1; // Looks at the counts are 5 s apart, more or less.
 		});
+		await page.getByText(/p99 about .*(ms|s)/).first().waitFor();
 	});
 });
 

@@ -29,6 +29,7 @@ import (
 	"github.com/helve-serve/helve/internal/listen"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/rayserve"
+	"github.com/helve-serve/helve/internal/shown"
 )
 
 // Application is an application that this executable contains.
@@ -68,7 +69,7 @@ func Run(args []string, apps ...Application) int {
 		failed, err = root.ExecuteC()
 		err = withVariables(failed, err)
 	}
-	if err == nil {
+	if shown.Written(err) == nil {
 		return 0
 	}
 	fmt.Fprintln(os.Stderr, "error:", commands.TextOf(withHelp(failed, err)))

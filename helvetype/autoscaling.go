@@ -51,6 +51,9 @@ type Autoscaling struct {
 	Decisions []ScalingDecision `json:"decisions,omitempty"`
 }
 
+// Outside says that the number is out of the bounds, which have just changed: the autoscaler brings it within them in a moment.
+func (a *Autoscaling) Outside() bool { return a.Target < a.Least || a.Target > a.Most }
+
 // The values of [Autoscaling].Health.
 const (
 	AutoscalingHealthy     = "healthy"

@@ -65,7 +65,7 @@ type ApplyAnswer struct {
 	Generation uint64 `json:"generation"`
 	// Applications has the outcome of each application by its name.
 	Applications map[string]Outcome `json:"applications"`
-	// Warnings are about fields that have no effect.
+	// Warnings are about fields that have no effect, or hardly the effect that is meant.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
@@ -75,6 +75,8 @@ type Outcome struct {
 	Change string `json:"change"`
 	// Revision is the revision that should run; 0 for a deleted application.
 	Revision int `json:"revision,omitempty"`
+	// Reason says which part of the change had nothing to do, for example an override to clear that is not there; "" for none.
+	Reason string `json:"reason,omitempty"`
 	// Error is why the application was refused, or, with a request that waits, why it does not run; "" for neither.
 	Error string `json:"error,omitempty"`
 	// Code classifies Error. For example, CodeInvalidArgument is a mistake in the file, CodeAborted is another deploy that took the place of this one, and
@@ -92,7 +94,7 @@ type Plan struct {
 	Applications []ApplicationPlan `json:"applications"`
 	// Settings are the changes of the settings of the node, such as http_options.
 	Settings []ValueChange `json:"settings,omitempty"`
-	// Warnings are about fields that have no effect.
+	// Warnings are about fields that have no effect, or hardly the effect that is meant.
 	Warnings []string `json:"warnings,omitempty"`
 }
 

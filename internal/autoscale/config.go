@@ -210,7 +210,7 @@ func (f *fields) config() (Config, error) {
 			return Config{}, fmt.Errorf("panic_window_s must be at most the stable window (stable_window_s, else look_back_period_s: %s), is %s", seconds1(c.StableWindow), number(*f.PanicWindow))
 		}
 	}
-	c.PanicWindow = min(c.PanicWindow, c.StableWindow)
+	c.PanicWindow = min(c.PanicWindow, c.StableWindow) // the default follows a shorter stable window
 	for i, m := range f.PrometheusMetrics {
 		name, ok := m.(string)
 		if !ok {

@@ -2,6 +2,7 @@ package autoscale
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -137,6 +138,38 @@ func TestReasonNamesCapacity(t *testing.T) {
 	d.Inputs.Capacity = new(100.0)
 	if got, want := d.Reason(), "3.0 calls / 2 a replica = 1.5; at most 0 by max_replicas"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// TestPanicWithinStable is a property: the panic window of each config that is accepted is at most its stable window, also the default one.
+func TestPanicWithinStable(t *testing.T) {
+	t.Parallel()
+	random, accepted := rand.New(rand.NewPCG(1, 21)), 0
+	for range 2000 {
+		fields := map[string]float64{}
+		for _, name := range []string{"stable_window_s", "panic_window_s", "look_back_period_s"} {
+			if random.IntN(2) == 0 {
+				fields[name] = 1 + float64(random.IntN(200))/10
+			}
+		}
+		raw, err := json.Marshal(fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := Parse(raw)
+		_, set := fields["panic_window_s"]
+		switch {
+		case err != nil && !set:
+			t.Fatalf("%s: %v", raw, err)
+		case err != nil:
+			continue
+		case c.PanicWindow > c.StableWindow || !set && c.PanicWindow != min(DefaultPanicWindow, c.StableWindow):
+			t.Fatalf("%s: %s in %s", raw, c.PanicWindow, c.StableWindow)
+		}
+		accepted++
+	}
+	if accepted < 1000 {
+		t.Error(accepted)
 	}
 }
 

@@ -325,6 +325,7 @@ func outcomeText(a helvetype.ApplyAnswer, waited bool, program string, width int
 	}
 	layout.Table(&b, "", width, nil, rows)
 	for _, name := range slices.Sorted(maps.Keys(a.Applications)) {
+		tables.Message(&b, name+": ", "  ", a.Applications[name].Reason, width)
 		tables.Message(&b, name+": ", "  ", a.Applications[name].Error, width)
 	}
 	switch {

@@ -155,7 +155,12 @@ func settled(ctx context.Context, node *rest.Client, app string, of helvetype.Ou
 		e := h.Revisions[i]
 		switch e.State {
 		case "running", "retired":
-			return of, nil
+			if over, failed, err := node.Scaled(ctx, app); over || err != nil {
+				if of.Error = failed; failed != "" {
+					of.Code = helvetype.CodeUnknown
+				}
+				return of, err
+			}
 		case "failed", "superseded", "paused":
 			of.Error, of.Code = strings.TrimSpace(e.State+": "+e.Reason), helvetype.CodeUnknown
 			if e.State == "superseded" {

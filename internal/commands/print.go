@@ -8,11 +8,11 @@ import (
 	"github.com/helve-serve/helve/internal/shown"
 )
 
-// print writes a value in the form of --output: the text that text makes, JSON, or YAML.
+// print writes a value in the form of --output: the text that text makes, JSON, or YAML. A reader that has closed the output is no error.
 func (r *reader) print(w io.Writer, value any, text func() string) error {
 	if r.output == "text" {
 		_, err := io.WriteString(w, shown.Safe(text()))
-		return err
+		return shown.Written(err)
 	}
 	b, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {
@@ -27,7 +27,7 @@ func (r *reader) print(w io.Writer, value any, text func() string) error {
 		return err
 	}
 	_, err = w.Write(b)
-	return err
+	return shown.Written(err)
 }
 
 // line writes a value of a stream: a line of JSON, a document of YAML, or the line that text makes.

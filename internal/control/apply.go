@@ -112,7 +112,7 @@ func (ap *apply) awaitScaled(ctx context.Context) {
 		all := ap.o.set.Node.Status().Applications
 		for _, app := range ap.file.Applications {
 			for _, d := range all[app.Name].Deployments {
-				if d.Status == helvetype.DeploymentUpscaling || d.Status == helvetype.DeploymentDownscaling {
+				if d.Status == helvetype.DeploymentUpscaling || d.Status == helvetype.DeploymentDownscaling || d.Status == helvetype.DeploymentHealthy && d.Autoscaling != nil && d.Autoscaling.Outside() {
 					return true
 				}
 			}
@@ -253,10 +253,10 @@ func (ap *apply) source() string {
 	return ap.r.Source
 }
 
-func (ap *apply) warn(text string) {
+func (ap *apply) warn(texts ...string) {
 	ap.mu.Lock()
 	defer ap.mu.Unlock()
-	ap.warnings = append(ap.warnings, text)
+	ap.warnings = append(ap.warnings, texts...)
 }
 
 // refuse notes that an application was not taken. A failure of the deploy itself is in the status from then on. A deploy that another one has overtaken, and one whose client

@@ -151,6 +151,7 @@ func (d *Driver) deploy(ctx context.Context, r protocol.Deploy) (done protocol.D
 	if done.Left, done.Notices, err = keep(ctx, d.node, d.node.Keep, &app, r.App.Own); err != nil {
 		return done, err
 	}
+	done.Notices = append(done.Notices, app.Warnings()...)
 	if c.Taken() { // while its directories were packed
 		err := c.Error(app.Graph.App)
 		d.note(r.Op(), app.Graph.App, "", err)

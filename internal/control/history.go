@@ -88,7 +88,7 @@ func (o *Operator) planOne(ctx context.Context, p helvetype.Plan, def deploy.App
 	if err != nil {
 		return p, refusal(err)
 	}
-	p.Applications = []helvetype.ApplicationPlan{one}
+	p.Applications, p.Warnings = []helvetype.ApplicationPlan{one}, def.Warnings()
 	return p, nil
 }
 
@@ -281,12 +281,14 @@ func (o *Operator) Patch(ctx context.Context, by helvetype.Author, app string, o
 	o.patching.Lock()
 	defer o.patching.Unlock()
 	for attempt := 1; ; attempt++ {
+		now, _, _ := o.set.Node.Deployed(app, 0)
 		def, err := o.patched(ctx, app, options)
 		if err != nil {
 			return r, err
 		}
 		def.Message = "options: " + strings.Join(plan.PatchedPaths(options), ", ")
 		r, err = o.change(ctx, by, def, seen)
+		r.Reason = deploy.NotOverridden(now.Layers.Overrides(), def.Cleared, options)
 		if !errors.Is(err, deploy.ErrChanged) || seen != 0 || attempt == patchAttempts { // else the options are put over those of the deploy that has come
 			return r, heldBack(err, app)
 		}

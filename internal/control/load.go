@@ -64,6 +64,7 @@ func (ap *apply) load(ctx context.Context) (all []ready) {
 				ap.refuse(l.of.Name, ap.placed(l.of.Name, err))
 				continue
 			}
+			ap.warn(l.app.Warnings()...)
 			all = append(all, ready{l.of.Name, l.app})
 		case app := <-lost:
 			if waiting[app] {

@@ -7,6 +7,7 @@ package details
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"maps"
 	"net"
@@ -122,6 +123,21 @@ func (a AppDetails) InOrder() []DeploymentDetails {
 		}
 		return strings.Compare(x.Name, y.Name)
 	})
+}
+
+// Scaled says whether the deployments of an application have the replicas that they should have, or why one of them does not get them. For example, the lower bound of an autoscaler has become 3, and 1 replica runs: it is
+// over when 3 run.
+func (a AppDetails) Scaled() (over bool, failure string) {
+	over = true
+	for _, name := range slices.Sorted(maps.Keys(a.Deployments)) {
+		switch d, s := a.Deployments[name], a.Deployments[name].Autoscaling; {
+		case d.Status == helvetype.DeploymentUnhealthy || d.Status == helvetype.DeploymentDeployFailed:
+			return true, "deployment " + name + ": " + cmp.Or(d.Message, "it is "+string(d.Status))
+		case d.Status == helvetype.DeploymentUpdating || d.Status == helvetype.DeploymentUpscaling || d.Status == helvetype.DeploymentDownscaling || d.Status == helvetype.DeploymentHealthy && s != nil && s.Outside():
+			over = false
+		}
+	}
+	return over, ""
 }
 
 // Topology says which deployments of an application call which others.

@@ -130,3 +130,30 @@ func TestFirstDeployFailed(t *testing.T) {
 		t.Errorf("%+v", ran)
 	}
 }
+
+// TestScaled: an application has its replicas when no deployment scales, and no number is out of bounds that have just changed.
+func TestScaled(t *testing.T) {
+	t.Parallel()
+	auto := func(target int) *helvetype.Autoscaling {
+		return &helvetype.Autoscaling{Target: target, Least: 3, Most: 4}
+	}
+	for name, c := range map[string]struct {
+		of      DeploymentDetails
+		over    bool
+		failure string
+	}{
+		"runs":       {DeploymentDetails{Status: helvetype.DeploymentHealthy}, true, ""},
+		"within":     {DeploymentDetails{Status: helvetype.DeploymentHealthy, Autoscaling: auto(3)}, true, ""},
+		"new bounds": {DeploymentDetails{Status: helvetype.DeploymentHealthy, Autoscaling: auto(1)}, false, ""},
+		"grows":      {DeploymentDetails{Status: helvetype.DeploymentUpscaling, Autoscaling: auto(3)}, false, ""},
+		"shrinks":    {DeploymentDetails{Status: helvetype.DeploymentDownscaling}, false, ""},
+		"changes":    {DeploymentDetails{Status: helvetype.DeploymentUpdating}, false, ""},
+		"fails":      {DeploymentDetails{Status: helvetype.DeploymentUnhealthy, Message: "no database", Autoscaling: auto(1)}, true, "deployment A: no database"},
+		"has failed": {DeploymentDetails{Status: helvetype.DeploymentDeployFailed}, true, "deployment A: it is DEPLOY_FAILED"},
+	} {
+		over, failure := AppDetails{Deployments: map[string]DeploymentDetails{"A": c.of, "B": {Status: helvetype.DeploymentHealthy}}}.Scaled()
+		if over != c.over || failure != c.failure {
+			t.Errorf("%s: %t, %q", name, over, failure)
+		}
+	}
+}

@@ -99,6 +99,11 @@ func (d *Deployment) ScaledLocked() Scaled {
 	return s
 }
 
+// BoundsLocked are the bounds of the number of replicas by an autoscaling_config, under the target capacity of the node.
+func (d *Deployment) BoundsLocked(c autoscale.Config) (least, most int) {
+	return autoscale.Bounds(c, d.App.fleet.Capacity, d.App.fleet.rising)
+}
+
 // WaitsForRoom is the reason of a start that waits for its part of the node: see package room.
 const WaitsForRoom = "room on the node"
 

@@ -33,6 +33,13 @@ func (c *Client) Instance(ctx context.Context) (in details.Instance, err error) 
 	return in, c.Get(ctx, "/api/v1/instance", nil, &in)
 }
 
+// Scaled says whether the deployments of an application have the replicas that they should have: see [details.AppDetails.Scaled].
+func (c *Client) Scaled(ctx context.Context, app string) (over bool, failure string, err error) {
+	in, err := c.Instance(ctx)
+	over, failure = in.Applications[app].Scaled()
+	return over, failure, err
+}
+
 // Apply is Operator.Apply of package admin.
 func (c *Client) Apply(ctx context.Context, r helvetype.ApplyRequest) (a helvetype.ApplyAnswer, err error) {
 	return a, c.Do(ctx, http.MethodPost, "/api/v1/apply", nil, r, &a)

@@ -108,7 +108,11 @@ func (s *Scaler) report(e *scaled, of fleet.Scaled, a policy.Advice) {
 	if failed, ok := errors.AsType[*policy.Error](a.Failure.Err); ok && failed.Traceback != "" {
 		inputs["traceback"] = failed.Traceback
 	}
-	s.notes = append(s.notes, note{of.Deployment, "policy_failed", "its autoscaling policy has no answer, and the last one holds: " + is, inputs})
+	holds := "its autoscaling policy has no answer, and the last one holds: "
+	if a.Replicas == nil {
+		holds = "its autoscaling policy has not answered yet, so the number of replicas stays: "
+	}
+	s.notes = append(s.notes, note{of.Deployment, "policy_failed", holds + is, inputs})
 }
 
 // note is an event to come: Scaler.mu is held while a deployment is looked at, and the fleet's lock comes before it.

@@ -1,6 +1,29 @@
 package scaler
 
-import "testing"
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/helve-serve/helve/internal/fleet"
+	"github.com/helve-serve/helve/internal/policy"
+)
+
+// TestReportOfFailure: the event of a failing policy says that its last answer holds only if there is one.
+func TestReportOfFailure(t *testing.T) {
+	t.Parallel()
+	three := 3.0
+	for _, c := range []struct {
+		last *float64
+		want string
+	}{{nil, "has not answered yet, so the number of replicas stays: no table"}, {&three, "has no answer, and the last one holds: no table"}} {
+		s := &Scaler{}
+		s.report(&scaled{}, fleet.Scaled{}, policy.Advice{Replicas: c.last, Failure: &policy.Failure{Err: errors.New("no table")}})
+		if len(s.notes) != 1 || !strings.HasSuffix(s.notes[0].message, c.want) {
+			t.Errorf("%+v, want %s", s.notes, c.want)
+		}
+	}
+}
 
 // TestKindOfFailure: failures that differ in a number or an address alone are one, and leave one event.
 func TestKindOfFailure(t *testing.T) {

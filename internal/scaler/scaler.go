@@ -362,9 +362,15 @@ func (s *Scaler) DescribeLocked(d *fleet.Deployment) *helvetype.Autoscaling {
 	if e.reason == "" {
 		e.reason = e.last.Reason()
 	}
+	least, most := e.facts.Least, e.facts.Most
+	if raw := d.Now.Definition.Options.AutoscalingConfig; string(raw) != e.raw { // it has just changed, and the next look has it
+		if c, err := autoscale.Parse(raw); err == nil {
+			least, most = d.BoundsLocked(c)
+		}
+	}
 	load, at := e.memory.State.Last()
 	of := &helvetype.Autoscaling{
-		Target: d.Wanted, Desired: e.last.Desired, Least: e.facts.Least, Most: e.facts.Most, Blocked: e.last.Blocked, Reason: e.reason, Calls: e.last.Inputs.Calls,
+		Target: d.Wanted, Desired: e.last.Desired, Least: least, Most: most, Blocked: e.last.Blocked, Reason: e.reason, Calls: e.last.Inputs.Calls,
 		TargetOngoing: e.config.Target, Queued: load.Queued, Running: load.Running, SampledAt: at, LastUp: e.memory.State.LastUp, LastDown: e.memory.State.LastDown,
 		Policy: e.config.Policy.Function, Health: helvetype.AutoscalingHealthy, Decisions: slices.Clone(e.memory.Decisions),
 	}

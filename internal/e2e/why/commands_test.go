@@ -24,6 +24,7 @@ import (
 type service struct {
 	binary, root, http string
 	said               *fixture.Output
+	stopped            bool // the test has ended the service
 }
 
 // serve starts the node of a test. The root is short, because paths of sockets have a limit.
@@ -42,6 +43,9 @@ func serve(t *testing.T) *service {
 	node.WaitDelay, node.SysProcAttr = time.Second, kernel.Child(syscall.SIGKILL)
 	s.said, _ = fixture.Launch(t, node)
 	t.Cleanup(func() { // the children of a keeper that is killed would serve on
+		if s.stopped {
+			return
+		}
 		if text, err := s.command(context.WithoutCancel(t.Context()), s.root, "stop").CombinedOutput(); err != nil {
 			t.Errorf("stop: %v\n%s", err, text)
 		}

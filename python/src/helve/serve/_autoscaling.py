@@ -106,7 +106,7 @@ class AutoscalingConfig(Fields):
         aggregation_function: Way in which the samples of the time window become one number: "mean", "max" or "min". Default: "mean".
         policy: Policy that decides. Default: the number of requests per replica.
         stable_window_s: Adaptive steps down: the time in which the most replicas that were needed are kept. Default: 60, or look_back_period_s if that is set.
-        panic_window_s: Adaptive steps up: the time whose mean load decides. Default: 6.
+        panic_window_s: Adaptive steps up: the time whose mean load decides. Default: 6, or the stable window if that is shorter.
         panic_threshold: Load of the last second, over what the ready replicas should have, from which that second decides. Default: 2.
         tolerance: Share of load above target_ongoing_requests that asks for no other replica. Default: 0.1.
         max_upscale_factor: Largest factor of one adaptive step up. Default: 10.

@@ -184,7 +184,7 @@ func Requests(list helvetype.RequestList, width int) string {
 				what += " at " + r.FailedAt
 			}
 			if m := firstLine(r.Message); m != "" {
-				what += ": " + clip(m)
+				what += ": " + m // whole: the list is asked for because of it
 			}
 		}
 		status := "-"

@@ -96,3 +96,13 @@ func TestOverview(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestRequestsAreWhole: the list of failed requests has the whole first line of their errors.
+func TestRequestsAreWhole(t *testing.T) {
+	t.Parallel()
+	long := "no rank for " + strings.Repeat("item ", 60) + "at the end"
+	got := Requests(helvetype.RequestList{Requests: []helvetype.Request{{ID: "id", App: "shop", Kept: helvetype.KeptFailed, Reason: "user", Message: long + "\nTraceback"}}}, 80)
+	if text := strings.Join(strings.Fields(got), " "); !strings.Contains(text, long) || strings.Contains(text, "...") {
+		t.Error(got)
+	}
+}

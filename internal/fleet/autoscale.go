@@ -15,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/internal/records"
 	"github.com/helve-serve/helve/internal/router"
 	"github.com/helve-serve/helve/internal/serving"
+	"github.com/helve-serve/helve/internal/states"
 	"github.com/helve-serve/helve/internal/store"
 )
 
@@ -105,7 +106,7 @@ func (d *Deployment) BoundsLocked(c autoscale.Config) (least, most int) {
 }
 
 // WaitsForRoom is the reason of a start that waits for its part of the node: see package room.
-const WaitsForRoom = "room on the node"
+const WaitsForRoom = states.RoomOnNode
 
 // holdsLocked says why the number of replicas of a deployment must not grow, or shrink, now; "" if it may. waiting is a replica that waits for a place; nil for none. Each rule has an example:
 //

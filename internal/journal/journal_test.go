@@ -111,7 +111,7 @@ func TestFailuresInTheLog(t *testing.T) {
 	}
 }
 
-// TestAgesAreNoEvents: a state whose message changes in its age alone is one event, and the message that users see has the age as it is.
+// TestAgesAreNoEvents: a state whose message changes in its age, or in the amounts of a wait for room, alone is one event, and the message that users see has the age as it is.
 func TestAgesAreNoEvents(t *testing.T) {
 	t.Parallel()
 	events := telemetry.NewEvents(nil)
@@ -128,6 +128,9 @@ func TestAgesAreNoEvents(t *testing.T) {
 		{"replica D#1 has waited for a GPU for 14s", 2},
 		{"replica D#1 has waited for a GPU for long", 3},
 		{"replica D#2 has waited for a GPU for 14s", 4},
+		{"replica D#2 waits for room on the node: needs 2 CPUs, and 1 of 4 are free: shop/E#1 holds 3", 5},
+		{"replica D#2 waits for room on the node: needs 2 CPUs, and 1.5 of 4 are free: shop/E#1, F#2 hold 2.5", 5},
+		{"replica D#3 waits for room on the node: needs 2 CPUs, and 1.5 of 4 are free: shop/E#1, F#2 hold 2.5", 6},
 	} {
 		j.Move(&s, o, states.Deploy, states.Facts{Otherwise: step.message}, 0, nil)
 		if n := events.Last(); n != step.events || s.Message != step.message {

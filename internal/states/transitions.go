@@ -251,22 +251,29 @@ type Shown struct {
 // state, changes the message alone, to none; it is no transition to show. The request to delete a deployment that is UPDATING is one, because
 // users see the reason. For example, a deployment that is UPDATING with the message
 // that a start takes long is UPDATING without one as soon as the start goes on. Nor is it a transition when the age at the end of the message grows: the
-// message of the object grows with it.
+// message of the object grows with it. The same holds for the amounts and holders in the message of a replica that waits for room: other applications start and stop replicas meanwhile.
 func (m *Machine) Changes(kind string, s *Shown, event Event, facts Facts) bool {
 	t, ok := m.Next(kind, s.State, event)
 	if !ok || t.To != s.State {
 		return true
 	}
 	message := t.Fill(facts)
-	if message == "" || ageless(message) == ageless(s.Message) {
+	if message == "" || factOf(message) == factOf(s.Message) {
 		s.Message = message
 	}
 	return message != s.Message || event == Delete && t.Reason != s.Reason
 }
 
-// ageless is a message without the age at its end. For example, "replica D#1 has waited for pip for 14s" is "replica D#1 has waited for pip".
-func ageless(message string) string {
-	const age = " for "
+// RoomOnNode is the name of the wait of a replica that finds no room: see package room.
+const RoomOnNode = "room on the node"
+
+// factOf is a message without the age at its end, and without the amounts of a wait for room. For example, "replica D#1 has waited for pip for 14s" is "replica D#1 has waited for pip", and "replica D#1 waits for room on the
+// node: needs 2 CPUs, and 1 of 4 are free: shop/E#1 holds 3" is "replica D#1 waits for room on the node".
+func factOf(message string) string {
+	const age, room = " for ", " waits for " + RoomOnNode
+	if replica, _, ok := strings.Cut(message, room); ok {
+		return replica + room
+	}
 	i := strings.LastIndex(message, age)
 	if i < 0 {
 		return message

@@ -98,3 +98,22 @@ func TestFirstOfFailures(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", e.Sentence, want)
 	}
 }
+
+// TestBeginOfDeploy: an application that is DEPLOYING began to be so with the deploy, and not when its message changed last.
+func TestBeginOfDeploy(t *testing.T) {
+	t.Parallel()
+	events := kept{
+		{ID: 1, Object: shop(), To: "DEPLOYING", Reason: "deploy", Time: at.Add(-time.Hour)},
+		{ID: 2, Object: shop(), From: "DEPLOYING", To: "RUNNING", Reason: "ready", Time: at.Add(-time.Minute)},
+		{ID: 3, Object: shop(), From: "RUNNING", To: "DEPLOYING", Reason: "deploy", Time: at},
+		{ID: 4, Object: shop("Ranker"), From: "HEALTHY", To: "UPDATING", Reason: "config_update_started", Cause: 3, Time: at},
+		{ID: 5, Object: shop(), From: "DEPLOYING", To: "DEPLOYING", Reason: "deploy", Message: "deployment Ranker: no database", Time: at.Add(time.Minute)},
+		{ID: 6, Object: shop("Ranker"), From: "UPDATING", To: "UPDATING", Reason: "config_update_started", Message: "no database", Cause: 5, Time: at.Add(time.Minute)},
+	}
+	s := helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"shop": {
+		Status: helvetype.ApplicationDeploying, Deployments: map[string]helvetype.DeploymentStatus{"Ranker": {Status: helvetype.DeploymentUpdating, Wanted: 1}},
+	}}}
+	if e, _ := Explain(shop("Ranker"), s, events, at); !strings.Contains(e.Sentence, "It began at 2026-01-02T03:04:05.000Z with application shop: deploy") {
+		t.Error(e.Sentence)
+	}
+}

@@ -533,7 +533,7 @@ func began(own []helvetype.Event, events Events, a helvetype.ApplicationStatus) 
 		}
 		first = cause
 	}
-	if first = firstFailure(first, a); first.Object == last.Object {
+	if first = firstFailure(begin(first, events), a); first.Object == last.Object {
 		return ""
 	}
 	text := fmt.Sprintf(". It began at %s with %s %s: %s", stamp(first.Time), first.Object.Kind, first.Object, cmp.Or(first.Reason, "changed"))
@@ -541,6 +541,22 @@ func began(own []helvetype.Event, events Events, a helvetype.ApplicationStatus) 
 		text += ": " + brief(first.Message)
 	}
 	return text
+}
+
+// begin is the event with which the state of an object began that an event has only given another message. For example, an application is DEPLOYING since 10:00, and at 10:05 its message names a replica that waits: the deploy began at 10:00.
+func begin(ev helvetype.Event, events Events) helvetype.Event {
+	if ev.From != ev.To {
+		return ev
+	}
+	for _, e := range slices.Backward(events.History(ev.Object)) {
+		if e.ID < ev.ID && e.From != e.To && e.To != "" {
+			if e.To == ev.To && e.Reason == ev.Reason {
+				return e
+			}
+			break
+		}
+	}
+	return ev
 }
 
 // timeline has the events of an object, and the events that caused them, in the order in which they happened. Each fact is there once. For example, a replica of an UNHEALTHY

@@ -154,7 +154,7 @@ func (e *scaled) describePolicy(d *helvetype.Autoscaling) {
 		}
 	}
 	if a.Replicas == nil && e.last.Rule != autoscale.RuleColdStart { // the load has not decided
-		d.Reason = unanswered
+		d.Reason, d.Blocked = unanswered, unanswered
 	}
 	if a.Failure == nil {
 		return

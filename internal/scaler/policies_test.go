@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/policy"
 )
@@ -22,6 +23,15 @@ func TestReportOfFailure(t *testing.T) {
 		if len(s.notes) != 1 || !strings.HasSuffix(s.notes[0].message, c.want) {
 			t.Errorf("%+v, want %s", s.notes, c.want)
 		}
+	}
+}
+
+// TestUnansweredIsTheHold: while a policy has not answered, the status has that as the cause of the number, and not the window of the load.
+func TestUnansweredIsTheHold(t *testing.T) {
+	t.Parallel()
+	d := &helvetype.Autoscaling{Blocked: "stable_window_s", Reason: "0.0 calls in the last 6 s / 2 a replica = 0.0; it waits for stable_window_s"}
+	if (&scaled{policy: "A"}).describePolicy(d); d.Reason != unanswered || d.Blocked != unanswered {
+		t.Errorf("%+v", d)
 	}
 }
 

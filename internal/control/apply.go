@@ -45,7 +45,7 @@ func (o *Operator) Apply(ctx context.Context, by helvetype.Author, r helvetype.A
 	if err := o.current(r.If); err != nil { // before builds that may take minutes
 		return a, err
 	}
-	ap := &apply{o: o, by: by, r: r, file: file, outcomes: map[string]helvetype.Outcome{}}
+	ap := &apply{o: o, by: by, r: r, file: file, outcomes: map[string]helvetype.Outcome{}, refused: map[string]error{}}
 	defer ap.unpin()
 	ap.warnings = slices.Clone(file.Warnings)
 	ap.claim()
@@ -277,9 +277,6 @@ func (ap *apply) refuse(app string, err error) {
 	}
 	ap.mu.Lock()
 	defer ap.mu.Unlock()
-	if ap.refused == nil {
-		ap.refused = map[string]error{}
-	}
 	ap.refused[app] = err
 	ap.outcomes[app] = failure(helvetype.Outcome{Change: changeRefused}, err)
 }
@@ -328,8 +325,7 @@ func (ap *apply) answer() (a helvetype.ApplyAnswer, err error) {
 	}
 	ap.mu.Lock()
 	defer ap.mu.Unlock()
-	a = helvetype.ApplyAnswer{Generation: ap.o.Generation(), Applications: maps.Clone(ap.outcomes), Warnings: slices.Clone(ap.warnings)}
-	return a, err
+	return helvetype.ApplyAnswer{Generation: ap.o.Generation(), Applications: maps.Clone(ap.outcomes), Warnings: slices.Clone(ap.warnings)}, err
 }
 
 // refusals is the error of all applications that were refused, in the order of the file; nil if there are none.

@@ -35,7 +35,7 @@ func (o *Operator) Plan(ctx context.Context, r helvetype.ApplyRequest) (p helvet
 		return p, err
 	}
 	p.Generation = o.Generation()
-	ap := &apply{o: o, r: r, file: file, outcomes: map[string]helvetype.Outcome{}, claims: map[string]*claim.Claim{}, number: math.MaxUint64, plans: true}
+	ap := &apply{o: o, r: r, file: file, outcomes: map[string]helvetype.Outcome{}, refused: map[string]error{}, claims: map[string]*claim.Claim{}, number: math.MaxUint64, plans: true}
 	for _, app := range file.Applications {
 		ap.claims[app.Name] = claim.Never() // nothing is taken over
 	}

@@ -39,10 +39,19 @@ func autoscaleRows(b *bench) []measurement {
 	if b.rounds == 1 {
 		deployments, replicas = 50, 2
 	}
-	const most, few = 5.0, 10    // milliseconds; a part of the deployments
+	const most, few = 5.0, 10 // milliseconds; a part of the deployments
+	const mostIdle, mostLoaded = 10.0, 30.0
 	rounds := 3*(b.rounds-1) + 1 // the charts of a node take some of them more time
 	look := sync.OnceValues(func() (float64, error) { return scaling.Look(b.ctx, deployments, replicas, rounds, b.length) })
+	charts := func(name string, load bool, most float64) measurement {
+		return measurement{name: fmt.Sprintf("CPU of the charts of %d deployments of %d replicas, %s / %.0f ms", deployments, replicas, name, most), bar: 1, measure: func() (result, error) {
+			v, err := scaling.Charts(b.ctx, deployments, replicas, load, b.rounds)
+			return result{fmt.Sprintf("%.2f ms", v), fmt.Sprintf("%.0f ms", most), v / most}, err
+		}}
+	}
 	return []measurement{
+		charts("idle", false, mostIdle),
+		charts("each with a call", true, mostLoaded),
 		within("load step, the second replica", 3*time.Second, scaling.LoadStep),
 		within("wake from zero, Go in the node", 50*time.Millisecond, scaling.Wake),
 		within("wake from zero, Go worker", time.Second, scaling.WakeWorker),

@@ -104,22 +104,35 @@ const turnsPerSecond = 10
 // first has the same deployments with fixed numbers of replicas, because the other work of a node, such as its charts of the last hour, is no part of a look. Each counts as the median of
 // rounds of a length.
 func Look(ctx context.Context, deployments, replicas, rounds int, length time.Duration) (float64, error) {
-	without, err := busy(ctx, deployments, helve.Options{NumReplicas: &replicas}, rounds, length)
+	without, err := busy(ctx, deployments, helve.Options{NumReplicas: &replicas}, true, rounds, length)
 	if err != nil {
 		return 0, err
 	}
-	with, err := busy(ctx, deployments, following(replicas, replicas, replicas), rounds, length)
+	with, err := busy(ctx, deployments, following(replicas, replicas, replicas), true, rounds, length)
 	return (with - without) / turnsPerSecond, err
 }
 
-// busy is the processor time in milliseconds that a node takes in a second, while each of its deployments has a call that runs.
-func busy(ctx context.Context, deployments int, o helve.Options, rounds int, length time.Duration) (float64, error) {
+// chartsPeriod is the time from one addition to the charts of a node to the next.
+const chartsPeriod = 5 * time.Second
+
+// Charts is the processor time in milliseconds that a node with many deployments takes in the period of its charts, in which it adds each deployment and replica to them once. With load each
+// deployment has a call that runs, else nothing changes.
+func Charts(ctx context.Context, deployments, replicas int, load bool, rounds int) (float64, error) {
+	second, err := busy(ctx, deployments, helve.Options{NumReplicas: &replicas}, load, rounds, chartsPeriod)
+	return second * chartsPeriod.Seconds(), err
+}
+
+// busy is the processor time in milliseconds that a node takes in a second, with load while each of its deployments has a call that runs.
+func busy(ctx context.Context, deployments int, o helve.Options, load bool, rounds int, length time.Duration) (float64, error) {
 	sys, l, err := run(ctx, deployments, o)
 	if err != nil {
 		return 0, err
 	}
 	var held []*helve.Response[int]
 	for i := range deployments {
+		if !load {
+			break
+		}
 		h, of := helve.HandleOf[*Loaded](sys, "load", fmt.Sprintf("D%d", i))
 		if of != nil {
 			err = of

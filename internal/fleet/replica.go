@@ -84,6 +84,7 @@ type Replica struct {
 	Config        int             // number of the user config that it has
 	stalls        stalls          // of its event loop
 	numbersFailed atomic.Value    // the name of the exception of its last numbers for autoscaling policies; "" for none
+	counted       counted         // for [Numbers]
 	Changing      chan struct{}   // closed when the goroutine that gives it another user config has ended; nil while there is none
 }
 

@@ -109,7 +109,9 @@ func (d *Deployment) Metrics() telemetry.Deployment {
 	}
 	slices.SortFunc(d.replicas, func(a, b replica) int { return cmp.Compare(a.status.ID, b.status.ID) })
 	for _, r := range d.replicas {
-		add(r.status.ID, r.running, r.status.State)
+		if add(r.status.ID, r.running, r.status.State); r.status.Ready {
+			m.Ready++
+		}
 	}
 	for _, r := range d.Departed.Leaving() {
 		add(r.ID(), r, "")

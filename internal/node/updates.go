@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/fleet"
 	"github.com/helve-serve/helve/internal/machine"
 	"github.com/helve-serve/helve/internal/series"
 	"github.com/helve-serve/helve/internal/spec"
@@ -24,6 +25,9 @@ type observed struct {
 	series  *series.Recorder
 	machine machine.Recent
 	gpus    *machine.GPUs
+	numbers fleet.Numbers // used by the goroutine of measure alone, as looks and columns
+	looks   []series.Look
+	columns []float64 // of looks
 	hub     *updates.Hub
 }
 
@@ -69,54 +73,71 @@ func (n *Node) counts() telemetry.Snapshot {
 	return k
 }
 
-// record adds the node as it is now to the numbers of the last hour.
+// record adds the node as it is now to the numbers of the last minute and of the last hour. It makes no status: a node may have 10,000 replicas, of which few have calls.
 func (n *Node) record() {
-	s := n.Status()
-	k := n.counts()
-	n.observed.series.Record(time.Since(n.observed.started), n.looks(s, &k, time.Now().Add(-series.Step)))
+	k, processes := n.observed.numbers.Look(n.Controller.Fleet)
+	k.Requests, k.Ongoing = n.proxy.Counts()
+	k.AddLoops(n.user.LoopDelays())
+	n.usage.LookNow(func() telemetry.Snapshot { return k }, processes)
+	n.observed.series.Record(time.Since(n.observed.started), n.looks(&k, time.Now().Add(-series.Step)))
 }
 
 // looks are all objects of the node. since is the time of the look before.
-func (n *Node) looks(s helvetype.Status, k *telemetry.Snapshot, since time.Time) (all []series.Look) {
-	counted := func(of series.Name, c *telemetry.Counts, now ...float64) series.Look {
-		return series.Look{Name: of, Ended: c.Ended(), Failed: c.Failed, Latency: c, Longest: c.Peaks.Since(since), Now: now}
+func (n *Node) looks(k *telemetry.Snapshot, since time.Time) []series.Look {
+	o := &n.observed
+	o.looks, o.columns = o.looks[:0], o.columns[:0]
+	columns := func(now ...float64) []float64 {
+		from := len(o.columns)
+		o.columns = append(o.columns, now...)
+		return o.columns[from:]
+	}
+	counted := func(of series.Name, c *telemetry.Counts, now []float64) {
+		o.looks = append(o.looks, series.Look{Name: of, Ended: c.Ended(), Failed: c.Failed, Latency: c, Longest: c.Peaks.Since(since), Now: now})
 	}
 	requests, own := k.ByApplication(), n.figures(k)
-	all = append(all, counted(series.Name{}, requests[""], own[helvetype.ColumnRunning], own[helvetype.ColumnMemory], own[helvetype.ColumnCPU], own[helvetype.ColumnGoroutines],
+	process, memory, cpu := 0, math.NaN(), math.NaN()
+	counted(series.Name{}, requests[""], columns(own[helvetype.ColumnRunning], own[helvetype.ColumnMemory], own[helvetype.ColumnCPU], own[helvetype.ColumnGoroutines],
 		own[helvetype.ColumnMachineCPU], own[helvetype.ColumnMachineMemory]))
 	for i := range k.Applications {
 		a := &k.Applications[i]
-		status, running := s.Applications[a.Name], math.NaN()
+		atIngress := math.NaN()
 		for j := range a.Deployments {
 			d := &a.Deployments[j]
-			of, name := status.Deployments[d.Name], series.Name{App: a.Name, Deployment: d.Name}
-			if d.Name == a.Ingress {
-				running = float64(of.Calls.Running)
-			}
-			all = append(all, counted(name, &d.Calls, float64(d.Queued), float64(of.Calls.Running), float64(updates.Serving(of.Replicas)), float64(d.Wanted)))
+			name, running := series.Name{App: a.Name, Deployment: d.Name}, 0
 			for l := range d.Replicas {
 				r := &d.Replicas[l]
+				running += r.Running
 				if r.State == "" { // it is gone
 					continue
 				}
-				memory, cpu, late := math.NaN(), math.NaN(), math.NaN()
-				if m, c, ok := n.usage.Use(r.ID); ok {
-					memory, cpu = float64(m), c
+				if r.Process != process { // many replicas share one
+					process, memory, cpu = r.Process, math.NaN(), math.NaN()
+					if m, c, ok := n.usage.Use(r.ID); ok {
+						memory, cpu = float64(m), c
+					}
 				}
-				if _, l, ok := n.usage.RecentAt(r.ID); ok {
-					late = l
+				late := math.NaN()
+				if r.Loop.Number > 0 {
+					if _, l, ok := n.usage.RecentAt(r.ID); ok {
+						late = l
+					}
 				}
 				name.Replica = r.ID
-				all = append(all, series.Look{Name: name, Ended: r.Calls.Ended(), Failed: r.Calls.Failed, Now: []float64{float64(r.Running), memory, cpu, late}})
+				o.looks = append(o.looks, series.Look{Name: name, Ended: r.Calls.Ended(), Failed: r.Calls.Failed, Now: columns(float64(r.Running), memory, cpu, late)})
 			}
+			if d.Name == a.Ingress {
+				atIngress = float64(running)
+			}
+			name.Replica = ""
+			counted(name, &d.Calls, columns(float64(d.Queued), float64(running), float64(d.Ready), float64(d.Wanted)))
 		}
 		c := requests[a.Name]
 		if c == nil {
 			c = new(telemetry.Counts)
 		}
-		all = append(all, counted(series.Name{App: a.Name}, c, running))
+		counted(series.Name{App: a.Name}, c, columns(atIngress))
 	}
-	return all
+	return o.looks
 }
 
 // figures are the numbers of the node itself.

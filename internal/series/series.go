@@ -100,6 +100,7 @@ type Recorder struct {
 	at      time.Duration // of the last look
 	newest  int           // the step before the last look
 	objects map[Name]*object
+	row     []float64 // of the object that Record adds a row to
 }
 
 type object struct {
@@ -141,7 +142,8 @@ func (r *Recorder) Record(at time.Duration, all []Look) {
 				o.look(l, at)
 			}
 		}
-		r.put(o, o.row(l, at, before))
+		r.row = o.row(r.row[:0], l, at, before)
+		r.put(o, r.row)
 		o.look(l, at)
 	}
 	r.dropLocked(r.newest - rows)
@@ -162,9 +164,8 @@ func (o *object) look(l *Look, at time.Duration) {
 	}
 }
 
-// row is the row of an object between two looks. Rates are unknown after the first look, where the object was not at the look before, and where its counts have begun anew.
-func (o *object) row(l *Look, at, before time.Duration) []float64 {
-	out := make([]float64, 0, len(columns[o.kind]))
+// row adds the row of an object between two looks to out, which is empty. Rates are unknown after the first look, where the object was not at the look before, and where its counts have begun anew.
+func (o *object) row(out []float64, l *Look, at, before time.Duration) []float64 {
 	took := (at - o.seen).Seconds()
 	known := took > 0 && o.seen == before && l.Ended >= o.ended
 	if ended := l.Ended - min(o.ended, l.Ended); known {

@@ -45,7 +45,8 @@ type CallerCounts struct {
 	Waited        time.Duration // for slots, of all its calls
 }
 
-func (k CallerCounts) plus(o CallerCounts) CallerCounts {
+// Plus is the sum of two counts.
+func (k CallerCounts) Plus(o CallerCounts) CallerCounts {
 	return CallerCounts{k.Ended + o.Ended, k.Failed + o.Failed, k.Waited + o.Waited}
 }
 
@@ -113,7 +114,7 @@ func (c *Callers) AddTo(all map[Caller]CallerCounts) {
 	}
 	if now := c.all.Load(); now != nil {
 		for _, k := range *now {
-			all[k.of] = all[k.of].plus(CallerCounts{k.ended.Load(), k.failed.Load(), time.Duration(k.waited.Load())})
+			all[k.of] = all[k.of].Plus(CallerCounts{k.ended.Load(), k.failed.Load(), time.Duration(k.waited.Load())})
 		}
 	}
 }

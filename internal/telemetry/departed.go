@@ -74,7 +74,7 @@ func (d *Departed[R]) addCallers(r R) {
 	}
 	for of, k := range own {
 		if sum, known := d.callers[of]; known || len(d.callers) < callersMax {
-			d.callers[of] = sum.plus(k)
+			d.callers[of] = sum.Plus(k)
 		}
 	}
 }
@@ -82,7 +82,7 @@ func (d *Departed[R]) addCallers(r R) {
 // AddCallers adds the final counts of the calls of each caller to those of a map.
 func (d *Departed[R]) AddCallers(all map[Caller]CallerCounts) {
 	for of, k := range d.callers {
-		all[of] = all[of].plus(k)
+		all[of] = all[of].Plus(k)
 	}
 }
 

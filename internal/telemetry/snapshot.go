@@ -63,6 +63,7 @@ type Deployment struct {
 	Name   string
 	State  helvetype.DeploymentState
 	Wanted int // replicas
+	Ready  int // replicas that get calls
 	// Autoscaling describes the autoscaler; nil for a deployment without one.
 	Autoscaling *helvetype.Autoscaling
 	Queued      int
@@ -90,6 +91,7 @@ type Replica struct {
 	Calls       Counts
 	Memory      uint64        // bytes of its process; 0 if that is not known
 	CPU         time.Duration // of its process
+	Process     int           // its process, as far as the reader needs it: see Numbers of package fleet; 0 if that is not known
 	Models      []string      // that it has loaded or is loading; shared, and must not be changed
 	Loop        LoopDelays    // of its event loop; zero for a replica without one
 }

@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"maps"
 	"math"
 	"time"
 
@@ -91,16 +92,27 @@ func since(n int, at func(i int) time.Time) (i int, ok bool) {
 
 // lookAtReplicas keeps the looks of the last seconds at replicas and callers. A replica that has begun since the last look has had no calls then.
 func (m *Meter) lookAtReplicas(now time.Time, s telemetry.Snapshot) {
-	before, edges := m.tallies, m.edges
-	m.tallies, m.edges = make(map[string][]tally, len(before)), make(map[edge][]tally, len(edges))
+	edges, there := m.edges, 0
+	if m.edges = make(map[edge][]tally, len(edges)); m.tallies == nil {
+		m.tallies = map[string][]tally{}
+	}
 	for i := range s.Applications {
 		for j := range s.Applications[i].Deployments {
 			d := &s.Applications[i].Deployments[j]
 			calls := m.calls[deployment{s.Applications[i].Name, d.Name}]
 			looks := calls[:max(len(calls)-1, 0)] // before this one
 			for k := range d.Replicas {
-				if r := &d.Replicas[k]; r.State != "" {
-					m.tallies[r.ID] = tallied(m.at, looks, before, r.ID, tally{at: now, ended: r.Calls.Ended(), failed: r.Calls.Failed, loop: r.Loop})
+				r := &d.Replicas[k]
+				if r.State == "" {
+					continue
+				}
+				there++
+				t := tally{at: now, ended: r.Calls.Ended(), failed: r.Calls.Failed, loop: r.Loop}
+				switch all := m.tallies[r.ID]; {
+				case !t.stays(all):
+					m.tallies[r.ID] = tallied(m.at, looks, m.tallies, r.ID, t)
+				case len(all) > 2:
+					m.tallies[r.ID] = all[len(all)-2:]
 				}
 			}
 			for from, c := range d.Callers {
@@ -109,6 +121,34 @@ func (m *Meter) lookAtReplicas(now time.Time, s telemetry.Snapshot) {
 			}
 		}
 	}
+	if len(m.tallies) > there {
+		m.forgetGone(s)
+	}
+}
+
+// forgetGone forgets the looks at replicas that are gone.
+func (m *Meter) forgetGone(s telemetry.Snapshot) {
+	there := make(map[string]bool, len(m.tallies))
+	for i := range s.Applications {
+		for j := range s.Applications[i].Deployments {
+			for k := range s.Applications[i].Deployments[j].Replicas {
+				if r := &s.Applications[i].Deployments[j].Replicas[k]; r.State != "" {
+					there[r.ID] = true
+				}
+			}
+		}
+	}
+	maps.DeleteFunc(m.tallies, func(id string, _ []tally) bool { return !there[id] })
+}
+
+// stays says that the looks so far have no other numbers than t, and a rate of nothing, so that nothing of t is kept. Its times are those of the looks at its deployment: see [tallied].
+func (t *tally) stays(all []tally) bool {
+	for i := range all {
+		if all[i].ended != t.ended || all[i].failed != t.failed || all[i].loop != t.loop {
+			return false
+		}
+	}
+	return len(all) > 1
 }
 
 // tallied adds a look to those of before; last is the time of the last look at all. A replica or a caller that is new has had no calls at the looks at its deployment, so that its rate is of the
@@ -124,6 +164,15 @@ func tallied[K comparable](last time.Time, looks []look, before map[K][]tally, o
 		if len(all) == 0 {
 			none.at = last
 			all = append(all, none)
+		}
+	}
+	if n := len(all); n > 1 && last.After(all[n-1].at) { // it has stayed since then
+		of, begun := all[n-1], all[0].at
+		all = nil
+		for _, l := range looks {
+			if of.at = l.at; !l.at.Before(begun) {
+				all = append(all, of)
+			}
 		}
 	}
 	n := len(all)

@@ -13,7 +13,7 @@ import (
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
-// TestNumbers: the numbers that are read for what has changed are those that are read anew, while replicas come and go and have calls.
+// TestNumbers: the numbers of a look that reads the replicas with calls alone are the numbers of [Fleet.Metrics], while replicas come and go and have calls.
 func TestNumbers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

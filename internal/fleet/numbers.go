@@ -8,7 +8,7 @@ import (
 	"github.com/helve-serve/helve/internal/telemetry"
 )
 
-// Numbers has the numbers of all deployments and replicas for readers that look at them every few seconds, such as the charts of the last hour. A look costs for what has changed: the counts of
+// Numbers has the numbers of all deployments and replicas for readers that look at them every few seconds, such as the charts of the last hour. A look takes time for replicas with calls: the counts of
 // a replica without calls are not read again. For example, of 10,000 replicas ten have had calls since the last look: those ten are read, and of the others two numbers each.
 //
 // One goroutine uses it at a time.
@@ -17,7 +17,7 @@ type Numbers struct {
 	processes map[string]int // of the last look; not changed any more
 }
 
-// counted is what a look keeps of a replica for the next one.
+// counted has the part of a look at a replica that the next look needs.
 type counted struct {
 	process int // 0 before the first look
 	index   int // in the deployment's replicas of the last look
@@ -66,7 +66,7 @@ func (f *Fleet) processesLocked(replicas int) map[string]int {
 	return all
 }
 
-// countLocked are the numbers of a deployment, where last are those of the last look, nil for none, which are changed; others says that a replica has another process than at the last look.
+// countLocked gives the numbers of a deployment. last has the numbers of the last look, nil for none, and is changed; others says that a replica has another process than at the last look.
 func (d *Deployment) countLocked(last *telemetry.Deployment, own int) (m telemetry.Deployment, others bool) {
 	d.Departed.Settle()
 	if last == nil {
@@ -126,7 +126,7 @@ func (d *Deployment) recountLocked(m *telemetry.Deployment) (same, changed bool)
 	return true, changed
 }
 
-// sum is the sum of the counts of replicas, and of those that are gone.
+// sum adds the counts of replicas to the counts of the replicas that are gone.
 func sum(gone telemetry.Counts, all []telemetry.Replica) telemetry.Counts {
 	for i := range all {
 		gone.Add(all[i].Calls)

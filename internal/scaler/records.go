@@ -19,7 +19,7 @@ import (
 // the newest state is written, once. For example, D goes from 1 to 4 and then to 9 replicas while the store hangs: its record has 9, and 4 was never written.
 //
 // A decision is written at once. Without one the memory of a deployment is written each 10 s while it may change a decision: while there is load, and until the number is at its least. So a node
-// that is killed forgets at most that time. A delay that was set has its time on the clock, whatever happens to the node, so its begin and its end are written within a second, and the memory each
+// that is killed forgets at most that time. A delay that was set has its time on the clock, also where the node is killed, so its begin and its end are written within a second, and the memory each
 // 5 s while it runs. For example, with an upscale_delay_s of 15 the load grows at 12:00:00, and the node is killed at 12:00:08 and is back at 12:00:10: the number grows at 12:00:15. Where the store cannot be written, as with a full disk, the number holds in this node all the same, and is written again with the memory.
 
 // savePeriod is the time between two records of a memory that changes, and after a record that could not be written.

@@ -141,7 +141,7 @@ func (m *Meter) forgetGone(s telemetry.Snapshot) {
 	maps.DeleteFunc(m.tallies, func(id string, _ []tally) bool { return !there[id] })
 }
 
-// stays says that the looks so far have no other numbers than t, and a rate of nothing, so that nothing of t is kept. Its times are those of the looks at its deployment: see [tallied].
+// stays says that the looks so far have no other numbers than t, and a rate of nothing, so that nothing of t is kept. Its times are the times of the looks at its deployment: see [tallied].
 func (t *tally) stays(all []tally) bool {
 	for i := range all {
 		if all[i].ended != t.ended || all[i].failed != t.failed || all[i].loop != t.loop {
@@ -166,7 +166,7 @@ func tallied[K comparable](last time.Time, looks []look, before map[K][]tally, o
 			all = append(all, none)
 		}
 	}
-	if n := len(all); n > 1 && last.After(all[n-1].at) { // it has stayed since then
+	if n := len(all); n > 1 && last.After(all[n-1].at) { // the replica had no calls since then
 		of, begun := all[n-1], all[0].at
 		all = nil
 		for _, l := range looks {

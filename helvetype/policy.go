@@ -43,7 +43,7 @@ type AutoscalingPolicy struct {
 }
 
 // Policy makes a policy of a function, which returns the number of replicas that the deployment needs: 0 or more, and not always whole. One question is under way at a time. The function
-// runs in the node, on a goroutine of its own; a panic is an error. After an error the last answer holds. For example, a replica for each 5000 tokens that wait:
+// runs in the node, on a goroutine of its own; of an application of another executable (exec:) it runs in a process of that. A panic is an error. After an error the last answer holds. For example, a replica for each 5000 tokens that wait:
 //
 //	func byTokens(ctx context.Context, v helvetype.AutoscalingView) (float64, error) {
 //		var tokens float64

@@ -229,7 +229,7 @@ func (ap *apply) goApplication(ctx context.Context, of config.Application) (a de
 	if err != nil {
 		return a, err
 	}
-	a.Graph = spec.Graph{App: of.Name, RoutePrefix: of.RoutePrefix, Ingress: &spec.IngressSpec{Deployment: p.Graph.Ingress.Deployment}}
+	a.Graph = spec.Graph{App: of.Name, RoutePrefix: of.RoutePrefix, Ingress: &spec.IngressSpec{Deployment: p.Graph.Ingress.Deployment}, Together: p.Graph.Together}
 	if !deploy.HasKey(of.Submitted, "route_prefix") {
 		a.Graph.RoutePrefix = p.Graph.RoutePrefix
 	}

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -39,35 +40,63 @@ func (a *App) ScalingPolicy(of Autoscaled, all []string, python []host.Host) (s 
 		return s, false
 	}
 	s.Limit = p.Timeout
-	s.Python = policy.Described{Function: p.Function, Kwargs: p.Kwargs}
+	s.Of = policy.Described{Function: p.Function, Kwargs: p.Kwargs}
 	if strings.HasPrefix(p.Function, helvetype.GoPolicy) {
-		if s.Go = a.Scaling[s.PolicyName()]; s.Go == nil {
-			s.Beside = func(context.Context) (policy.Environment, error) {
-				return policy.Environment{}, &policy.Error{Text: "it is a function of another executable, and runs only in a node of that executable: write it in Python, or have the program run the node"}
-			}
+		if s.Go = a.Scaling[s.PolicyName()]; s.Go != nil {
+			s.Version = fmt.Sprintf("go %d %s", a.Number, p.Function)
+		} else {
+			a.inExecutable(&s, of.Host)
 		}
-		s.Version = fmt.Sprintf("go %d %s", a.Number, p.Function)
 		return s, true
 	}
 	in, ok := of.Host.(*host.PythonWorker)
 	if ok {
-		s.Python.Entry = policyEntry + of.Deployment
+		s.Of.Entry = policyEntry + of.Deployment
 	}
 	if !ok || s.Together != nil {
-		s.Python.Entry, in = "", nil
+		s.Of.Entry, in = "", nil
 		if len(python) > 0 {
 			in, _ = python[0].(*host.PythonWorker)
 		}
 	}
 	if in == nil {
-		s.Beside = func(context.Context) (policy.Environment, error) {
-			return policy.Environment{}, &policy.Error{Text: "it is in Python, and the application has no deployment in Python, whose environment it would have: write the policy in Go"}
-		}
+		s.Beside = noEnvironment("it is in Python, and the application has no deployment in Python, whose environment it would have: write the policy in Go")
 	} else {
 		s.Beside, s.Key = in.Beside, besideKey(in)
 	}
-	s.Version = digestOf(s.Key, s.Python, p.Timeout, codeVersion(of.Config), s.Together)
+	s.Version = digestOf(s.Key, s.Of, p.Timeout, codeVersion(of.Config), s.Together)
 	return s, true
+}
+
+// inExecutable has a policy in Go run in a process of the executable that has the deployment. The name of the policy there is that of the deployment there: for example, an application in Python
+// has the deployment Ranker of an executable as "second".
+func (a *App) inExecutable(s *policy.Source, h host.Host) {
+	g, ok := h.(*host.GoWorker)
+	switch {
+	case !ok || a.Program == nil && g.Built == nil:
+		s.Beside = noEnvironment("it is a function of a program, and the application has no deployment of an executable that could run it: write it in Python, or have the program run the node")
+	case s.Together != nil && g.Built != nil && !a.asBuilt(s.Together, g.Deployment.Spec.Import):
+		s.Beside = noEnvironment("it is a function of an executable that does not have all the deployments that scale by themselves, under these names: write the policy of the application in Python")
+	default:
+		s.Beside, s.Key = g.Beside, "go "+g.Key()
+		if s.Together == nil {
+			s.Of.Entry = cmp.Or(g.Deployment.Spec.Class, s.Deployment)
+		}
+	}
+	s.Version = digestOf(s.Key, s.Of, s.Limit, s.Together)
+}
+
+// asBuilt says that the deployments are those of one executable, under their own names. A file has an application of an executable in this way, for example.
+func (a *App) asBuilt(deployments []string, from string) bool {
+	return !slices.ContainsFunc(a.Graph.Deployments, func(d spec.Deployment) bool {
+		return slices.Contains(deployments, d.Name) && (d.Import != from || d.Class != d.Name)
+	})
+}
+
+func noEnvironment(why string) func(context.Context) (policy.Environment, error) {
+	return func(context.Context) (policy.Environment, error) {
+		return policy.Environment{}, &policy.Error{Text: why}
+	}
 }
 
 // ScalingPolicies are the custom autoscaling policies of the application, each once. hosts are of an application that never starts: nothing is kept in it.

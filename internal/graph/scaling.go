@@ -2,8 +2,10 @@ package graph
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/autoscale"
 	"github.com/helve-serve/helve/internal/policy"
 )
 
@@ -17,6 +19,26 @@ func (a *App) Scaling() map[string]policy.Policy {
 	}
 	if a.Together != nil {
 		all[""] = ofApplication{a.Together}
+	}
+	return all
+}
+
+// Served are the same policies with the names of their functions, for a process that answers for them.
+func (a *App) Served() map[string]policy.Served {
+	names := map[string]json.Marshaler{"": a.Together}
+	for _, d := range a.deployments {
+		names[d.Name] = d.Scaling
+	}
+	all := map[string]policy.Served{}
+	for name, p := range a.Scaling() {
+		raw, err := names[name].MarshalJSON() // as the graph has it
+		if err != nil {
+			continue // Seal has found the mistake
+		}
+		of, err := autoscale.ParsePolicy(raw)
+		if err == nil {
+			all[name] = policy.Served{Name: of.Function, Policy: p}
+		}
 	}
 	return all
 }

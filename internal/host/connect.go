@@ -2,10 +2,8 @@ package host
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
-	"strings"
 
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/wire"
@@ -36,7 +34,7 @@ func (ws *Workers) open(nc net.Conn) {
 					return err
 				}
 			}
-			return w.check(h)
+			return spec.CheckBuilt(w.graph, w.app.name, h.Graph, h.GraphDigest)
 		},
 		Arena: func(wire.Hello) *wire.Arena { return ws.share(w) },
 	}
@@ -134,27 +132,4 @@ func (w *Worker) attach(nc net.Conn) {
 	case <-w.stopped:
 		nc.Close()
 	}
-}
-
-// check compares the graph that a Go worker built with the node's.
-func (w *Worker) check(h wire.Hello) error {
-	if w.graph == nil {
-		return nil
-	}
-	const differs = "application %s is not the same in its worker as in the node (Build must be deterministic and without side effects)"
-	if h.Graph == nil && h.GraphDigest != "" {
-		if h.GraphDigest != w.graph.Digest() {
-			return fmt.Errorf(differs+"; it is too large to say in what", w.app.name)
-		}
-		return nil
-	}
-	var theirs spec.Graph
-	if err := json.Unmarshal(h.Graph, &theirs); err != nil {
-		return fmt.Errorf("the worker's description of application %s does not parse: %w", w.app.name, err)
-	}
-	if w.graph.Digest() == theirs.Digest() {
-		return nil
-	}
-	return fmt.Errorf(differs+":\n  %s",
-		w.app.name, strings.Join(spec.Diff(*w.graph, theirs, "in the node", "in the worker"), "\n  "))
 }

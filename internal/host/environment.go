@@ -3,7 +3,6 @@ package host
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -80,16 +79,6 @@ func (h *PythonWorker) visible(of placement.Holding) []string {
 		return nil
 	}
 	return []string{devices.Visible + "=" + strings.Join(of.Devices, ",")}
-}
-
-// threads is the number of threads for libraries with OpenMP, such as numpy and torch: as many as CPUs are asked for, as in Ray, so that the replicas of a machine do not each start a
-// thread per core. A value of the user or of the node counts.
-func (h *PythonWorker) threads() []string {
-	const name = "OMP_NUM_THREADS"
-	if worker.Variable(h.env(), name) != "" {
-		return nil
-	}
-	return []string{name + "=" + strconv.Itoa(max(int(h.Deployment.Options.Resources.CPUs), 1))}
 }
 
 // Ledger has the resources of the node, and the replicas that hold them.

@@ -7,12 +7,11 @@ import (
 	"sync/atomic"
 
 	"github.com/helve-serve/helve/internal/placement"
-	"github.com/helve-serve/helve/internal/policy"
 	"github.com/helve-serve/helve/internal/protocol"
 	"github.com/helve-serve/helve/internal/pyenv"
 	"github.com/helve-serve/helve/internal/pymethods"
 	"github.com/helve-serve/helve/internal/pystart"
-	"github.com/helve-serve/helve/internal/spec"
+	"github.com/helve-serve/helve/internal/worker"
 )
 
 // PythonWorker has replicas of a Python deployment, each in a worker of its own.
@@ -130,29 +129,6 @@ func (h *PythonWorker) code() (code protocol.Code, release func(), err error) {
 	return code, release, err
 }
 
-// Beside is the environment of a process that runs code of the application beside the replicas of the deployment: an autoscaling policy. Packages are installed if need be.
-func (h *PythonWorker) Beside(ctx context.Context) (e policy.Environment, err error) {
-	place, err := h.places()
-	if err != nil {
-		return e, err
-	}
-	ws := h.App.workers
-	env, err := h.prepare(ctx, unwatched, place)
-	if err == nil {
-		e.Env, err = ws.set.Secrets.Environ(spec.WithoutReserved(h.env()))
-	}
-	if err != nil {
-		return e, ws.set.Secrets.Hide(err)
-	}
-	code, release, err := h.code()
-	if err != nil {
-		return e, err
-	}
-	e.Interpreter, e.Dir, e.Code, e.Release, e.Limits = env.Interpreter, env.Dir, code.Blob, release, h.Deployment.Options.ProcessLimits()
-	e.Env = append(append(slices.Clip(e.Env), ws.attachEnv()...), h.path(env, place).Variable())
-	return e, nil
-}
-
 // path says where the processes of the deployment look for modules.
 func (h *PythonWorker) path(env pyenv.Place, place func(path string) string) pystart.Path {
 	first := make([]string, len(h.Python.SysPath))
@@ -192,7 +168,7 @@ func (h *PythonWorker) launchSpec(replica string, env pyenv.Place, holding place
 	p := Program{Path: env.Interpreter, Args: pystart.Args("_worker"), Dir: env.Dir, Env: h.env()}
 	return launchSpec{
 		name: replica, deployment: d.Name, replica: replica, program: p, holding: holding,
-		extra:  append([]string{h.path(env, place).Variable(), "HELVE_LOGGING=" + string(d.Options.LoggingConfig)}, slices.Concat(h.visible(holding), h.threads())...),
+		extra:  append([]string{h.path(env, place).Variable(), "HELVE_LOGGING=" + string(d.Options.LoggingConfig)}, slices.Concat(h.visible(holding), pystart.Threads(worker.Variable(p.Env, pystart.ThreadsEnv), d.Options.Resources.CPUs))...),
 		limits: d.Options.ProcessLimits(), after: d.Options.UnresponsiveAfter, construct: d.Options.ConstructTimeout,
 	}
 }

@@ -123,6 +123,7 @@ type Workers struct {
 	lastID   uint64
 	socket   *worker.Listener
 	spawner  *worker.Spawner // made with the socket
+	families worker.Families // of processes beside the workers
 	openings listen.HalfOpen // connections in their opening
 	noArena  bool            // shared memory cannot be had
 	former   former
@@ -180,6 +181,7 @@ func (ws *Workers) Close(ended error) {
 	if spawner != nil {
 		spawner.Close()
 	}
+	ws.families.Close()
 	if dir != "" {
 		codefile.Sweep(dir)
 	}

@@ -14,11 +14,11 @@ import (
 // LoadTime is the time that a policy may take to be loaded when its application is deployed: its module is imported, and its class constructed.
 const LoadTime = 10 * time.Minute
 
-// LoadError says why a policy in Python cannot be loaded.
+// LoadError says why a policy cannot be loaded.
 type LoadError struct {
 	// Deployment has the policy; "" for the policy of an application.
 	Deployment string
-	// Function is its import path.
+	// Function is its import path, or its name in Go.
 	Function string
 	Err      error
 }
@@ -48,7 +48,7 @@ func (e *LoadError) Unwrap() []error {
 	return []error{e.Err, call.NewError(helvetype.ReasonBadInput, e.Err.Error())}
 }
 
-// Load loads policies in Python as the process of their application would, in processes that end with it. The error is a [LoadError] for the first one that cannot be loaded. An
+// Load loads policies as the process of their application would, in processes that end with it. A policy of this program is loaded already. The error is a [LoadError] for the first one that cannot be loaded. An
 // environment that cannot be prepared is no mistake of a policy: the starts of the replicas say what is wrong with it.
 //
 // For example, the policy of a deployment is "scaling:by_queue", and the module scaling has no such function: the deploy is refused, and no replica has changed.
@@ -66,12 +66,12 @@ func Load(ctx context.Context, all []Source, s SetSettings) error {
 			processes[of.Key] = p
 			defer p.Close()
 		}
-		err := s.scrubbed(p.load(ctx, of.PolicyName(), of.Python))
+		err := s.scrubbed(p.load(ctx, of.PolicyName(), of.Of))
 		if err == nil {
 			continue
 		}
 		if _, mistake := errors.AsType[*Error](err); mistake {
-			return &LoadError{Deployment: of.PolicyName(), Function: of.Python.Function, Err: err}
+			return &LoadError{Deployment: of.PolicyName(), Function: of.Of.Function, Err: err}
 		}
 		if ctx.Err() != nil {
 			return err

@@ -14,11 +14,11 @@ import (
 func TestLoad(t *testing.T) {
 	t.Parallel()
 	there := func(context.Context) (Environment, error) {
-		return Environment{Interpreter: os.Args[0], Env: append(os.Environ(), play+"=1")}, nil
+		return Environment{Program: os.Args[0], Env: append(os.Environ(), play+"=1")}, nil
 	}
 	absent := func(context.Context) (Environment, error) { return Environment{}, errors.New("pip has failed") }
 	of := func(function string, beside func(context.Context) (Environment, error)) Source {
-		return Source{App: "shop", Deployment: "D", Python: Described{Function: function}, Key: function, Beside: beside}
+		return Source{App: "shop", Deployment: "D", Of: Described{Function: function}, Key: function, Beside: beside}
 	}
 	together := of("m:Boom with hunter2", there)
 	together.Together = []string{"D"}

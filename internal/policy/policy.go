@@ -1,5 +1,5 @@
-// Package policy asks autoscaling policies that users write: how many replicas a deployment needs. A policy is a function or a class in Python, which a process of its own
-// runs ([Process]), or a function in Go ([Func]). [Held] asks one policy at a time, off the path of decisions, and holds its last answer.
+// Package policy asks autoscaling policies that users write: how many replicas a deployment needs. A policy is a function or a class in Python, or a function of another executable
+// in Go, which a process of its own runs ([Process]; [Main] is the other end of the latter), or a function of this program ([Func]). [Held] asks one policy at a time, off the path of decisions, and holds its last answer.
 //
 // Bounds, delays and gains are not the policy's business: package autoscale applies them to the answer. For example, a policy answers 12 for a deployment with
 // max_replicas 4: the deployment has 4 replicas.
@@ -107,7 +107,7 @@ func (f Func) Ask(ctx context.Context, views []View) (map[string]Answer, error) 
 	for _, v := range views {
 		a, err := f.guarded(ctx, v)
 		if err == nil {
-			err = check(a.Replicas)
+			err = check(a)
 		}
 		if err != nil {
 			return nil, err
@@ -132,7 +132,7 @@ func Together(f func(views []View) (map[string]Answer, error), views []View) (an
 		if !slices.ContainsFunc(views, func(v View) bool { return v.Deployment == name }) {
 			return nil, &Error{Text: fmt.Sprintf("it has answered for %q, which is no autoscaled deployment of the application", name)}
 		}
-		if err := check(answers[name].Replicas); err != nil {
+		if err := check(answers[name]); err != nil {
 			return nil, err
 		}
 	}
@@ -147,9 +147,15 @@ func recovered(err *error) {
 	}
 }
 
-func check(replicas float64) error {
-	if math.IsNaN(replicas) || math.IsInf(replicas, 0) || replicas < 0 {
-		return &Error{Text: fmt.Sprintf("it must answer a number of replicas, 0 or more, and has answered %v", replicas)}
+// stateMax is the size of a state: the node writes it to its store.
+const stateMax = 64 << 10
+
+func check(a Answer) error {
+	if math.IsNaN(a.Replicas) || math.IsInf(a.Replicas, 0) || a.Replicas < 0 {
+		return &Error{Text: fmt.Sprintf("it must answer a number of replicas, 0 or more, and has answered %v", a.Replicas)}
+	}
+	if len(a.State) > stateMax {
+		return &Error{Text: fmt.Sprintf("its state has %d bytes as JSON, at most %d", len(a.State), stateMax)}
 	}
 	return nil
 }

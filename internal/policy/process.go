@@ -17,31 +17,32 @@ import (
 
 	"github.com/helve-serve/helve/internal/kernel"
 	"github.com/helve-serve/helve/internal/lines"
-	"github.com/helve-serve/helve/internal/pystart"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
-// Described is a policy in Python.
+// Described is a policy of a process.
 type Described struct {
-	// Function is the import path of a function or class.
+	// Function is the import path of a function or class in Python, or the name of a function in Go behind [helvetype.GoPolicy].
 	Function string `json:"function"`
 	// Kwargs are the arguments of a class, a JSON object.
 	Kwargs json.RawMessage `json:"kwargs,omitempty"`
 	// Entry names the pickle of the policy in the file of the application's code; "" for a policy that is imported. A file that does not have it, or has it under
-	// another path, is no mistake.
+	// another path, is no mistake. Of a policy in Go it is the name of the deployment in the executable; "" for the policy of an application.
 	Entry string `json:"entry,omitempty"`
 }
 
 // Environment is that of a process of policies: the one of the replicas of the application.
 type Environment struct {
-	Interpreter string
-	Dir         string
-	Env         []string // with the variable of [pystart.Path]
+	// Program is the interpreter with the arguments of [pystart.Args], or an executable in Go that calls [Main].
+	Program string
+	Args    []string
+	Dir     string
+	Env     []string
 	// Limits are those of the process of a replica. Memory and open files are limited for this process too, CPUs are not.
 	Limits spec.Limits
 	// Code is the file of the application's pickles; "" for none.
 	Code string
-	// Release is called when the process has ended, which does not read Code any more. May be nil.
+	// Release is called when the process has ended, which does not read Code any more: it ends processes that this one has started. May be nil.
 	Release func()
 }
 
@@ -53,7 +54,7 @@ type ProcessSettings struct {
 	Line func(text string)
 }
 
-// Process runs policies in Python. It is started by the first question, and again by the question after its end: the states of classes begin anew then, and states that
+// Process runs policies in Python, or those of an executable in Go. It is started by the first question, and again by the question after its end: the states of classes begin anew then, and states that
 // policies return go on. Its methods may be called from any goroutine.
 type Process struct {
 	set  ProcessSettings
@@ -128,10 +129,10 @@ func (o ofProcess) Ask(ctx context.Context, views []View) (map[string]Answer, er
 	}
 	out := make(map[string]Answer, len(a.Replicas))
 	for name, n := range a.Replicas {
-		if err := check(n); err != nil {
+		out[name] = Answer{Replicas: n, State: a.States[name]}
+		if err := check(out[name]); err != nil {
 			return nil, err
 		}
-		out[name] = Answer{Replicas: n, State: a.States[name]}
 	}
 	r.loaded.Store(o.of.Function, true)
 	return out, nil
@@ -227,10 +228,10 @@ type question struct {
 
 type answer struct {
 	ID        uint64                     `json:"id"`
-	Replicas  map[string]float64         `json:"replicas"`
-	States    map[string]json.RawMessage `json:"states"`
-	Error     string                     `json:"error"`
-	Traceback string                     `json:"traceback"`
+	Replicas  map[string]float64         `json:"replicas,omitempty"`
+	States    map[string]json.RawMessage `json:"states,omitempty"`
+	Error     string                     `json:"error,omitempty"`
+	Traceback string                     `json:"traceback,omitempty"`
 }
 
 func (p *Process) start(env Environment) (*running, error) {
@@ -250,7 +251,7 @@ func (p *Process) start(env Environment) (*running, error) {
 	}
 	defer theirAnswers.Close()
 	r := &running{questions: questions, answers: answers, out: lines.NewWriter(p.set.Line), waiting: map[uint64]chan answer{}, ended: make(chan error, 1)}
-	r.cmd = exec.Command(env.Interpreter, pystart.Args("_policies")...)
+	r.cmd = exec.Command(env.Program, env.Args...)
 	r.cmd.Dir, r.cmd.Env, r.cmd.Stdin, r.cmd.ExtraFiles = env.Dir, env.Env, theirQuestions, []*os.File{theirAnswers}
 	r.cmd.Stdout, r.cmd.Stderr = r.out, r.out
 	r.cmd.SysProcAttr = kernel.Child(syscall.SIGKILL) // a policy that blocks in C does not read the end of its questions when the node is killed

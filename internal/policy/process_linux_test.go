@@ -32,7 +32,7 @@ func init() {
 func TestProcessIsBounded(t *testing.T) {
 	t.Parallel()
 	p := process(t, ProcessSettings{Open: func(context.Context) (Environment, error) {
-		return Environment{Interpreter: os.Args[0], Env: append(os.Environ(), play+"=1"), Limits: spec.Limits{Memory: 1 << 40, OpenFiles: 123}}, nil
+		return Environment{Program: os.Args[0], Env: append(os.Environ(), play+"=1"), Limits: spec.Limits{Memory: 1 << 40, OpenFiles: 123}}, nil
 	}})
 	got, err := ask(p, "limits").Ask(t.Context(), []View{{Deployment: "D"}})
 	if want := fmt.Sprintf("[%d,123,%d]", 1<<40, syscall.SIGKILL); err != nil || string(got["D"].State) != want {

@@ -25,7 +25,15 @@ const play = "HELVE_TEST_POLICIES"
 var behaviours = map[string]func(q question, answers io.Writer){}
 
 func TestMain(m *testing.M) {
-	if os.Getenv(play) != "" {
+	switch os.Getenv(play) {
+	case "":
+	case "main":
+		if err := Main(ofProgram()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	default:
 		os.Exit(policies())
 	}
 	os.Exit(m.Run())
@@ -84,7 +92,7 @@ func process(t *testing.T, s ProcessSettings) *Process {
 	t.Helper()
 	if s.Open == nil {
 		s.Open = func(context.Context) (Environment, error) {
-			return Environment{Interpreter: os.Args[0], Env: append(os.Environ(), play+"=1"), Code: "/code"}, nil
+			return Environment{Program: os.Args[0], Env: append(os.Environ(), play+"=1"), Code: "/code"}, nil
 		}
 	}
 	p := NewProcess(s)
@@ -166,7 +174,7 @@ func TestProcessCloses(t *testing.T) {
 	t.Parallel()
 	released := make(chan struct{})
 	p := process(t, ProcessSettings{Open: func(context.Context) (Environment, error) {
-		return Environment{Interpreter: os.Args[0], Env: append(os.Environ(), play+"=1"), Release: func() { close(released) }}, nil
+		return Environment{Program: os.Args[0], Env: append(os.Environ(), play+"=1"), Release: func() { close(released) }}, nil
 	}})
 	if _, err := ask(p, "D").Ask(t.Context(), []View{{Deployment: "D"}}); err != nil {
 		t.Fatal(err)
@@ -189,7 +197,7 @@ func TestProcessCloses(t *testing.T) {
 func TestProcessDoesNotStart(t *testing.T) {
 	t.Parallel()
 	p := process(t, ProcessSettings{Open: func(context.Context) (Environment, error) {
-		return Environment{Interpreter: "/nowhere/python"}, nil
+		return Environment{Program: "/nowhere/python"}, nil
 	}})
 	if _, err := ask(p, "D").Ask(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "/nowhere/python") {
 		t.Error(err)

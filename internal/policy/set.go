@@ -19,11 +19,11 @@ type Source struct {
 	// Version is another one for another policy: the one before ends.
 	Version string
 
-	// Go is a policy in Go; nil for one in Python.
+	// Go is a policy of this program; nil for one that a process runs.
 	Go Policy
-	// Python describes a policy in Python. Of one in Go it has the name.
-	Python Described
-	// Key says which policies in Python share a process: those of equal keys. Beside prepares its environment.
+	// Of describes a policy that a process runs. Of one of this program it has the name.
+	Of Described
+	// Key says which policies share a process: those of equal keys. Beside prepares its environment.
 	Key    string
 	Beside func(ctx context.Context) (Environment, error)
 	// Limit is the time of one answer.
@@ -31,7 +31,7 @@ type Source struct {
 }
 
 // Name is the name of the policy for people: its import path, or that of the function in Go behind [helvetype.GoPolicy].
-func (s *Source) Name() string { return s.Python.Function }
+func (s *Source) Name() string { return s.Of.Function }
 
 // PolicyName is the name of the policy in its application: that of its deployment, or "" for one of all.
 func (s *Source) PolicyName() string {
@@ -200,7 +200,7 @@ func (s *Set) entryLocked(of *Source) *entry {
 	p := of.Go
 	if of.Go == nil {
 		e.process = s.processLocked(of)
-		p = e.process.process.Policy(of.PolicyName(), of.Python, of.Limit)
+		p = e.process.process.Policy(of.PolicyName(), of.Of, of.Limit)
 	} else {
 		settings.Limit = of.Limit
 	}

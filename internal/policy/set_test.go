@@ -30,7 +30,7 @@ func TestSetScrubs(t *testing.T) {
 	})
 	defer set.Close()
 	beside := func(context.Context) (Environment, error) {
-		return Environment{Interpreter: os.Args[0], Env: append(os.Environ(), play+"=1")}, nil
+		return Environment{Program: os.Args[0], Env: append(os.Environ(), play+"=1")}, nil
 	}
 	inGo := func(err error) Source {
 		return Source{App: "shop", Deployment: "go", Go: Func(func(context.Context, View) (Answer, error) { return Answer{}, err }), Version: err.Error(), Limit: time.Minute}

@@ -1,7 +1,10 @@
 // Package pystart has the beginning of each Python process that a node starts for an application: where it looks for modules, before anything else is imported.
 package pystart
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"strconv"
+)
 
 // Path says where a process looks for modules: in the directories of First, then where its own interpreter looks, then in those of Last. The directories of Own come
 // before all of these but the library, and those of Site before other directories of packages. For example, a working_dir and the directory of the driver's
@@ -40,4 +43,16 @@ if path["own"]:
     sys.path[:] = dict.fromkeys([*library, *path["own"], *order])
 main()
 `}
+}
+
+// ThreadsEnv is the variable with the number of threads for libraries with OpenMP, such as numpy and torch.
+const ThreadsEnv = "OMP_NUM_THREADS"
+
+// Threads sets that variable to the number of CPUs that are asked for, as in Ray, so that the replicas of a machine do not each start a thread per core. A value there is, of the user or of the node,
+// counts: nil.
+func Threads(is string, cpus float64) []string {
+	if is != "" {
+		return nil
+	}
+	return []string{ThreadsEnv + "=" + strconv.Itoa(max(int(cpus), 1))}
 }

@@ -109,6 +109,29 @@ func (g Graph) Digest() string {
 	return hex.EncodeToString(sum[:])
 }
 
+// CheckBuilt compares the graph that a Go worker has built with that of its node; nil compares nothing. The worker sends its digest alone if the graph is large. app is the name of the application on
+// the node.
+func CheckBuilt(ours *Graph, app string, built json.RawMessage, digest string) error {
+	if ours == nil {
+		return nil
+	}
+	const differs = "application %s is not the same in its worker as in the node (Build must be deterministic and without side effects)"
+	if built == nil && digest != "" {
+		if digest != ours.Digest() {
+			return fmt.Errorf(differs+"; it is too large to say in what", app)
+		}
+		return nil
+	}
+	var theirs Graph
+	if err := json.Unmarshal(built, &theirs); err != nil {
+		return fmt.Errorf("the worker's description of application %s does not parse: %w", app, err)
+	}
+	if ours.Digest() == theirs.Digest() {
+		return nil
+	}
+	return fmt.Errorf(differs+":\n  %s", app, strings.Join(Diff(*ours, theirs, "in the node", "in the worker"), "\n  "))
+}
+
 // Diff names the deployments and fields in which two graphs differ, without options; nameA and nameB name the two in messages.
 // The list is empty exactly if the digests are equal.
 func Diff(a, b Graph, nameA, nameB string) []string {

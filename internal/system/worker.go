@@ -13,6 +13,7 @@ import (
 	"github.com/helve-serve/helve/internal/graph"
 	"github.com/helve-serve/helve/internal/guest"
 	"github.com/helve-serve/helve/internal/host"
+	"github.com/helve-serve/helve/internal/policy"
 	"github.com/helve-serve/helve/internal/spec"
 	"github.com/helve-serve/helve/internal/telemetry"
 	"github.com/helve-serve/helve/internal/userlog"
@@ -26,7 +27,7 @@ const workerEnv = "HELVE_WORKER"
 // asEnv names the application that has deployments of the worker's application as a part of it; "" if the node runs the worker's own.
 const asEnv = "HELVE_WORKER_AS"
 
-// WorkerMain takes over in a process that a node started as a worker, or to describe an application, and never returns there. In every
+// WorkerMain takes over in a process that a node started as a worker, for autoscaling policies, or to describe an application, and never returns there. In every
 // other process it does nothing.
 func WorkerMain(version string, builds ...Build) {
 	name := os.Getenv(workerEnv)
@@ -41,6 +42,14 @@ func WorkerMain(version string, builds ...Build) {
 	if name == "" {
 		return
 	}
+	if os.Getenv(policy.Env) != "" {
+		worker.Shield()
+		if err := answerForPolicies(name, builds); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	signals := worker.Shield()
 	if reports := worker.ReportCrashes(); reports != nil {
 		userlog.Report(reports)
@@ -52,6 +61,15 @@ func WorkerMain(version string, builds ...Build) {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// answerForPolicies says how many replicas the deployments of an application need, as its policies in Go do.
+func answerForPolicies(name string, builds []Build) error {
+	app, _, err := find(name, builds)
+	if err != nil {
+		return err
+	}
+	return policy.Main(app.Served())
 }
 
 // work serves the application of that name until its node ends the worker.

@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/helve-serve/helve/internal/kernel"
 )
 
 // The test executable is also the children that it starts.
@@ -82,6 +84,17 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		if _, err := s.Start(command("family", func(_ string, line []byte) { fmt.Println(string(line)) })); err != nil {
+			panic(err)
+		}
+		select {}
+	case "beside": // a node that is killed, with a process beside its workers
+		var f Families
+		variable, _ := f.Add(func(err error) { panic(err) })
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "WORKER_TEST=family", variable)
+		cmd.Stdout = os.Stdout
+		cmd.SysProcAttr = kernel.Child(syscall.SIGKILL)
+		if err := cmd.Start(); err != nil {
 			panic(err)
 		}
 		select {}
@@ -320,25 +333,65 @@ func TestTheFamilyEndsWithItsWorker(t *testing.T) {
 	}
 }
 
-// TestTheFamilyEndsWithAKilledNode: a killed node cannot end the descendants of its workers, so its guard does.
+// TestTheFamilyEndsWithAKilledNode: a killed node cannot end the descendants of its workers, and of other processes that it has started, so its guards do.
 func TestTheFamilyEndsWithAKilledNode(t *testing.T) {
 	t.Parallel()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "WORKER_TEST=guarded")
-	r, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
+	for _, mode := range []string{"guarded", "beside"} {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "WORKER_TEST="+mode)
+		r, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		in := bufio.NewScanner(r)
+		pids := leaves(t, func() string { in.Scan(); return in.Text() })
+		cmd.Process.Kill()
+		cmd.Wait()
+		for _, pid := range pids {
+			ends(t, pid)
+		}
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+}
+
+// TestFamilies: the descendants of a process that is no worker end when it has ended, and those that are left with the node.
+func TestFamilies(t *testing.T) {
+	t.Parallel()
+	var f Families
+	start := func() (end func(), kill func(), pids []int) {
+		variable, end := f.Add(func(err error) { t.Error(err) })
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "WORKER_TEST=family", variable)
+		r, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		in := bufio.NewScanner(r)
+		pids = leaves(t, func() string { in.Scan(); return in.Text() })
+		return end, func() { cmd.Process.Kill(); cmd.Wait() }, pids
 	}
-	in := bufio.NewScanner(r)
-	pids := leaves(t, func() string { in.Scan(); return in.Text() })
-	cmd.Process.Kill()
-	cmd.Wait()
-	for _, pid := range pids {
+	end, kill, first := start()
+	_, killOther, second := start()
+	kill()
+	end()
+	for _, pid := range first {
 		ends(t, pid)
 	}
+	if err := syscall.Kill(second[0], 0); err != nil {
+		t.Errorf("the family of another process: %v", err)
+	}
+	f.Close()
+	killOther()
+	for _, pid := range second {
+		ends(t, pid)
+	}
+	f.Close()
+	f.Add(func(err error) { t.Error(err) }) // of a node that closes: the process does not start
 }
 
 // TestKilledParent: a node that is killed takes its workers along.

@@ -86,7 +86,7 @@ func (a *App) inExecutable(s *policy.Source, h host.Host) {
 	s.Version = digestOf(s.Key, s.Of, s.Limit, s.Together)
 }
 
-// asBuilt says that the deployments are those of one executable, under their own names. A file has an application of an executable in this way, for example.
+// asBuilt says that one executable has all the deployments, under their own names. A file has an application of an executable in this way, for example.
 func (a *App) asBuilt(deployments []string, from string) bool {
 	return !slices.ContainsFunc(a.Graph.Deployments, func(d spec.Deployment) bool {
 		return slices.Contains(deployments, d.Name) && (d.Import != from || d.Class != d.Name)

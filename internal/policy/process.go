@@ -38,7 +38,7 @@ type Environment struct {
 	Args    []string
 	Dir     string
 	Env     []string
-	// Limits are those of the process of a replica. Memory and open files are limited for this process too, CPUs are not.
+	// Limits are the limits of the process of a replica. Memory and open files are limited for this process too, CPUs are not.
 	Limits spec.Limits
 	// Code is the file of the application's pickles; "" for none.
 	Code string
@@ -54,7 +54,7 @@ type ProcessSettings struct {
 	Line func(text string)
 }
 
-// Process runs policies in Python, or those of an executable in Go. It is started by the first question, and again by the question after its end: the states of classes begin anew then, and states that
+// Process runs policies in Python, or policies of an executable in Go. It is started by the first question, and again by the question after its end: the states of classes begin anew then, and states that
 // policies return go on. Its methods may be called from any goroutine.
 type Process struct {
 	set  ProcessSettings

@@ -123,7 +123,7 @@ func TestMainAnswers(t *testing.T) {
 	}
 }
 
-// TestMainLate: a call that is late has its context ended, and holds up its own policy alone. One that never returns has the process end.
+// TestMainLate: a call that is late has its context ended, and holds up its own policy alone. A call that never returns has the process end.
 func TestMainLate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -19,11 +19,11 @@ type Source struct {
 	// Version is another one for another policy: the one before ends.
 	Version string
 
-	// Go is a policy of this program; nil for one that a process runs.
+	// Go is a policy of this program; nil for a policy that a process runs.
 	Go Policy
 	// Of describes a policy that a process runs. Of one of this program it has the name.
 	Of Described
-	// Key says which policies share a process: those of equal keys. Beside prepares its environment.
+	// Key says which policies share a process: policies of equal keys do. Beside prepares its environment.
 	Key    string
 	Beside func(ctx context.Context) (Environment, error)
 	// Limit is the time of one answer.
@@ -166,7 +166,7 @@ func (s *Set) Advise(now time.Time, of Source, view func() View) (a Advice) {
 	return a
 }
 
-// views are the arguments of a question. Their states are those of the last answer, which may have come after the views were made: a policy of 300 ms is asked again as soon as it has
+// views are the arguments of a question. Their states are the states of the last answer, which may have come after the views were made: a policy of 300 ms is asked again as soon as it has
 // answered.
 func (s *Set) views(of *Source, e *entry, view func() View) (all []View) {
 	if of.Together == nil {

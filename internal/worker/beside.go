@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// Families are the families (family.go) of processes that the node starts beside its workers, such as those of autoscaling policies. They end with the node, also a node whose workers outlive it:
+// Families are the families (family.go) of processes that the node starts beside its workers, for autoscaling policies. They end with the node, also a node whose workers outlive it:
 // the kernel kills the process itself, because its starter asks for that ([kernel.Child]), and a guard (guard.go) kills its descendants. For example, a policy has started ssh for a tunnel, and the node
 // ends by SIGKILL: the guard kills ssh. The zero Families are ready, and safe for concurrent use. The guard starts with the first process.
 type Families struct {
@@ -43,7 +43,7 @@ func (f *Families) Add(failed func(error)) (variable string, end func()) {
 	return familyEnv + "=" + family, func() { endFamily(family, false) }
 }
 
-// Close ends the guard, which kills what is left of the families.
+// Close ends the guard, which kills the processes of the families that are left.
 func (f *Families) Close() {
 	f.mu.Lock()
 	guard := f.guard

@@ -356,7 +356,7 @@ func TestTheFamilyEndsWithAKilledNode(t *testing.T) {
 	}
 }
 
-// TestFamilies: the descendants of a process that is no worker end when it has ended, and those that are left with the node.
+// TestFamilies: the descendants of a process that is no worker end when that process has ended, and at the latest with the node.
 func TestFamilies(t *testing.T) {
 	t.Parallel()
 	var f Families

@@ -85,7 +85,7 @@ func all(_ context.Context, views []helvetype.AutoscalingView, states map[string
 	return replicas, next, nil
 }
 
-// TestPoliciesOfAnExecutable: policies in Go of an executable decide, in a process apart from the node and the workers. The last answer of one that fails, or ends its process, holds.
+// TestPoliciesOfAnExecutable: policies in Go of an executable decide, in a process apart from the node and the workers. The last answer of a policy that fails, or ends its process, holds.
 func TestPoliciesOfAnExecutable(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

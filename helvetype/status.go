@@ -284,6 +284,9 @@ type ReplicaStatus struct {
 	// Memory is the memory of the machine that the replica's process occupies, in bytes, with the parts that it shares with other processes. Replicas in one process, such as those in the node's, have the same
 	// number. It is 0 where the system does not say it.
 	Memory uint64 `json:"memory_bytes,omitempty"`
+	// GPUMemory is the memory of GPUs that the process uses, with the processes that it has started, in bytes, as the tool of the driver (nvidia-smi) has said in the last minute. It is 0 where the driver does
+	// not say it, for example in a container whose process ids are not those of the machine.
+	GPUMemory uint64 `json:"gpu_memory_bytes,omitempty"`
 	// CPU is the use of processors by that process in the last 5 to 10 seconds, in percent of one processor: 250 is two and a half processors.
 	CPU float64 `json:"cpu_percent,omitempty"`
 	// StartedAt is the time at which the replica was started.

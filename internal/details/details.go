@@ -190,10 +190,11 @@ type ReplicaDetails struct {
 
 	Revision     int                     `json:"revision,omitempty"` // of the application
 	GPUs         []string                `json:"gpus,omitempty"`
-	Resources    map[string]float64      `json:"resources,omitempty"`    // that it has asked for and holds
-	Memory       uint64                  `json:"memory_bytes,omitempty"` // of its process
-	CPU          float64                 `json:"cpu_percent,omitempty"`  // of its process, in the last seconds
-	InNode       bool                    `json:"in_node,omitzero"`       // its instance is in the process of the node
+	Resources    map[string]float64      `json:"resources,omitempty"`        // that it has asked for and holds
+	Memory       uint64                  `json:"memory_bytes,omitempty"`     // of its process
+	CPU          float64                 `json:"cpu_percent,omitempty"`      // of its process, in the last seconds
+	GPUMemory    uint64                  `json:"gpu_memory_bytes,omitempty"` // of GPUs, that its process and the children of that use
+	InNode       bool                    `json:"in_node,omitzero"`           // its instance is in the process of the node
 	Restarts     int                     `json:"restarts,omitempty"`
 	LastExit     *helvetype.Exit         `json:"last_exit,omitempty"`
 	Unresponsive *helvetype.Unresponsive `json:"unresponsive,omitempty"`
@@ -301,7 +302,7 @@ func deploymentDetails(name string, s helvetype.DeploymentStatus, wants deploy.D
 	d.AutoscalingDetail, d.Autoscaling = autoscalingDetail(s), s.Autoscaling
 	for _, r := range s.Replicas {
 		rd := ReplicaDetails{
-			Actor: here, ReplicaID: r.ID, State: r.State, StartTimeS: seconds(r.StartedAt), Revision: r.Revision, GPUs: r.GPUs, Resources: r.Resources, Memory: r.Memory, CPU: r.CPU, InNode: r.PID == 0 && r.State != helvetype.ReplicaStarting,
+			Actor: here, ReplicaID: r.ID, State: r.State, StartTimeS: seconds(r.StartedAt), Revision: r.Revision, GPUs: r.GPUs, Resources: r.Resources, Memory: r.Memory, CPU: r.CPU, GPUMemory: r.GPUMemory, InNode: r.PID == 0 && r.State != helvetype.ReplicaStarting,
 			Restarts: r.Restarts, LastExit: r.LastExit, Unresponsive: r.Unresponsive, Waits: r.Wait, NotReady: r.NotReady, Ejected: r.Ejected,
 		}
 		if pid := r.PID; pid != 0 {

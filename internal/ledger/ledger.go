@@ -27,6 +27,7 @@ type Ledger struct {
 	node    placement.Node
 	space   *placement.Space
 	held    map[string]placement.Holding // by replica
+	used    map[string]uint64            // bytes of GPUs, by replica
 	waiting []*Wait                      // in the order in which they came
 }
 
@@ -248,7 +249,11 @@ func (l *Ledger) Elsewhere(app string) []placement.Holding {
 }
 
 func (l *Ledger) heldLocked() []placement.Holding {
-	return slices.SortedFunc(maps.Values(l.held), func(a, b placement.Holding) int {
+	all := slices.SortedFunc(maps.Values(l.held), func(a, b placement.Holding) int {
 		return cmp.Or(cmp.Compare(a.Deployment, b.Deployment), cmp.Compare(a.Holder, b.Holder))
 	})
+	for i := range all {
+		all[i].Used = l.used[all[i].Holder]
+	}
+	return all
 }

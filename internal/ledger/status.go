@@ -39,6 +39,23 @@ func (l *Ledger) Fill(s *helvetype.Status) {
 	}
 }
 
+// NoteUse notes the memory of GPUs that the replicas of a status use, for the texts that say which replicas hold a GPU.
+func (l *Ledger) NoteUse(s *helvetype.Status) {
+	used := map[string]uint64{}
+	for _, a := range s.Applications {
+		for _, d := range a.Deployments {
+			for i := range d.Replicas {
+				if r := &d.Replicas[i]; r.GPUMemory > 0 {
+					used[r.ID] = r.GPUMemory
+				}
+			}
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.used = used
+}
+
 // exact is an amount without the error of sums of floats.
 func exact(n float64) float64 { return math.Round(n*float64(placement.One)) / float64(placement.One) }
 

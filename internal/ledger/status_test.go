@@ -46,3 +46,17 @@ func TestFill(t *testing.T) {
 		t.Error(empty.Resources)
 	}
 }
+
+// TestNoteUse: the reason of a wait says how much of the memory of the GPUs is in use, while that is known.
+func TestNoteUse(t *testing.T) {
+	t.Parallel()
+	l := New(placement.Unstated("n", "0"))
+	l.Ask("A#1", "app/A", placement.Demand{GPUs: placement.One})
+	w := l.Ask("B#1", "app/B", placement.Demand{GPUs: placement.One})
+	for used, want := range map[uint64]string{0: "app/A#1 holds 1", 3 << 30: "app/A#1 holds 1 (3 GiB of GPU memory in use)"} {
+		l.NoteUse(&helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"app": {Deployments: map[string]helvetype.DeploymentStatus{"A": {Replicas: []helvetype.ReplicaStatus{{ID: "A#1", GPUMemory: used}}}}}}})
+		if why := w.Reason(); why == nil || why.Error() != "needs 1 GPU, and 0 of 1 are free: "+want {
+			t.Errorf("%v, want %s", why, want)
+		}
+	}
+}

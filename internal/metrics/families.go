@@ -499,6 +499,12 @@ func writeReplicas(p *page, all []view, shown detail) {
 			p.line(r.labels, float64(r.Memory))
 		}
 	})
+	p.family("helve_replica_gpu_memory_bytes", gauge, "Memory of GPUs that the process of the replica uses, with the processes that it has started, as the driver says. A page of very many replicas leaves it out.")
+	each(func(r *replicaView) {
+		if r.GPUMemory > 0 {
+			p.line(r.labels, float64(r.GPUMemory))
+		}
+	})
 	p.family("helve_replica_cpu_seconds_total", counter, "Time of processors that the process of the replica has used. Replicas in one process have the same number. A page of very many replicas leaves it out.")
 	each(func(r *replicaView) {
 		if r.Memory > 0 {

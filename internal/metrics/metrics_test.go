@@ -71,7 +71,7 @@ func example() source {
 				Name: "D", State: helvetype.DeploymentUnhealthy, Wanted: 2, Queued: 5, Rejected: 9, Memory: 3 << 20, Starts: 7, Calls: total, Autoscaling: &helvetype.Autoscaling{Target: 2, Desired: 3, Calls: 7.5, TargetOngoing: 2, Policy: "scaling:by_hour", PolicyTook: 1500 * time.Microsecond}, Origins: map[string]int{"": 2, "app/E": 3},
 				Callers: map[telemetry.Caller]telemetry.CallerCounts{{Kind: telemetry.FromHTTP}: {Ended: 5, Failed: 1, Waited: 1500 * time.Millisecond}, {Kind: telemetry.FromDeployment, App: "app", Deployment: "E"}: {Ended: 3}, {Kind: telemetry.FromDriver}: {Ended: 2}},
 				Waits:   waits.Counts(), Lifecycle: lifecycle.Counts(), Replicas: []telemetry.Replica{
-					{ID: "D#001", State: helvetype.ReplicaRunning, Started: true, Healthy: true, Running: 1, Utilization: 12.5, Calls: fast.Counts(), Memory: 3 << 20, CPU: 1500 * time.Millisecond},
+					{ID: "D#001", State: helvetype.ReplicaRunning, Started: true, Healthy: true, Running: 1, Utilization: 12.5, Calls: fast.Counts(), Memory: 3 << 20, CPU: 1500 * time.Millisecond, GPUMemory: 2 << 30},
 					{ID: "D#000", Started: true, Calls: gone},
 					{ID: "D#002", State: helvetype.ReplicaStarting},
 				},

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -29,6 +30,7 @@ type observed struct {
 	looks   []series.Look
 	columns []float64 // of looks
 	hub     *updates.Hub
+	hidden  sync.Once // says that the processes on the GPUs are not those of the node
 }
 
 func (n *Node) observe() {
@@ -49,6 +51,15 @@ func (n *Node) look(s helvetype.Status) {
 		k.AddLoops(n.user.LoopDelays())
 		return k
 	}, processes)
+	var all []machine.GPUProcess
+	if usage.HoldsGPU(&s) {
+		all, _ = n.observed.gpus.Processes() // none: what was known before counts no more
+	}
+	if !n.usage.LookAtGPUs(all, processes, usage.KinOf) {
+		n.observed.hidden.Do(func() {
+			n.log.Warn("the memory of GPUs that replicas use is not known: the driver names processes that are not here, as in a container with process ids of its own")
+		})
+	}
 }
 
 // measure looks in periods, so that a question finds the last minute, and the last hour.

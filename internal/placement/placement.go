@@ -131,6 +131,8 @@ type Holding struct {
 	Memory     int64             `json:"memory,omitempty"`
 	Custom     map[string]Amount `json:"custom,omitempty"`
 	PerNode    int               `json:"-"`
+	// Used is the memory of GPUs that the process of the replica uses, in bytes; 0 if it is not known.
+	Used uint64 `json:"-"`
 }
 
 // HoldingOf is the holding of a replica with a demand, once it has devices.

@@ -100,6 +100,10 @@ func TestShort(t *testing.T) {
 			t.Errorf("%s: %v", name, e)
 		}
 	}
+	held[0].Used, held[1].Used, held[2].Used = 31<<30, 1<<29, 1<<30
+	if e := s.Short("D", &Demand{GPUs: 2 * One, CPUs: 2 * One}, held); e == nil || e.Error() != "needs 2 GPUs, and 0 of 2 are free: shop/Model#0, Model#1 hold 1.5 (31.5 GiB of GPU memory in use); needs 2 CPUs, and 1 of 4 are free: shop/Model#2 holds 3" {
+		t.Error(e)
+	}
 	node.Draining = true
 	if e := s.Short("D", &Demand{}, held); e == nil || e.Error() != "the node drains" {
 		t.Error(e)

@@ -140,6 +140,7 @@ func holders(thing string, held []Holding) string {
 		deployment string
 		ids        []string
 		sum        int64
+		used       uint64 // of the memory of GPUs
 	}
 	var groups []group
 	held = slices.Clone(held)
@@ -155,7 +156,7 @@ func holders(thing string, held []Holding) string {
 			groups = append(groups, group{deployment: h.Deployment})
 		}
 		g := &groups[len(groups)-1]
-		g.ids, g.sum = append(g.ids, h.Holder), g.sum+amount
+		g.ids, g.sum, g.used = append(g.ids, h.Holder), g.sum+amount, g.used+h.Used
 	}
 	slices.SortStableFunc(groups, func(a, b group) int { return cmp.Compare(b.sum, a.sum) })
 	texts := make([]string, 0, len(groups))
@@ -167,6 +168,9 @@ func holders(thing string, held []Holding) string {
 		amount := Amount(g.sum).String()
 		if thing == Memory {
 			amount = Bytes(g.sum)
+		}
+		if thing == GPU && g.used > 0 {
+			amount += fmt.Sprintf(" (%s of GPU memory in use)", Bytes(int64(g.used)))
 		}
 		texts = append(texts, fmt.Sprintf("%s %s", named(g.deployment, g.ids), amount))
 	}

@@ -89,6 +89,9 @@ func replicaTable(b *strings.Builder, app details.AppDetails, now time.Time, wid
 			if declared := rep.Resources[helvetype.ResourceMemory]; declared > 0 {
 				memory += " of " + shown.Bytes(uint64(declared))
 			}
+			if rep.GPUMemory > 0 {
+				memory += " + " + shown.Bytes(rep.GPUMemory) + " GPU"
+			}
 			said := answer.OfRevision(rep.Revision, app.Rollout, Note(rep, now))
 			rows = append(rows, []string{rep.ReplicaID, string(rep.State), pidOf(rep), shown.Ago(now.Sub(at(rep.StartTimeS))), strconv.Itoa(rep.Restarts), memory, cpu, said})
 		}

@@ -19,7 +19,7 @@ func busy() details.AppDetails {
 			Name: "Classifier", Status: "HEALTHY", TargetNumReplicas: 2, Calls: helvetype.Calls{Running: 3, Total: 12345, Errors: 2}, LastMinute: &helvetype.LastMinute{Seconds: 60, Calls: 600, Mean: 63.9, P99: 1263},
 			Replicas: []details.ReplicaDetails{
 				{ReplicaID: "Classifier#001", State: "RUNNING", PID: &pid, StartTimeS: 9990, Memory: 512 << 20, CPU: 97.4},
-				{ReplicaID: "Classifier#002", State: "RUNNING", PID: &pid, StartTimeS: 9990, Memory: 3 << 30, LastExit: &helvetype.Exit{Replica: "Classifier#000", Reason: "killed by SIGKILL"}, Restarts: 1},
+				{ReplicaID: "Classifier#002", State: "RUNNING", PID: &pid, StartTimeS: 9990, Memory: 3 << 30, GPUMemory: 31 << 30, LastExit: &helvetype.Exit{Replica: "Classifier#000", Reason: "killed by SIGKILL"}, Restarts: 1},
 			},
 		},
 		"Front": {Name: "Front", Status: "HEALTHY", TargetNumReplicas: 1},
@@ -35,9 +35,9 @@ application shop   RUNNING   revision 3, deployed 10s ago
   DEPLOYMENT   STATUS    REPLICAS   QUEUED   RUNNING   CALLS   ERRORS   MEAN   P99
   Classifier   HEALTHY   2/2        0        3         12345   2        64ms   1.3s
   Front        HEALTHY   0/1        0        0         0       0        -      -
-  REPLICA          STATE     PID       AGE   RESTARTS   MEMORY    CPU
-  Classifier#001   RUNNING   3123456   10s   0          512 MiB   97%
-  Classifier#002   RUNNING   3123456   10s   1          3.0 GiB   0%    Classifier#000 ended: killed by SIGKILL
+  REPLICA          STATE     PID       AGE   RESTARTS   MEMORY                   CPU
+  Classifier#001   RUNNING   3123456   10s   0          512 MiB                  97%
+  Classifier#002   RUNNING   3123456   10s   1          3.0 GiB + 31.0 GiB GPU   0%    Classifier#000 ended: killed by SIGKILL
 `,
 		80: `
 application shop   RUNNING   revision 3, deployed 10s ago
@@ -46,7 +46,7 @@ application shop   RUNNING   revision 3, deployed 10s ago
   Front       HEALTHY  0/1       0       0        0      0       -     -
   REPLICA          STATE     PID       AGE   RESTARTS   MEMORY
   Classifier#001   RUNNING   3123456   10s   0          512 MiB
-  Classifier#002   RUNNING   3123456   10s   1          3.0 GiB
+  Classifier#002   RUNNING   3123456   10s   1          3.0 GiB + 31.0 GiB GPU
       Classifier#000 ended: killed by SIGKILL
 `,
 	} {

@@ -90,6 +90,7 @@ type Replica struct {
 	Utilization float64
 	Calls       Counts
 	Memory      uint64        // bytes of its process; 0 if that is not known
+	GPUMemory   uint64        // bytes of GPUs that its process uses, with its children; 0 if that is not known
 	CPU         time.Duration // of its process
 	Process     int           // its process, as far as the reader needs it: see Numbers of package fleet; 0 if that is not known
 	Models      []string      // that it has loaded or is loading; shared, and must not be changed

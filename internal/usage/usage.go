@@ -37,6 +37,7 @@ type Meter struct {
 	edges     map[edge][]tally
 	processes map[int]*process
 	replicas  map[string]int // the process of each replica
+	gpus      map[int]uint64 // bytes of GPUs, by the worker
 }
 
 type deployment struct{ app, name string }
@@ -163,7 +164,7 @@ func (m *Meter) Fill(s *helvetype.Status) {
 			for i := range of.Replicas {
 				r := &of.Replicas[i]
 				if p := m.processes[pidOf(r)]; p != nil && pidOf(r) != 0 {
-					r.Memory, r.CPU = p.now.Memory, p.cpu()
+					r.Memory, r.CPU, r.GPUMemory = p.now.Memory, p.cpu(), m.gpus[pidOf(r)]
 				}
 			}
 			a.Deployments[d] = of
@@ -261,7 +262,7 @@ func (m *Meter) Measure(s *telemetry.Snapshot) {
 				if !known || p == nil {
 					continue
 				}
-				r.Memory, r.CPU = p.now.Memory, p.now.CPU
+				r.Memory, r.CPU, r.GPUMemory = p.now.Memory, p.now.CPU, m.gpus[pid]
 				if !counted[pid] {
 					counted[pid] = true
 					d.Memory += p.now.Memory

@@ -53,6 +53,7 @@ export default function Replica({ params: { app = '', deployment = '', replica =
         { label: 'Run now', value: count(f.running), title: 'calls that hold a slot of it' },
         { label: 'Calls so far', value: count(f.calls), note: `${count(f.errors)} failed`, title: 'that were started, and of them those that have failed' },
         { label: 'Memory', value: bytes(f.memory_bytes), title: 'of the process' },
+        ...r.gpus?.length > 0 ? [{ label: 'GPU memory', value: bytes(r.gpu_memory_bytes), title: 'of its GPUs, by the process and the processes that it has started, as the driver says' }] : [],
         { label: 'CPU', value: f.cpu_percent == null ? number(null) : number(f.cpu_percent) + ' %', title: 'of one processor' },
         { label: 'Event loop delay', value: ms(f.loop_delay_ms), title: 'by how much timers of the event loop were late, on average; replicas in Python have it' },
         { label: 'Restarts', value: count(r.restarts ?? 0), title: 'replicas in a row that ended, or failed to start, before this one' },

@@ -1,0 +1,109 @@
+package usage
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/machine"
+)
+
+// Kin are the relations of a process.
+type Kin struct {
+	Parent, Group int
+	// GPU says that it has opened a GPU. The driver may name the process of another container by the same number.
+	GPU bool
+}
+
+// KinOf reads the relations of a process. false: it has ended, or the system has no /proc.
+func KinOf(pid int) (k Kin, ok bool) {
+	dir := "/proc/" + strconv.Itoa(pid)
+	stat, err := os.ReadFile(dir + "/stat")
+	if err != nil {
+		return k, false
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 3 {
+		return k, false
+	}
+	parent, perr := strconv.Atoi(fields[1])
+	group, gerr := strconv.Atoi(fields[2])
+	if perr != nil || gerr != nil {
+		return k, false
+	}
+	files, _ := os.ReadDir(dir + "/fd") //nolint:errcheck // of a process of another user, which is no replica
+	for _, f := range files {
+		if path, err := os.Readlink(dir + "/fd/" + f.Name()); err == nil && strings.HasPrefix(path, "/dev/nvidia") {
+			k.GPU = true
+			break
+		}
+	}
+	k.Parent, k.Group = parent, group
+	return k, true
+}
+
+// HoldsGPU says that a replica of a status holds a GPU, or a part of one.
+func HoldsGPU(s *helvetype.Status) bool {
+	for _, a := range s.Applications {
+		for _, d := range a.Deployments {
+			for i := range d.Replicas {
+				if len(d.Replicas[i].GPUs) > 0 {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// LookAtGPUs notes the memory of GPUs that the processes of replicas use, with their children, by the answer of the driver. kin is [KinOf]. It is false if the driver has named processes, and none of
+// them is here: a container has process ids of its own, and the driver names those of the machine. Nothing is recorded then.
+//
+// For example, the worker 10 of Model#1 has started the process 12, which uses 2 GiB, and uses 30 GiB itself: Model#1 uses 32 GiB.
+func (m *Meter) LookAtGPUs(all []machine.GPUProcess, replicas map[string]int, kin func(pid int) (Kin, bool)) (here bool) {
+	workers := map[int]bool{}
+	for _, pid := range replicas {
+		workers[pid] = true
+	}
+	used := map[int]uint64{}
+	for _, p := range all {
+		k, ok := kin(p.PID)
+		if !ok || !k.GPU {
+			continue
+		}
+		here = true
+		if worker := workerOf(p.PID, k, workers, kin); worker != 0 {
+			used[worker] += p.Used
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gpus = used
+	return here || len(all) == 0
+}
+
+// generations bounds the walk to the parents of a process.
+const generations = 32
+
+// workerOf is the worker that a process is, or is a descendant of; 0 for none. A descendant whose parents have ended may be in the group of the worker still.
+func workerOf(pid int, k Kin, workers map[int]bool, kin func(pid int) (Kin, bool)) int {
+	first := k
+	for range generations {
+		if workers[pid] {
+			return pid
+		}
+		if pid = k.Parent; pid <= 1 {
+			break
+		}
+		var ok bool
+		if k, ok = kin(pid); !ok {
+			break
+		}
+	}
+	if workers[first.Group] {
+		return first.Group
+	}
+	return 0
+}

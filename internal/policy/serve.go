@@ -19,9 +19,6 @@ import (
 // Env is the variable of a worker of an executable in Go that answers for the policies of its application, and has no replicas.
 const Env = "HELVE_POLICIES"
 
-// stuck is the number of limits that a call may run before its process ends: a goroutine cannot be ended.
-const stuck = 3
-
 // Served is a policy of the executable that answers.
 type Served struct {
 	// Name is the name of the function behind [helvetype.GoPolicy].
@@ -49,7 +46,7 @@ func serve(questions io.Reader, answers io.Writer, all map[string]Served, leave 
 	if _, err := readLine(in); err != nil { // the file with the code of policies in Python
 		return fmt.Errorf("the node has asked nothing: %w", err)
 	}
-	s := &server{all: all, calls: map[string]time.Time{}, leave: leave}
+	s := &server{all: all, calls: map[string]bool{}, leave: leave}
 	var mu sync.Mutex
 	for {
 		line, err := readLine(in)
@@ -83,7 +80,7 @@ type server struct {
 	leave func(text string)
 
 	mu    sync.Mutex
-	calls map[string]time.Time // the begin of the call of each policy
+	calls map[string]bool // that run, by policy
 }
 
 func (s *server) answer(q question) (a answer) {
@@ -123,22 +120,20 @@ func (s *server) find(of Described) (Served, error) {
 	return p, nil
 }
 
-// call asks a policy, which has one call at a time: a call that is late goes on, and its answer counts for nothing. For example, a policy of a limit of 10 s does not return: its question fails after
-// 10 s, the questions of the next 20 s fail at once, and the one after that ends the process, so that the next question is for another process.
+// call asks a policy, which has one call at a time: a call that is late goes on, and its answer counts for nothing. A goroutine cannot be ended: for example, a policy of a limit of 10 s does not return. Its
+// question fails after 10 s, the questions of the next 20 s fail at once, and then the process ends, so that the next question is for another process.
 func (s *server) call(p Policy, q question) (map[string]Answer, error) {
-	limit, now := time.Duration(q.Limit*float64(time.Second)), time.Now()
+	limit := time.Duration(q.Limit * float64(time.Second))
 	s.mu.Lock()
-	begun, runs := s.calls[q.Policy]
-	if !runs {
-		s.calls[q.Policy] = now
-	}
+	runs := s.calls[q.Policy]
+	s.calls[q.Policy] = true
 	s.mu.Unlock()
-	if age := now.Sub(begun); runs && age > stuck*limit {
-		s.leave(fmt.Sprintf("helve: an autoscaling policy has not returned for %s: its process ends", age.Round(time.Second)))
-	}
 	if runs {
 		return nil, &Error{Text: "its call before has not returned"}
 	}
+	watch := time.AfterFunc(stuck*limit, func() {
+		s.leave(fmt.Sprintf("helve: an autoscaling policy has not returned for %s: its process ends", stuck*limit))
+	})
 	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, &Error{Text: fmt.Sprintf("it has not answered within %s", limit)})
 	type outcome struct {
 		answers map[string]Answer
@@ -147,6 +142,7 @@ func (s *server) call(p Policy, q question) (map[string]Answer, error) {
 	done := make(chan outcome, 1)
 	go func() {
 		defer cancel()
+		defer watch.Stop()
 		var answers map[string]Answer
 		var err error
 		if e := call.Enclose(func() {

@@ -158,12 +158,13 @@ func TestMainLate(t *testing.T) {
 			}
 			synctest.Wait() // a call that ends with its context has returned
 		}
-		time.Sleep(20 * time.Second)
+		time.Sleep(20*time.Second - 1)
 		if asked("Stuck"); len(left) != 0 {
-			t.Errorf("after three limits: %s", <-left)
+			t.Errorf("before three limits: %s", <-left)
 		}
-		time.Sleep(time.Second)
-		if asked("Stuck"); len(left) != 1 || <-left != "helve: an autoscaling policy has not returned for 31s: its process ends" {
+		time.Sleep(1)
+		synctest.Wait()
+		if len(left) != 1 || <-left != "helve: an autoscaling policy has not returned for 30s: its process ends" {
 			t.Error("the process goes on")
 		}
 		close(hold)

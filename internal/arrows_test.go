@@ -109,7 +109,7 @@ var only = map[string][]string{
 	"internal/why":          {},
 	"internal/bundle":       {},
 	"internal/answer":       {"internal/layout", "internal/shown", "internal/why"},
-	"internal/usage":        {"internal/telemetry"},
+	"internal/usage":        {"internal/machine", "internal/telemetry"},
 	"internal/series":       {"internal/telemetry"},
 	"internal/updates":      {"internal/series", "internal/telemetry", "internal/usage"},
 	"internal/machine":      {},

@@ -91,6 +91,56 @@ class TestTasks:
             assert "HELVE_GPUS" not in os.environ
         """)
 
+    def test_the_amounts_of_ray_init_are_those_of_the_node(self, ray):
+        ray("""
+            ray.shutdown()
+            os.environ["HELVE_NUM_CPUS"] = "7"
+            ray.init(num_cpus=2, num_gpus=1, resources={"licence": 1})
+            free = lambda: {k: ray.available_resources()[k] for k in ("CPU", "GPU", "licence")}
+
+            @ray.remote
+            class Idle:
+                def gpus(self):
+                    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+            idle = [Idle.remote() for _ in range(4)]  # as in Ray: they hold nothing
+            assert ray.get([a.gpus.remote() for a in idle]) == ["", "", "", ""]
+            assert free() == {"CPU": 2, "GPU": 1, "licence": 1}
+            busy = Idle.options(num_cpus=2, num_gpus=1, resources={"licence": 1}).remote()
+            assert ray.get(busy.gpus.remote()) == "0" and free() == {"CPU": 0, "GPU": 0, "licence": 0}
+            second = Idle.options(num_cpus=1).remote()
+            waits = second.gpus.remote()
+            with pytest.raises(GetTimeoutError):
+                ray.get(waits, timeout=0.5)
+            ray.kill(busy)
+            assert ray.get(waits) == ""
+            ray.shutdown()
+            assert os.environ.pop("HELVE_NUM_CPUS") == "7" and "HELVE_GPUS" not in os.environ and "HELVE_RESOURCES" not in os.environ
+        """)
+
+    def test_the_amounts_of_ray_init_come_before_the_node(self, ray):
+        ray("""
+            from ray import serve
+            ray.shutdown()
+            serve.start(http_options={"port": 0})
+            for other in ({"num_cpus": 3}, {"num_gpus": 1}, {"resources": {"licence": 1}}):
+                with pytest.raises(RuntimeError, match="the node of this program runs already with other amounts. next: call ray.init"):
+                    ray.init(**other)
+                assert "HELVE_NUM_CPUS" not in os.environ and not ray.cluster_resources().get("licence")
+                ray.shutdown()
+                serve.start(http_options={"port": 0})
+            ray.init(num_gpus=0)
+            ray.shutdown()
+            with pytest.raises(ValueError, match="When connecting to an existing cluster, num_cpus, .* has num_cpus, resources. next: leave them out"):
+                ray.init("auto", num_cpus=1, resources={"licence": 1})
+            for bad in ({"num_cpus": "2"}, {"num_cpus": -1}, {"num_gpus": 0.5}, {"num_gpus": True}, {"resources": {"CPU": 1}}, {"resources": {"memory": 1}}, {"resources": {"x": float("nan")}}):
+                with pytest.raises(ValueError, match="|".join(bad)):
+                    ray.init(**bad)
+            with pytest.raises(TypeError, match="resources must be a dict"):
+                ray.init(resources=[1])
+            assert not ray.is_initialized()
+        """)
+
     def test_several_results_and_generators(self, ray):
         ray("""
             @ray.remote(num_returns=2)

@@ -119,6 +119,12 @@ def _ensure(http: Optional[HTTPSettings], search: bool) -> "Driver":
     return _driver
 
 
+def present() -> Optional["Driver"]:
+    """The driver of this process that there is already; None for none, also if its node has ended."""
+    driver = _driver
+    return driver if driver is not None and driver.conn.lost is None else None
+
+
 def own(http: HTTPSettings) -> "Driver":
     """Starts a node of this process, without HTTP: the loaders of `helve run --reload` open that."""
     global _driver

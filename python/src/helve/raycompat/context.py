@@ -48,8 +48,12 @@ def cluster_resources() -> dict:
 
 
 def available_resources() -> dict:
-    """All resources: the options of deployments, tasks and actors are recorded, and take nothing away."""
-    return cluster_resources()
+    """The resources that no replica or actor holds. An amount that was not stated for the node is there as a whole: what replicas ask for of it is recorded, and takes nothing away."""
+    found = cluster_resources()
+    for name, of in (link.ask("status").result().get("resources") or {}).items():
+        if of.get("free") is not None and name in found:
+            found[name] = float(of["free"])
+    return found
 
 
 def get_gpu_ids() -> list:

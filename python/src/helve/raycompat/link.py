@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import sys
-from typing import Any, Optional
+from typing import Any, Dict, Optional
 
 from helve import _limits, _runtime
 from helve._names import HIDDEN
@@ -37,12 +37,16 @@ def connection() -> Any:
     return driver().conn
 
 
-def join(address: Optional[str]) -> None:
-    """Starts the node of this process, or attaches to one that runs."""
-    if address is None or address in ("", "local"):
-        driver()
-        return
+def join(address: Optional[str], stated: Dict[str, float]) -> None:
+    """Starts the node of this process, or attaches to one that runs. A node that runs already must give out the amounts that are stated."""
     from helve import _driver
+
+    if address is None or address in ("", "local"):
+        before = _driver.present()
+        now = driver()
+        if stated and (now is before or now.process is None):
+            _compare(now, stated)
+        return
 
     try:
         found = _driver.running()
@@ -50,6 +54,19 @@ def join(address: Optional[str]) -> None:
             _driver.use(found.dir)
     except Exception as e:
         raise ConnectionError(f"Could not find any running Ray instance: ray.init(address={address!r}) attaches to a node of Helve that runs here. {e}") from None
+
+
+def _compare(node: Any, stated: Dict[str, float]) -> None:
+    gives = ask("status").result().get("resources") or {}
+    have = {name: gives.get(name, {}).get("total") for name in stated}
+    have.update({name: 0.0 for name, n in have.items() if n is None and name == "GPU"})
+    other = [f"{name} {value:g} (the node: {'not stated' if have[name] is None else format(have[name], 'g')})" for name, value in stated.items() if have[name] != value]
+    if other:
+        where = "the node of this program" if node.process is not None else f"the node at {node.dir}"
+        raise RuntimeError(
+            f"ray.init states {', '.join(other)}, and {where} runs already with other amounts. next: call ray.init() before serve.start(), serve.run() and the first task, or ray.shutdown() before it, "
+            "or leave the amounts out"
+        )
 
 
 def ask(op: str, **fields: Any) -> "concurrent.futures.Future":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Options that are recorded or have no meaning on one node.
+# Options of both.
 _BOTH = frozenset((
     "accelerator_type", "fallback_strategy", "label_selector", "memory", "num_cpus", "num_gpus", "object_store_memory", "resources", "runtime_env",
     "scheduling_strategy", "enable_task_events", "name", "placement_group", "placement_group_bundle_index", "placement_group_capture_child_tasks",
@@ -57,8 +57,8 @@ def of_deployment(options: dict) -> dict:
     }
     if options.get("runtime_env"):
         made["runtime_env"] = _environment.environment("runtime_env", options["runtime_env"])
-    if options.get("num_gpus"):
-        made["ray_actor_options"] = {"num_gpus": options["num_gpus"]}
+    # As in Ray: an actor that does not ask for CPUs holds none while it runs. For example, a program with ray.init(num_cpus=2) has a hundred such actors.
+    made["ray_actor_options"] = {"num_cpus": options.get("num_cpus") or 0, **{k: options[k] for k in ("num_gpus", "resources") if options.get(k)}}
     return made
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import sys
 import threading
 from collections.abc import Mapping
-from typing import Any, Iterator, Optional
+from typing import Any, Dict, Iterator, Optional
 
 from helve import _runtime
 
 logger = logging.getLogger("ray")
 logging.getLogger("ray.serve")  # it exists, as after an import of Ray Serve
 
-# The arguments of ray.init for Ray's own processes. They are accepted, and have no effect here.
+# The arguments of ray.init for Ray's own processes, beside AMOUNTS. They are accepted, and have no effect here.
 WITHOUT_EFFECT = frozenset((
-    "num_cpus", "num_gpus", "resources", "labels", "object_store_memory", "local_mode", "include_dashboard", "dashboard_host", "dashboard_port",
+    "labels", "object_store_memory", "local_mode", "include_dashboard", "dashboard_host", "dashboard_port",
     "job_config", "configure_logging", "logging_level", "logging_format", "logging_config", "log_to_driver", "enable_resource_isolation", "cgroup_path",
     "system_reserved_cpu", "system_reserved_memory", "proxy_server_url",
 ))
@@ -32,8 +33,9 @@ class Session:
 
 _lock = threading.RLock()
 _session: Optional[Session] = None
-GPUS = "HELVE_GPUS"
-_stated_gpus = ""  # the value of HELVE_GPUS that ray.init has set, until ray.shutdown
+# The arguments of ray.init that state the amounts which the node gives out, each with the variable of the node that it sets.
+AMOUNTS = {"num_cpus": "HELVE_NUM_CPUS", "num_gpus": "HELVE_GPUS", "resources": "HELVE_RESOURCES"}
+_before: Dict[str, Optional[str]] = {}  # the variables that ray.init has set, with the values of before, until ray.shutdown
 
 
 class RayContext(Mapping):
@@ -69,10 +71,13 @@ def _python() -> str:
 
 def init(address: Optional[str] = None, *, namespace: Optional[str] = None, runtime_env: Optional[dict] = None, ignore_reinit_error: bool = False, **options: Any) -> RayContext:
     """Starts the node of this program, or joins the one that is there. It must not be called twice before ray.shutdown()."""
-    global _session, _stated_gpus
+    global _session
     for name in options:
-        if name not in WITHOUT_EFFECT and not name.startswith("_"):
+        if name not in WITHOUT_EFFECT and name not in AMOUNTS and not name.startswith("_"):
             raise RuntimeError(f"Unknown keyword argument(s): {name}")
+    stated = _amounts(options)
+    if address not in (None, "", "local"):
+        _refuse(stated, address)
     with _lock:
         if _session is not None or _runtime.node is not None:
             if not ignore_reinit_error:
@@ -85,19 +90,72 @@ def init(address: Optional[str] = None, *, namespace: Optional[str] = None, runt
             from helve.serve import _environment
 
             _environment.use(runtime_env)
-            if options.get("num_gpus") is not None:
-                if GPUS not in os.environ:
-                    _stated_gpus = os.environ[GPUS] = str(int(options["num_gpus"]))  # for the node, if it is started now
-            resources = {"CPU": float(options.get("num_cpus") or os.cpu_count() or 1), **{k: float(v) for k, v in (options.get("resources") or {}).items()}}
-            gpus = found_gpus() if options.get("num_gpus") is None else options["num_gpus"]
-            if gpus:
-                resources["GPU"] = float(gpus)
-            link.join(address)
+            _state(stated)
+            try:
+                link.join(address, stated)
+            except BaseException:
+                _take_back()
+                raise
+            gpus = stated.get("GPU", found_gpus())
+            resources = {"CPU": float(os.cpu_count() or 1), **({"GPU": float(gpus)} if gpus else {}), **{k: v for k, v in stated.items() if v or k == "CPU"}}
             _environment.use(runtime_env)
             _session = Session(namespace or "", dict(runtime_env or {}), resources)
     from helve.raycompat.context import address_info
 
     return RayContext(address_info())
+
+
+def _amounts(options: dict) -> Dict[str, float]:
+    """The amounts that the arguments of ray.init state, by the names of ray.cluster_resources()."""
+    stated = {}
+    for name, resource in (("num_cpus", "CPU"), ("num_gpus", "GPU")):
+        if options.get(name) is not None:
+            stated[resource] = _amount(name, options[name])
+    resources = options.get("resources")
+    if resources is not None and not isinstance(resources, dict):
+        raise TypeError(f"ray.init: resources must be a dict from names to numbers, is {resources!r:.100}")
+    for name, value in (resources or {}).items():
+        if name in ("CPU", "GPU"):
+            raise ValueError("Use the 'num_cpus' and 'num_gpus' keyword instead of 'CPU' and 'GPU' in 'resources' keyword")
+        if not isinstance(name, str) or not name or name == "memory":
+            raise ValueError(f"ray.init: resources has {name!r}, which is no name of a custom resource")
+        stated[name] = _amount(f"resources[{name!r}]", value)
+    return stated
+
+
+def _amount(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1 << 20 or name == "num_gpus" and value != int(value):
+        raise ValueError(f"ray.init: {name} must be a number of at least 0{' without a fraction' if name == 'num_gpus' else ''}, is {value!r}")
+    return float(value)
+
+
+def _refuse(stated: Dict[str, float], address: str) -> None:
+    """The amounts of a node that runs already are those of its start."""
+    given = [", ".join(n for n, r in (("num_cpus", "CPU"), ("num_gpus", "GPU")) if r in stated), "resources" if stated.keys() - {"CPU", "GPU"} else ""]
+    if any(given):
+        raise ValueError(
+            f"When connecting to an existing cluster, num_cpus, num_gpus and resources must not be provided: ray.init(address={address!r}) has {', '.join(filter(None, given))}. "
+            "next: leave them out, and state them where the node is started (helve start --num-cpus, --resources, HELVE_GPUS)"
+        )
+
+
+def _state(stated: Dict[str, float]) -> None:
+    """Sets the variables by which the node that this program starts knows its amounts. They come before those of the program's environment."""
+    custom = {k: v for k, v in stated.items() if k not in ("CPU", "GPU")}
+    values = {"num_cpus": f"{stated['CPU']:g}" if "CPU" in stated else "", "num_gpus": f"{stated['GPU']:g}" if "GPU" in stated else "", "resources": json.dumps(custom) if custom else ""}
+    for name, value in values.items():
+        if value:
+            _before[AMOUNTS[name]] = os.environ.get(AMOUNTS[name])
+            os.environ[AMOUNTS[name]] = value
+
+
+def _take_back() -> None:
+    for name, value in _before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    _before.clear()
 
 
 def found_gpus() -> int:
@@ -138,15 +196,13 @@ def hosts_namespace() -> str:
 
 def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = False) -> None:
     """Ends the node with all applications, actors and tasks. Inside of replicas it does nothing."""
-    global _session, _stated_gpus
+    global _session
     from helve.serve import _environment
 
     with _lock:
         _session = None
         _environment.use(None)
-        if _stated_gpus and os.environ.get(GPUS) == _stated_gpus:
-            del os.environ[GPUS]
-        _stated_gpus = ""
+        _take_back()
     if _runtime.node is not None:
         return
     from helve import serve

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -18,7 +19,7 @@ func (ws *Workers) open(nc net.Conn) {
 		return
 	}
 	var w *Worker
-	admitted := false
+	var admitted, proved bool
 	offer := wire.Offer{
 		Version: ws.set.Version, MaxBody: ws.set.MaxBody, Features: []string{wire.FeatureBulk, wire.FeatureSegments, wire.FeatureArena, wire.FeatureHTTP},
 		Admit: func(h wire.Hello) error {
@@ -28,13 +29,15 @@ func (ws *Workers) open(nc net.Conn) {
 			if err := ws.admit(w); err != nil {
 				return err
 			}
-			admitted = true
+			proved = true
+			err := spec.CheckBuilt(w.graph, w.app.name, h.Graph, h.GraphDigest)
 			if h.Resume != nil {
-				if err := h.Resume.Check(); err != nil {
-					return err
-				}
+				err = cmp.Or(h.Resume.Check(), err)
 			}
-			return spec.CheckBuilt(w.graph, w.app.name, h.Graph, h.GraphDigest)
+			if admitted = err == nil; !admitted {
+				ws.dismiss(w) // before the worker knows, because it may dial again at once
+			}
+			return err
 		},
 		Arena: func(wire.Hello) *wire.Arena { return ws.share(w) },
 	}
@@ -61,9 +64,9 @@ func (ws *Workers) open(nc net.Conn) {
 	}
 	if err != nil {
 		if admitted {
-			ws.mu.Lock()
-			w.admitted = false // a worker that lives on, with its node's state, dials again
-			ws.mu.Unlock()
+			ws.dismiss(w)
+		}
+		if proved {
 			select {
 			case w.refused <- err:
 			default: // the first says it
@@ -109,6 +112,13 @@ func (ws *Workers) admit(w *Worker) error {
 	}
 	w.admitted = true
 	return nil
+}
+
+// dismiss takes back the admission of a worker whose opening has failed: a worker that lives on, with its node's state, dials again.
+func (ws *Workers) dismiss(w *Worker) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	w.admitted = false
 }
 
 // answer serves a connection on which code in a worker asks for a thing by itself, because it holds up the reader of the worker's first one.

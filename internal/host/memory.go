@@ -43,10 +43,3 @@ func (ws *Workers) share(w *Worker) *wire.Arena {
 	w.memory = m.Join(func(do func()) { ws.wg.Go(do) })
 	return w.memory.Offer()
 }
-
-// unshare takes back the memory that a worker held. Its process has ended.
-func (ws *Workers) unshare(w *Worker) {
-	if w.memory != nil {
-		w.memory.Drop()
-	}
-}

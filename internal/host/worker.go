@@ -306,7 +306,7 @@ func (w *Worker) watch() {
 		<-peer.Done()
 	}
 	ws.mu.Lock()
-	ws.unshare(w)
+	w.memory.Drop()
 	delete(ws.all, w.id)
 	if w.stuck != nil && w.stuck.timer != nil {
 		w.stuck.timer.Stop()

@@ -125,8 +125,12 @@ func (s *Share) Use(peer *wire.Peer) {
 	peer.UseMemory(s)
 }
 
-// Drop takes back the memory that the worker held. Its process has ended.
-func (s *Share) Drop() { s.table.Drop(s.holder) }
+// Drop takes back the memory that the worker held. Its process has ended. nil has none.
+func (s *Share) Drop() {
+	if s != nil {
+		s.table.Drop(s.holder)
+	}
+}
 
 // Receive gives the node a reference to a buffer that the worker has sent.
 func (s *Share) Receive(r wire.Ref) (*call.Shared, error) {

@@ -2,6 +2,7 @@ package helve
 
 import (
 	"context"
+	"reflect"
 	"strings"
 
 	"github.com/helve-serve/helve/internal/graph"
@@ -40,9 +41,10 @@ type Models[M any] struct{ c *models.Cache[M] }
 // learn of the models, and [Models.Close] unloads them. The context of load ends when no call waits for the model any more. Mistakes in the options are returned together.
 func NewModels[M any](ctx context.Context, load func(ctx context.Context, id string) (M, error), o ModelsOptions[M]) (*Models[M], error) {
 	hooks := models.Hooks[M]{Size: o.Size, Close: o.Close, Report: o.CloseFailed, Waits: waitsForModel}
-	scope := instance.ScopeFrom(ctx)
+	scope, loader := instance.ScopeFrom(ctx), (*instance.Loader)(nil)
 	if scope != nil {
-		hooks.Changed = scope.SetModels
+		loader = scope.AddLoader(reflect.TypeFor[M]().String())
+		hooks.Changed = loader.SetIDs
 		hooks.Measures = telemetry.NewModels(scope.Metrics)
 	}
 	c, err := models.New(load, models.Options{Max: o.Max, MaxBytes: o.MaxBytes, MaxLoads: o.MaxLoads}, hooks)
@@ -50,6 +52,7 @@ func NewModels[M any](ctx context.Context, load func(ctx context.Context, id str
 		return nil, err
 	}
 	if scope != nil {
+		loader.Has(c)
 		scope.OnClose(c.Close)
 	}
 	return &Models[M]{c}, nil

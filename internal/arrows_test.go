@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"internal/deploy", "internal/snapshot", "internal/journal", "internal/health"},
 	{"internal/inprocess"},
 	{"internal/host", "internal/session", "internal/records", "internal/port", "internal/userlog"},
-	{"internal/lending", "internal/roster"},
+	{"internal/lending", "internal/roster", "internal/moves"},
 	{"internal/serving", "internal/response", "internal/keeper"},
 	{"internal/pymethods", "internal/proxy", "internal/exchange", "internal/ledger", "internal/plan", "internal/planner", "internal/rollout", "internal/probe", "internal/userconfig", "internal/worker", "internal/build", "internal/builder", "internal/policy", "internal/spare", "internal/transport", "internal/router", "internal/gate", "internal/ejection", "internal/batch", "internal/models", "internal/shm"},
 	{"internal/timed", "internal/updates"},

@@ -368,8 +368,11 @@ func (c *Controller) endLocked(r *fleet.Replica, event states.Event, facts state
 	base, begun := serving.BaseOf(running), time.Now()
 	running.Serve(false)
 	running.Drain()
+	move := r.MovesLocked(event, grace)
 	c.wg.Go(func() {
-		base.Slots().Close()
+		if move == nil {
+			base.Slots().Close()
+		}
 		running.Lend(false)
 		c.update(d)
 		c.Mu.Lock()
@@ -378,6 +381,10 @@ func (c *Controller) endLocked(r *fleet.Replica, event states.Event, facts state
 		base.Control().Close()
 		ctx, cancel := context.WithTimeout(c.draining(d), grace)
 		defer cancel()
+		if move != nil { // until then the replica takes calls for models that no other replica has
+			move(ctx)
+			base.Slots().Close()
+		}
 		cut := 0
 		if !serving.AwaitIdle(ctx, base.Busy) && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			cut = base.Slots().Load()

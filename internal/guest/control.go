@@ -21,6 +21,7 @@ func (g *Guest) operations() protocol.Table {
 		protocol.On(g.ping), protocol.On(g.startReplica), protocol.On(g.stopReplica), protocol.On(g.drain),
 		protocol.On(g.grantBlock), protocol.On(g.recallBlock), protocol.On(g.handover), protocol.On(g.freeBlock),
 		protocol.On(g.checkHealth), protocol.On(g.checkReady), protocol.On(g.reconfigure), protocol.On(g.routingStats), protocol.On(g.autoscalingStats),
+		protocol.On(g.loadedModels), protocol.On(g.loadModel),
 		protocol.On(g.profile), protocol.On(g.endProfile),
 	)
 }

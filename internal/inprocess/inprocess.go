@@ -129,6 +129,10 @@ func (r *localReplica) AutoscalingStats(ctx context.Context) (map[string]float64
 	numbers, err := r.instance.AutoscalingStats(ctx)
 	return numbers, r.secrets.Hide(err)
 }
+
+// Scope is for package moves: the models of the instance.
+func (r *localReplica) Scope() *instance.Scope { return r.instance.Scope }
+
 func (r *localReplica) Counts() telemetry.Counts { return r.instance.Counts() }
 func (r *localReplica) Lend(bool)                {}
 func (r *localReplica) Drain()                   { r.drains.Begin(r.ID()) }

@@ -140,7 +140,8 @@ type Scope struct {
 
 	mu      sync.Mutex
 	closers []func(context.Context) error
-	models  []string
+	loaders []*Loader  // in the order in which the constructor made them
+	telling sync.Mutex // held while told runs; taken before mu
 	told    func([]string)
 }
 
@@ -157,28 +158,6 @@ func (s *Scope) OnClose(f func(context.Context) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closers = append(s.closers, f)
-}
-
-// SetModels says which models the replica has or is loading.
-func (s *Scope) SetModels(ids []string) {
-	s.mu.Lock()
-	s.models = ids
-	told := s.told
-	s.mu.Unlock()
-	if told != nil {
-		told(ids)
-	}
-}
-
-// WatchModels tells f the models now and after every change.
-func (s *Scope) WatchModels(f func([]string)) {
-	s.mu.Lock()
-	s.told = f
-	ids := s.models
-	s.mu.Unlock()
-	if len(ids) > 0 {
-		f(ids)
-	}
 }
 
 // Start makes a replica that is ready: its constructor has returned, config (if it is not nil) was given to Reconfigure,

@@ -282,13 +282,31 @@ func TestAutoscalingStats(t *testing.T) {
 	}
 }
 
-// TestModels: models that a constructor or a method loads are told to the one watcher, those of before it watched too.
+// kept are models of a loader, with the time since their last use.
+type kept struct {
+	unused map[string]time.Duration
+	loaded []string
+}
+
+func (k *kept) Unused() map[string]time.Duration { return k.unused }
+func (k *kept) LoadAhead(_ context.Context, id string, unused time.Duration) error {
+	k.loaded = append(k.loaded, fmt.Sprint(id, " ", unused))
+	if id == "bad" {
+		return errors.New("no " + id)
+	}
+	return nil
+}
+
+// TestModels: models that a constructor or a method loads are told to the one watcher, those of before it watched too. A replica with several loaders tells the models of all of
+// them, and each loader loads its own.
 func TestModels(t *testing.T) {
 	t.Parallel()
 	var scope *Scope
+	var loaders []*Loader
 	i, err := Start(t.Context(), &Class{App: "app", Deployment: "Model", Home: "home", Construct: func(ctx context.Context) (any, error) {
 		scope = ScopeFrom(ctx)
-		scope.SetModels([]string{"a"})
+		loaders = []*Loader{scope.AddLoader("voice"), scope.AddLoader("text"), scope.AddLoader("voice")}
+		loaders[0].SetIDs([]string{"a"})
 		return 1, nil
 	}}, "Model#1", nil, time.Minute)
 	if err != nil {
@@ -299,9 +317,37 @@ func TestModels(t *testing.T) {
 	}
 	var told [][]string
 	scope.WatchModels(func(ids []string) { told = append(told, ids) })
-	scope.SetModels([]string{"a", "b"})
-	if fmt.Sprint(told) != "[[a] [a b]]" {
+	loaders[1].SetIDs([]string{"a", "b"})
+	loaders[0].SetIDs(nil)
+	if fmt.Sprint(told) != "[[a] [a b] [a b]]" {
 		t.Error(told)
+	}
+	if all := scope.LoadedModels(); len(all) != 0 {
+		t.Error(all)
+	}
+	texts := &kept{unused: map[string]time.Duration{"a": time.Second}}
+	loaders[1].Has(texts)
+	loaders[2].Has(new(kept))
+	slices.SortFunc(loaders, func(x, y *Loader) int { return strings.Compare(x.Name, y.Name) })
+	if loaders[0].Name != "text/0" || loaders[1].Name != "voice/0" || loaders[2].Name != "voice/1" {
+		t.Error(loaders[0].Name, loaders[1].Name, loaders[2].Name)
+	}
+	all := scope.LoadedModels()
+	slices.SortFunc(all, func(x, y Loaded) int { return strings.Compare(x.Loader, y.Loader) })
+	if fmt.Sprint(all) != "[{text/0 map[a:1s]} {voice/1 map[]}]" {
+		t.Error(all)
+	}
+	if found, err := scope.LoadModel(t.Context(), "text/0", "c", time.Minute); !found || err != nil {
+		t.Error(found, err)
+	}
+	if found, err := scope.LoadModel(t.Context(), "text/0", "bad", 0); !found || err == nil {
+		t.Error(found, err)
+	}
+	if found, err := scope.LoadModel(t.Context(), "voice/0", "c", 0); found || err != nil {
+		t.Error(found, err)
+	}
+	if fmt.Sprint(texts.loaded) != "[c 1m0s bad 0s]" {
+		t.Error(texts.loaded)
 	}
 }
 

@@ -24,8 +24,8 @@ func (t *tally) note(format string, args ...any) {
 }
 
 func (t *tally) Asked() { t.note("asked") }
-func (t *tally) Loaded(id string, took time.Duration, n int) {
-	t.note("loaded %s in %v: %d", id, took, n)
+func (t *tally) Loaded(id string, took time.Duration, n int, ahead bool) {
+	t.note("loaded %s in %v: %d%s", id, took, n, map[bool]string{true: ", ahead"}[ahead])
 }
 func (t *tally) Left(id string, n int)       { t.note("left %s: %d", id, n) }
 func (t *tally) Unloaded(took time.Duration) { t.note("unloaded in %v", took) }

@@ -13,6 +13,10 @@
 //
 // Loads are counted by their callers: one load serves all calls for its model, and is cancelled when all of them have
 // given up. A failed load is not remembered: the next call tries again.
+//
+// A model may also be loaded ahead of its calls, because the replica that has it stops ([Cache.LoadAhead]). For example,
+// with Max 2 and the models a and b loaded, of which a was used an hour ago, the model c that was used a minute ago at
+// the other replica takes the place of a. Had a been used half a minute ago, c would not be loaded. See ahead.go.
 package models
 
 import (
@@ -69,19 +73,20 @@ type Hooks[M any] struct {
 
 // Measures counts what happens to the models of a cache.
 type Measures interface {
-	Asked()                                           // a call asks for a model
-	Loaded(id string, took time.Duration, number int) // a model was loaded; number models are loaded now
-	Left(id string, number int)                       // a model is not loaded any more, and is being closed
-	Unloaded(took time.Duration)                      // a model was closed
+	Asked() // a call asks for a model
+	// Loaded says that a model was loaded, and number models are loaded now. ahead: no call has asked for the model yet.
+	Loaded(id string, took time.Duration, number int, ahead bool)
+	Left(id string, number int)  // a model is not loaded any more, and is being closed
+	Unloaded(took time.Duration) // a model was closed
 }
 
 // unmeasured counts nothing.
 type unmeasured struct{}
 
-func (unmeasured) Asked()                            {}
-func (unmeasured) Loaded(string, time.Duration, int) {}
-func (unmeasured) Left(string, int)                  {}
-func (unmeasured) Unloaded(time.Duration)            {}
+func (unmeasured) Asked()                                  {}
+func (unmeasured) Loaded(string, time.Duration, int, bool) {}
+func (unmeasured) Left(string, int)                        {}
+func (unmeasured) Unloaded(time.Duration)                  {}
 
 // Stats has counts since the start, and the present number of models and bytes.
 type Stats struct {
@@ -137,7 +142,10 @@ type entry[M any] struct {
 	unknownSize bool
 	trial       bool // the model loads although Max is reached: see the package comment
 	users       int
-	unloaded    []string // ids of the models that made room for it
+	unloaded    []string  // ids of the models that made room for it
+	ahead       bool      // no call has asked for the model yet
+	used        time.Time // when a call asked for it last, here or, of a model that is ahead, at another replica
+	released    time.Time // when a call released it last
 }
 
 // New makes an empty cache. The function load runs on a goroutine of its own; its ctx ends when all callers have
@@ -184,6 +192,9 @@ func (c *Cache[M]) Get(ctx context.Context, id string) (m M, release func(), err
 	c.stats.Gets++
 	c.hooks.Measures.Asked()
 	e := c.entries[id]
+	if e != nil {
+		e.ahead, e.used = false, time.Now()
+	}
 	if e != nil && e.place != nil {
 		e.users++
 		c.recent.MoveToFront(e.place)
@@ -192,11 +203,8 @@ func (c *Cache[M]) Get(ctx context.Context, id string) (m M, release func(), err
 	}
 	fresh := e == nil
 	if fresh {
-		e = &entry[M]{id: id, ready: make(chan struct{})}
-		e.ctx, e.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-		c.entries[id] = e
-		c.queue = append(c.queue, e)
-		c.schedule()
+		e = &entry[M]{id: id, used: time.Now()}
+		c.beginLocked(ctx, e)
 	}
 	e.waiters++
 	c.mu.Unlock()
@@ -223,6 +231,15 @@ func (c *Cache[M]) Get(ctx context.Context, id string) (m M, release func(), err
 		return m, nop, e.err
 	}
 	return e.model, c.releaser(e), nil
+}
+
+// beginLocked puts a model into the queue of the models that wait for their load. mu is held.
+func (c *Cache[M]) beginLocked(ctx context.Context, e *entry[M]) {
+	e.ready = make(chan struct{})
+	e.ctx, e.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	c.entries[e.id] = e
+	c.queue = append(c.queue, e)
+	c.schedule()
 }
 
 func nop() {}
@@ -274,12 +291,17 @@ func (c *Cache[M]) releaser(e *entry[M]) func() {
 	return func() {
 		once.Do(func() {
 			c.mu.Lock()
-			e.users--
-			if e.users == 0 {
-				c.schedule()
-			}
+			e.released = time.Now()
+			c.releaseLocked(e)
 			c.mu.Unlock()
 		})
+	}
+}
+
+func (c *Cache[M]) releaseLocked(e *entry[M]) {
+	e.users--
+	if e.users == 0 {
+		c.schedule()
 	}
 }
 
@@ -320,7 +342,12 @@ func (c *Cache[M]) schedule() {
 		}
 		e.trial = false
 		if c.options.Max >= 0 && count >= c.options.Max || c.options.MaxBytes > 0 && count > 0 && c.bytes+c.reserved+c.closingBytes+size > c.options.MaxBytes {
-			if _, good := c.known[e.id]; good || c.closing > 0 || !c.canUnload() {
+			if e.ahead && c.closing == 0 && !c.older(e) {
+				c.queue = slices.Delete(c.queue, i, i+1)
+				c.failLocked(e, errNoRoom(e))
+				continue
+			}
+			if _, good := c.known[e.id]; good || e.ahead || c.closing > 0 || c.oldest() == nil {
 				// Room is made before a load begins: the memory of the old model may be needed for the new one.
 				c.roomFor = e
 				if c.closing == 0 && c.unload() && i > 0 { // the room is for e
@@ -350,14 +377,14 @@ func (c *Cache[M]) overLimit() bool {
 	return c.options.MaxBytes > 0 && c.bytes > c.options.MaxBytes || c.options.Max >= 0 && c.recent.Len() > c.options.Max
 }
 
-// canUnload reports whether unload would find a model. mu is held.
-func (c *Cache[M]) canUnload() bool {
+// oldest is the least recently used model without a user, which unload would take; nil for none. mu is held.
+func (c *Cache[M]) oldest() *entry[M] {
 	for el := c.recent.Back(); el != nil; el = el.Prev() {
-		if el.Value.(*entry[M]).users == 0 {
-			return true
+		if e := el.Value.(*entry[M]); e.users == 0 {
+			return e
 		}
 	}
-	return false
+	return nil
 }
 
 // sizeOf is the number of bytes that a model had when it was loaded before. For a model without a known size it is a
@@ -398,7 +425,7 @@ func (c *Cache[M]) fits(e *entry[M], size int64) bool {
 		return true
 	}
 	for c.bytes+c.reserved+size > c.options.MaxBytes {
-		if !c.unload() {
+		if e.ahead && !c.older(e) || !c.unload() {
 			return false
 		}
 	}
@@ -449,9 +476,9 @@ func (c *Cache[M]) runLoad(e *entry[M]) {
 			c.failLocked(e, err)
 		} else {
 			e.model, e.size, e.users = m, size, e.waiters
-			e.place = c.recent.PushFront(e)
+			e.place = c.placeLocked(e)
 			c.bytes += size
-			c.hooks.Measures.Loaded(e.id, took, c.recent.Len())
+			c.hooks.Measures.Loaded(e.id, took, c.recent.Len(), e.ahead)
 			close(e.ready)
 			c.roomFor = e // after a trial
 			for c.overLimit() && c.unload() {
@@ -488,13 +515,11 @@ func (c *Cache[M]) requeue(e *entry[M]) {
 // unload takes the least recently used model without a user out, and closes it on a goroutine of its own. It returns
 // false if there is none. mu is held.
 func (c *Cache[M]) unload() bool {
-	for el := c.recent.Back(); el != nil; el = el.Prev() {
-		if e := el.Value.(*entry[M]); e.users == 0 {
-			c.remove(e)
-			return true
-		}
+	e := c.oldest()
+	if e != nil {
+		c.remove(e)
 	}
-	return false
+	return e != nil
 }
 
 // remove takes a loaded model out and closes it. mu is held.

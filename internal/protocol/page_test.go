@@ -99,6 +99,8 @@ func TestPageExamples(t *testing.T) {
 		{protocol.Profile{Replica: "D#1", Kind: "stacks", Seconds: 10}, protocol.Profiled{Stacks: json.RawMessage(`{"kind":"stacks","start":1.5,"seconds":0,"samples":1,"cost_s":0,"functions":[["m.D.f","m.py",3]],"stacks":[{"value":1,"count":1,"thread":"MainThread","frames":[0,4]}]}`)}},
 		{protocol.Prepare{Deployment: "D", Code: &protocol.Code{Import: "m:D"}}, protocol.Done{}},
 		{protocol.AutoscalingStats{Replica: "D#1", TimeoutS: 10}, protocol.Numbers{Numbers: map[string]float64{"tokens": 12}}},
+		{protocol.LoadedModels{Replica: "D#1"}, protocol.Loaded{Models: []protocol.LoadedModel{{Model: "m:1", Loader: "main.Weights/0", UnusedS: 2.5}}}},
+		{protocol.LoadModel{Replica: "D#2", Model: "m:1", Loader: "main.Weights/0", UnusedS: 2.5, TimeoutS: 10}, protocol.ModelLoaded{}},
 		{protocol.EndProfile{Replica: "D#1"}, protocol.Done{}},
 		{protocol.Release{Lease: 7}, protocol.Done{}},
 		{protocol.GrantBlock{Replica: "D#1", Number: 1, Slots: 2}, protocol.Done{}},

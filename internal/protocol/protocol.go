@@ -29,7 +29,7 @@ type Done struct{}
 // Requests are all control requests, in the order of the table in docs/control.md.
 func Requests() []Operation {
 	return []Operation{
-		StartReplica{}, Prepare{}, Drain{}, CheckHealth{}, CheckReady{}, Reconfigure{}, Ping{}, StopReplica{}, SetRank{}, RoutingStats{}, AutoscalingStats{}, Profile{}, EndProfile{}, Release{},
+		StartReplica{}, Prepare{}, Drain{}, CheckHealth{}, CheckReady{}, Reconfigure{}, Ping{}, StopReplica{}, SetRank{}, RoutingStats{}, AutoscalingStats{}, LoadedModels{}, LoadModel{}, Profile{}, EndProfile{}, Release{},
 		GrantBlock{}, RecallBlock{}, ReturnBlock{}, Faults{}, Handover{}, FreeBlock{}, Uses{}, Models{}, Spans{}, Metrics{}, Deploy{}, DeployBuild{}, Delete{}, Scale{}, Rollback{}, Configure{}, Status{}, Ingress{}, HTTP{},
 	}
 }

@@ -202,7 +202,7 @@ func echoes[T protocol.Operation]() protocol.Handler {
 func everything() protocol.Table {
 	return protocol.NewTable("tests",
 		echoes[protocol.StartReplica](), echoes[protocol.CheckHealth](), echoes[protocol.Reconfigure](), echoes[protocol.Ping](),
-		echoes[protocol.StopReplica](), echoes[protocol.RoutingStats](), echoes[protocol.Release](),
+		echoes[protocol.StopReplica](), echoes[protocol.RoutingStats](), echoes[protocol.LoadedModels](), echoes[protocol.LoadModel](), echoes[protocol.Release](),
 		echoes[protocol.GrantBlock](), echoes[protocol.RecallBlock](), echoes[protocol.ReturnBlock](), echoes[protocol.Faults](), echoes[protocol.Uses](),
 		echoes[protocol.Models](), echoes[protocol.Deploy](), echoes[protocol.Delete](), echoes[protocol.Status](),
 		echoes[protocol.Ingress](), echoes[protocol.HTTP](),

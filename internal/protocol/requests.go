@@ -141,6 +141,39 @@ type Stats struct {
 	Stats json.RawMessage `json:"stats"`
 }
 
+// LoadedModels is the node's request for the models that a replica has loaded. The replica is about to stop.
+type LoadedModels struct {
+	Replica string `json:"replica"`
+}
+
+// Loaded are the models that a replica has loaded.
+type Loaded struct {
+	Models []LoadedModel `json:"models"`
+}
+
+// LoadedModel is a model that a loader of a replica has loaded. A replica may have several loaders, each with models of its own; Loader is the same for the
+// same loader of another replica.
+type LoadedModel struct {
+	Model   string  `json:"model"`
+	Loader  string  `json:"loader"`
+	UnusedS Seconds `json:"unused_s"` // since its last use; 0 for a model in use
+}
+
+// LoadModel is the node's request to load a model before a call asks for it, because another replica that has it stops. The reply comes when it is
+// loaded; an error is that of the load. The model takes the place of no model that was used later than UnusedS ago.
+type LoadModel struct {
+	Replica  string  `json:"replica"`
+	Model    string  `json:"model"`
+	Loader   string  `json:"loader"`
+	UnusedS  Seconds `json:"unused_s"`
+	TimeoutS Seconds `json:"timeout_s"`
+}
+
+// ModelLoaded is the reply to [LoadModel].
+type ModelLoaded struct {
+	Refused string `json:"refused,omitempty"` // why the model was not loaded, for people; "" if it was
+}
+
 // Profile is the node's request for a profile of the worker's process. The worker takes one at a time, and answers when it is taken.
 type Profile struct {
 	Replica string  `json:"replica"`
@@ -403,6 +436,8 @@ func (Reconfigure) Op() string      { return "reconfigure" }
 func (SetRank) Op() string          { return "set_rank" }
 func (RoutingStats) Op() string     { return "routing_stats" }
 func (AutoscalingStats) Op() string { return "autoscaling_stats" }
+func (LoadedModels) Op() string     { return "loaded_models" }
+func (LoadModel) Op() string        { return "load_model" }
 func (Profile) Op() string          { return "profile" }
 func (EndProfile) Op() string       { return "end_profile" }
 func (Ping) Op() string             { return "ping" }
@@ -437,6 +472,8 @@ func (Reconfigure) Reply() (r Done)         { return }
 func (SetRank) Reply() (r Done)             { return }
 func (RoutingStats) Reply() (r Stats)       { return }
 func (AutoscalingStats) Reply() (r Numbers) { return }
+func (LoadedModels) Reply() (r Loaded)      { return }
+func (LoadModel) Reply() (r ModelLoaded)    { return }
 func (Profile) Reply() (r Profiled)         { return }
 func (EndProfile) Reply() (r Done)          { return }
 func (Ping) Reply() (r Done)                { return }
@@ -480,10 +517,17 @@ func (r SetRank) check() (field, problem string) {
 }
 func (r RoutingStats) check() (field, problem string)     { return needsReplica(r.Replica) }
 func (r AutoscalingStats) check() (field, problem string) { return needsReplica(r.Replica) }
-func (r RecallBlock) check() (field, problem string)      { return needsReplica(r.Replica) }
-func (r Profile) check() (field, problem string)          { return needsReplica(r.Replica) }
-func (r EndProfile) check() (field, problem string)       { return needsReplica(r.Replica) }
-func (r Models) check() (field, problem string)           { return needsReplica(r.Replica) }
+func (r LoadedModels) check() (field, problem string)     { return needsReplica(r.Replica) }
+func (r LoadModel) check() (field, problem string) {
+	if r.Model == "" {
+		return "model", "is missing"
+	}
+	return needsReplica(r.Replica)
+}
+func (r RecallBlock) check() (field, problem string) { return needsReplica(r.Replica) }
+func (r Profile) check() (field, problem string)     { return needsReplica(r.Replica) }
+func (r EndProfile) check() (field, problem string)  { return needsReplica(r.Replica) }
+func (r Models) check() (field, problem string)      { return needsReplica(r.Replica) }
 
 func (r GrantBlock) check() (field, problem string)  { return needsSlots(r.Replica, r.Slots) }
 func (r ReturnBlock) check() (field, problem string) { return needsSlots(r.Replica, r.Slots) }

@@ -20,6 +20,7 @@ type models struct {
 	expected map[string][]Replica // replicas to which calls for a model were sent, and which do not report it yet
 	expects  map[Replica]int      // number of models that each replica is expected to load
 	order    []string             // the keys of expected, oldest first
+	leaving  leaving
 }
 
 // maxExpected is the number of models that are expected. It bounds the memory of calls for models that are never
@@ -41,7 +42,12 @@ func (r *Router) SetModels(rep Replica, ids []string) {
 
 // Forget removes the models of a replica that has ended. They may have been set before it was in the set, or after it
 // left.
-func (r *Router) Forget(rep Replica) { r.models.set(rep, nil) }
+func (r *Router) Forget(rep Replica) {
+	r.models.mu.Lock()
+	delete(r.models.leaving.keeps, rep)
+	r.models.mu.Unlock()
+	r.models.set(rep, nil)
+}
 
 // set sets the models of a replica, and returns the models whose replicas may have changed.
 func (m *models) set(rep Replica, ids []string) (changed []string) {
@@ -150,7 +156,7 @@ func (m *models) setReplicas(set []Replica) {
 		}
 	}
 	for rep := range before {
-		if _, ok := m.place[rep]; !ok {
+		if _, ok := m.place[rep]; !ok && m.leaving.keeps[rep] == nil {
 			m.dropLocked(rep)
 		}
 	}
@@ -163,16 +169,16 @@ func (m *models) setReplicas(set []Replica) {
 	}
 }
 
-// replicasOf are the replicas that have the model or are expected to load it. The slice is shared and must not be
-// changed. One of them may have left the set a moment before.
+// replicasOf are the replicas that have the model or are expected to load it, and get calls for it. The slice is shared and
+// must not be changed. One of them may have left the set a moment before.
 func (m *models) replicasOf(id string) []Replica {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	for i, rep := range m.holders[id] {
-		if _, ok := m.place[rep]; !ok { // the replica reported a model after it had been removed
+		if !m.takesLocked(id, rep) { // for example, the replica reported a model after it had been removed
 			in := slices.Clone(m.holders[id][:i])
 			for _, rep := range m.holders[id][i:] {
-				if _, ok := m.place[rep]; ok {
+				if m.takesLocked(id, rep) {
 					in = append(in, rep)
 				}
 			}
@@ -291,14 +297,14 @@ func (r *Router) tryModel(id string) Replica {
 	}
 	set := r.unrestricted.set.Load()
 	if holders := r.models.replicasOf(id); len(holders) > 0 {
-		return r.acquireOneOf(set, holders)
+		return r.acquireOneOf(set, holders, id)
 	}
 	// One call at a time chooses a replica for a new model, so that the next call follows it.
 	for {
 		r.mu.Lock()
 		if holders := r.models.replicasOf(id); len(holders) > 0 {
 			r.mu.Unlock()
-			return r.acquireOneOf(r.unrestricted.set.Load(), holders)
+			return r.acquireOneOf(r.unrestricted.set.Load(), holders, id)
 		}
 		set, got := r.unrestricted.set.Load(), (Replica)(nil)
 		if r.unrestricted.queued.Load() == 0 {
@@ -319,7 +325,7 @@ func (r *Router) tryModel(id string) Replica {
 }
 
 // acquireOneOf takes a slot of one of a few replicas. The less loaded one of two is tried first, then all others.
-func (r *Router) acquireOneOf(set *[]Replica, of []Replica) Replica {
+func (r *Router) acquireOneOf(set *[]Replica, of []Replica, model string) Replica {
 	from := 0
 	if n := len(of); n > 1 {
 		i, j := drawTwo(n)
@@ -330,7 +336,7 @@ func (r *Router) acquireOneOf(set *[]Replica, of []Replica) Replica {
 		if !rep.Gate().TryAcquire() {
 			continue
 		}
-		if r.isMember(set, rep) {
+		if r.isMember(set, rep) || r.models.keeps(rep, model) {
 			return rep
 		}
 		rep.Gate().Release(nil)

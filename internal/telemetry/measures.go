@@ -67,7 +67,7 @@ const modelsMax = 100
 // Models has the numbers of the models of a replica in Go, under the names that models of Python have. The methods may be called from any goroutine; those of a nil Models do
 // nothing.
 type Models struct {
-	requests, loads, unloads, loadTime, unloadTime, number, registered *ProgramMetric
+	requests, loads, ahead, unloads, loadTime, unloadTime, number, registered *ProgramMetric
 
 	mu   sync.Mutex
 	seen map[string]bool // models with a series
@@ -87,6 +87,7 @@ func NewModels(p *Program) *Models {
 	return &Models{
 		requests:   counter("get_model_requests_counter", "Calls that asked for a model."),
 		loads:      counter("models_load_counter", "Models that were loaded."),
+		ahead:      counter("models_load_ahead_counter", "Models that were loaded before a call asked for them, because the replica that had them stops."),
 		unloads:    counter("models_unload_counter", "Models that were unloaded."),
 		loadTime:   latency("model_load_latency_ms", "Time of the load of a model."),
 		unloadTime: latency("model_unload_latency_ms", "Time of the end of a model."),
@@ -103,12 +104,15 @@ func (m *Models) Asked() {
 	}
 }
 
-// Loaded counts a model that was loaded, and says how many there are now.
-func (m *Models) Loaded(id string, took time.Duration, number int) {
+// Loaded counts a model that was loaded, and says how many there are now. ahead: no call had asked for the model.
+func (m *Models) Loaded(id string, took time.Duration, number int, ahead bool) {
 	if m == nil {
 		return
 	}
 	m.loads.Add(1, nil)
+	if ahead {
+		m.ahead.Add(1, nil)
+	}
 	m.loadTime.Observe(1e3*took.Seconds(), nil)
 	m.number.Set(float64(number), nil)
 	m.mu.Lock()

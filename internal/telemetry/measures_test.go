@@ -16,12 +16,15 @@ func TestMeasuresOfModels(t *testing.T) {
 	m := NewModels(p)
 	m.Asked()
 	for i := range modelsMax + 1 {
-		m.Loaded(fmt.Sprint("model", i), time.Second, i+1)
+		m.Loaded(fmt.Sprint("model", i), time.Second, i+1, i == 3)
 	}
 	m.Left("model7", modelsMax)
 	m.Left(fmt.Sprint("model", modelsMax), modelsMax-1)
 	m.Unloaded(time.Second)
 	p.Flush()
+	if !strings.Contains(report, `"serve_multiplexed_models_load_ahead_counter"`) || strings.Count(report, `"value":1}`)+strings.Count(report, `"value":1,`) == 0 {
+		t.Errorf("no model was loaded ahead: %.3000s", report)
+	}
 	if n := strings.Count(report, `{"values":["model`); n != modelsMax {
 		t.Errorf("%d models have a series", n)
 	}
@@ -32,7 +35,7 @@ func TestMeasuresOfModels(t *testing.T) {
 	}
 	for _, nothing := range []*Models{NewModels(nil), nil} {
 		nothing.Asked()
-		nothing.Loaded("a", 0, 1)
+		nothing.Loaded("a", 0, 1, true)
 		nothing.Left("a", 0)
 		nothing.Unloaded(0)
 	}

@@ -53,14 +53,18 @@ class ModelMeasures:
     def __init__(self) -> None:
         self.requests = family("counter", "multiplexed_get_model_requests_counter", "Calls that asked for a model.").at(())
         self.loads = family("counter", "multiplexed_models_load_counter", "Models that were loaded.").at(())
+        self.ahead = family("counter", "multiplexed_models_load_ahead_counter", "Models that were loaded before a call asked for them, because the replica that had them stops.").at(())
         self.unloads = family("counter", "multiplexed_models_unload_counter", "Models that were unloaded.").at(())
         self.load_time = family("histogram", "multiplexed_model_load_latency_ms", "Time of the load of a model.", (), LATENCY).at(())
         self.unload_time = family("histogram", "multiplexed_model_unload_latency_ms", "Time of the end of a model.", (), LATENCY).at(())
         self.number = family("gauge", "num_multiplexed_models", "Models that are loaded.").at(())
         self.registered = family("gauge", "registered_multiplexed_model_id", "1 while the model is loaded, for the first 100 ids of a process.", ("model_id",))
 
-    def loaded(self, id: str, seconds: float, number: int) -> None:
+    def loaded(self, id: str, seconds: float, number: int, ahead: bool = False) -> None:
+        """A model was loaded, and number models are loaded now. ahead: no call had asked for it."""
         self.loads.add(1)
+        if ahead:
+            self.ahead.add(1)
         self.load_time.observe(1000 * seconds)
         self.number.set(number)
         if (id,) in self.registered.series or len(self.registered.series) < MODELS:

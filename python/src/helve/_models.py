@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from typing import Any, Optional
 
 from helve import _measures, _runtime
@@ -13,11 +14,16 @@ from helve import _measures, _runtime
 logger = logging.getLogger("ray.serve")
 
 
+class Refused(Exception):
+    """A model was not loaded ahead of its calls."""
+
+
 class Models:
     """The caches of one replica. One report is under way at a time: changes that happen meanwhile go together with the next report."""
 
     def __init__(self) -> None:
         self.caches: set = set()  # helve.serve.multiplex.Cache
+        self.loaders: weakref.WeakSet = weakref.WeakSet()  # helve.serve.multiplex.Loader
         self.changed = self.reporting = False
         self._measures: Optional[_measures.ModelMeasures] = None
 
@@ -65,6 +71,23 @@ class Models:
         if self.changed and _runtime.connection is not None:
             self.send(_runtime.connection)
 
+    def unused(self) -> list:
+        """The loaded models, each with its loader and the seconds since its last use, for the node."""
+        return [{"model": id, "loader": cache.name, "unused_s": unused} for cache in list(self.caches) for id, unused in cache.unused().items()]
+
+    async def ahead(self, replica: Any, loader: str, id: str, unused: float) -> dict:
+        """Loads a model before a call asks for it, because the replica that has it stops. The answer is for the node; an exception is that of the load."""
+        found = [x for x in list(self.loaders) if x.title == loader]
+        used = [x for x in found if x.caches] or found  # a class that was pickled may be here a second time
+        caches = [c for c in (x.cache_for(replica) for x in used) if c is not None]
+        if len(caches) != 1:
+            return {"refused": f"{len(caches) or 'no'} objects of the replica have the loader {loader}"}
+        try:
+            await caches[0].ahead(id, unused)
+        except Refused as e:
+            return {"refused": str(e)}
+        return {}
+
     async def close(self) -> None:
         """Unloads all models, one by one. A model that fails to end does not keep the others."""
         for cache in list(self.caches):
@@ -73,4 +96,4 @@ class Models:
 
 models = Models()
 
-__all__ = ["Models", "models"]
+__all__ = ["Models", "Refused", "models"]

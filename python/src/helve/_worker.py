@@ -561,6 +561,14 @@ class Worker(Succession):
                 if self.instance is None or request["replica"] != self.replica:
                     raise ReplicaUnavailableError("the replica is not in this worker")
                 reply = {"numbers": opened(await asyncio.wait_for(caught(self.numbers()), request.get("timeout_s") or None))}
+            elif op == "loaded_models" or op == "load_model":
+                if self.instance is None or request["replica"] != self.replica:
+                    raise ReplicaUnavailableError("the replica is not in this worker")
+                if op == "loaded_models":
+                    reply = {"models": models.unused()}
+                else:
+                    load = models.ahead(self.instance, request["loader"], request["model"], request["unused_s"])
+                    reply = opened(await asyncio.wait_for(caught(load), request.get("timeout_s") or None))
             elif op == "handover":
                 self.hand_over(request["slots"])
                 reply = {}

@@ -75,7 +75,8 @@ def context_of(info: Optional[RequestInfo]) -> _RequestContext:
     if kind is _Given:
         return info.context
     if kind is LoadInfo:
-        return context_of(info.members[0])
+        first = info.members[0]
+        return context_of(first) if first is not None else _RequestContext(multiplexed_model_id=info.model)  # no call waits for it
     if kind is BatchInfo:  # no single request
         return _RequestContext(multiplexed_model_id=info.model)
     route = client = ""

@@ -6,6 +6,9 @@ old model ends before the new one begins, because memory may not suffice for bot
 Serve can rely on it, one model loads at a time; one load serves all calls that wait for it, and is cancelled when all of them have
 given up.
 
+The node has a model loaded ahead of its calls, if the replica that has it stops (Cache.ahead). Such a model takes the place of no model that was used later. For
+example, with two models at most, a used an hour ago and b now, the model c that was used a minute ago at the other replica takes the place of a.
+
 A model that another running call has got is not destroyed under that call: it leaves the cache at once, and ends after the call. To let
 the load wait for that call was tried and rejected, since the call may wait for a lock that the loading call holds.
 """
@@ -22,7 +25,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Callable, Optional, overload
 
 from helve import _runtime, _spans
-from helve._models import models
+from helve._models import Refused, models
 from helve._frames import request_info
 from helve.serve._request_context import LoadInfo, get_multiplexed_model_id
 
@@ -35,7 +38,7 @@ logger = logging.getLogger("ray.serve")
 class Entry:
     """One model: waiting for its load, loading, or loaded."""
 
-    __slots__ = ("id", "model", "task", "waiting", "users", "info", "context", "unloaded")
+    __slots__ = ("id", "model", "task", "waiting", "users", "info", "context", "unloaded", "ahead", "used")
 
     def __init__(self, id: str):
         self.id = id
@@ -45,6 +48,8 @@ class Entry:
         self.users: set[asyncio.Task] = set()  # running calls that have got the model
         self.info, self.context = request_info.get(), contextvars.copy_context()
         self.unloaded: list[str] = []  # the models that have made room for it
+        self.ahead = False  # no call has asked for it yet
+        self.used = 0.0  # when a call asked for it last, here or, of a model that is ahead, at another replica: in the time of the loop
 
 
 def user() -> Optional[asyncio.Task]:
@@ -58,8 +63,8 @@ def user() -> Optional[asyncio.Task]:
 class Cache:
     """The models of one loader and one object. It belongs to one loop; calls on other loops go there."""
 
-    def __init__(self, load: Callable, limit: int, loop: asyncio.AbstractEventLoop):
-        self.load, self.limit, self.loop = load, limit, loop
+    def __init__(self, load: Callable, limit: int, loop: asyncio.AbstractEventLoop, name: str = ""):
+        self.load, self.limit, self.loop, self.name = load, limit, loop, name
         self.loaded: OrderedDict[str, Entry] = OrderedDict()  # the most recently used at the end
         self.loading: dict[str, Entry] = {}
         self.lock = asyncio.Lock()  # of the model that loads or ends
@@ -74,44 +79,92 @@ class Cache:
         if loop is not self.loop:
             if not self.loop.is_closed():
                 return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.get(id), self.loop))
-            self.loop, self.lock, self.loading = loop, asyncio.Lock(), {}
+            self.renew(loop)
         models.measures().requests.add(1)
         e = self.loaded.get(id)
         if e is not None:
+            e.used = loop.time()
             self.loaded.move_to_end(id)
             self.use(e, user())
             return e.model
         e = self.loading.get(id)
         if e is None:
-            e = self.loading[id] = Entry(id)
-            e.task = e.context.run(loop.create_task, self.run(e))
-            e.task.add_done_callback(functools.partial(self.settle, e))
-            models.report()
+            e = self.begin(Entry(id))
             if self.loaded.get(id) is e:  # the loop has an eager task factory
                 self.use(e, user())
                 return e.model
-        future = loop.create_future()
-        e.waiting[future] = user()
+        e.ahead = False
         try:
             with _spans.Span(f"load of model {id}", {"model": id}) as span:
-                model = await future
+                model = await self.wait(e, user())
                 if e.unloaded:
                     span.set(unloaded=", ".join(e.unloaded))
             return model
+        finally:
+            del e  # as in wait
+
+    def renew(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Goes on in another loop, because the one of before is closed."""
+        self.loop, self.lock, self.loading = loop, asyncio.Lock(), {}
+
+    def begin(self, e: Entry) -> Entry:
+        self.loading[e.id] = e
+        e.task = e.context.run(self.loop.create_task, self.run(e))
+        e.task.add_done_callback(functools.partial(self.settle, e))
+        models.report()
+        return e
+
+    async def wait(self, e: Entry, task: Optional[asyncio.Task]) -> Any:
+        """Waits for the load of a model, for a call with a task, or for no call."""
+        future = self.loop.create_future()
+        e.waiting[future] = task
+        try:
+            return await future
         except asyncio.CancelledError:
             e.waiting.pop(future, None)
-            if not e.waiting and self.loading.get(id) is e:
-                del self.loading[id]  # a new caller begins a load of its own
+            if not e.waiting and self.loading.get(e.id) is e:
+                del self.loading[e.id]  # a new caller begins a load of its own
                 e.task.cancel()
                 models.report()
             raise
         finally:
             del future, e  # an exception refers to this frame, and these to the exception
 
+    async def ahead(self, id: str, unused: float) -> Any:
+        """Loads a model for which no call has come here, and was used so many seconds ago at another replica. It raises Refused, if the model would take the place of one that was used
+        later. A call that comes meanwhile makes the load its own.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self.loop:
+            if not self.loop.is_closed():
+                return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.ahead(id, unused), self.loop))
+            self.renew(loop)
+        if id in self.loaded:
+            return None
+        e = self.loading.get(id)
+        if e is None:
+            e = Entry(id)
+            e.ahead, e.used = True, loop.time() - unused
+            self.begin(e)
+            if self.loaded.get(id) is e:
+                return None
+        await self.wait(e, None)
+        return None
+
+    def unused(self) -> dict:
+        """For each loaded model the seconds since its last use; 0 for one that a running call has got. From any thread."""
+        now = self.loop.time()
+        return {id: 0.0 if e.users else max(now - e.used, 0.0) for id, e in list(self.loaded.items())}
+
     def use(self, e: Entry, task: Optional[asyncio.Task]) -> None:
         if task is not None and task not in e.users and not task.done():
             e.users.add(task)
-            task.add_done_callback(e.users.discard)
+            task.add_done_callback(functools.partial(self.used, e))
+
+    def used(self, e: Entry, task: asyncio.Task) -> None:
+        """A call that had got the model has ended."""
+        e.users.discard(task)
+        e.used = max(e.used, self.loop.time())
 
     async def run(self, e: Entry) -> None:
         """Makes room for a model and loads it."""
@@ -119,6 +172,10 @@ class Cache:
         async with self.lock:
             measures = models.measures()
             while 0 <= self.limit <= len(self.loaded):
+                if e.ahead:
+                    old = next(iter(self.loaded.values()))  # the least recently used one
+                    if old.users or old.used >= e.used:
+                        raise Refused(f"no room for {e.id}: every model that is loaded is in use or was used later")
                 await self.unload(e)
             begun = self.loop.time()
             model = await self.load(e.id)
@@ -128,7 +185,12 @@ class Cache:
             del self.loading[e.id]
             e.model = model
             self.loaded[e.id] = e
-            measures.loaded(e.id, self.loop.time() - begun, models.loaded())
+            if e.ahead:  # its place is where its last use belongs
+                for id in [id for id, other in self.loaded.items() if other.used > e.used]:
+                    self.loaded.move_to_end(id)
+            else:
+                e.used = self.loop.time()
+            measures.loaded(e.id, self.loop.time() - begun, models.loaded(), e.ahead)
         for future, task in e.waiting.items():
             if not future.done():
                 self.use(e, task)
@@ -255,10 +317,26 @@ class Loader:
         self.fn, self.limit = fn, limit
         self.name = list(inspect.signature(fn).parameters)[-1]  # of the model id
         self.method = len(inspect.signature(fn).parameters) == 2
+        self.title = f"{fn.__module__}.{fn.__qualname__}"  # the same in another replica
         self.caches: dict[int, tuple] = {}  # by the id of the object: a cache and a reference to the object
+        models.loaders.add(self)
 
     def __getstate__(self) -> dict:
         return {**vars(self), "caches": {}}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        models.loaders.add(self)
+
+    def cache_for(self, replica: Any) -> Optional[Cache]:
+        """The cache of the loader for a model that comes from another replica. That is the one of the object of the replica, made if need be, or the only cache that there is. None for a loader of
+        several other objects: the node does not know which of them had the model.
+        """
+        if not self.method:
+            return self.cache(None)
+        if any(getattr(value, "_helve_loader", None) is self for kind in type(replica).__mro__ for value in list(vars(kind).values())):
+            return self.cache(replica)
+        return next(iter(self.caches.values()))[0] if len(self.caches) == 1 else None
 
     def arguments(self, args: tuple, kwargs: dict) -> tuple:
         """The object, or None, and the model id."""
@@ -291,7 +369,7 @@ class Loader:
             except TypeError:  # an object that cannot be referred to weakly is kept
                 reference = functools.partial(lambda o: o, owner)
             load = lambda model_id: self.fn(reference(), model_id)  # noqa: E731
-        cache = Cache(load, self.limit, asyncio.get_running_loop())
+        cache = Cache(load, self.limit, asyncio.get_running_loop(), self.title)
         self.caches[key] = cache, reference
         models.caches.add(cache)
         return cache
@@ -347,6 +425,7 @@ def multiplexed(func: Optional[Callable] = None, max_num_models_per_replica: int
             return await loader.cache(owner).get(model_id)
 
         wrapper._serve_multiplexed_function = True  # type: ignore[attr-defined]
+        wrapper._helve_loader = loader  # type: ignore[attr-defined]
         return wrapper
 
     return decorate(func) if func is not None else decorate

@@ -14,9 +14,11 @@ import (
 	"github.com/helve-serve/helve/internal/states"
 )
 
-// MovesLocked begins the move of the models that only this replica has, which stops by the event: its router keeps it for the calls of these models. The result moves them, until ctx ends or
-// half of the grace is over at the latest: the other half is for the calls that the replica has taken meanwhile. It is called when the router has its new replicas, and returns when the replica gets no call any
-// more. nil: nothing moves. That is so without such models, where no replica of the deployment stays, as when its application is deleted, and of a replica that fails.
+// MovesLocked begins the move of the models that only this replica has, which stops by the event: the router keeps the replica for the calls of these models. The function move moves them. It is called
+// when the router has the set without the replica, and returns when the router sends no call to the replica any more: when ctx ends or half of the grace is over, at the latest. The other half is for
+// the calls that the replica has taken meanwhile.
+//
+// The function is nil if there are no such models, if no replica of the deployment stays, as when its application is deleted, and for a replica that is stopped because it fails.
 func (r *Replica) MovesLocked(event states.Event, grace time.Duration) (move func(ctx context.Context)) {
 	d := r.Dep
 	models := serving.BaseOf(r.Running).Models()
@@ -65,7 +67,7 @@ func (r *Replica) MovesLocked(event states.Event, grace time.Duration) (move fun
 	}
 }
 
-// stayLocked are the replicas of the deployment that get calls, but for one that stops.
+// stayLocked are the replicas of the deployment that get calls, without the replica but.
 func (d *Deployment) stayLocked(but *Replica) (stay []moves.Stay) {
 	for _, r := range d.Replicas {
 		if r == but || !r.TakesLocked() {

@@ -383,7 +383,7 @@ func TestHostAsksReplicas(t *testing.T) {
 		if stats, err := r.RoutingStats(t.Context()); err != nil || strings.ReplaceAll(string(stats), " ", "") != `{"load":1}` {
 			t.Errorf("%s, %v", stats, err)
 		}
-		s.code.made[0].scope.SetModels([]string{"m"})
+		s.code.made[0].scope.AddLoader("text").SetIDs([]string{"m"})
 		synctest.Wait()
 		s.mu.Lock()
 		if got := fmt.Sprint(s.models); got != "[[D#1 m]]" || !slices.Equal(serving.BaseOf(r).Models(), []string{"m"}) {

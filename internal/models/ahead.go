@@ -70,7 +70,7 @@ func (c *Cache[M]) LoadAhead(ctx context.Context, id string, unused time.Duratio
 		}
 	}
 	if e.err != nil { // e.err was set before ready was closed
-		c.notify() // the refusal of a model in the queue has told nobody
+		c.notify() // schedule, which refuses a model in the queue, does not tell
 		return e.err
 	}
 	c.mu.Lock()

@@ -26,7 +26,7 @@ func refused(err error) bool {
 	return ok
 }
 
-// TestLoadAheadTakesNoBetterPlace: a model that loads ahead takes the place of one that was used before it, and of no other.
+// TestLoadAheadTakesNoBetterPlace: a model that loads ahead takes the place of a model that was used earlier, and of no other.
 func TestLoadAheadTakesNoBetterPlace(t *testing.T) {
 	bubble(t, Options{Max: 2}, func(t *testing.T, s *shelf, c *Cache[*model]) {
 		use(t, c, "a")
@@ -87,7 +87,7 @@ func TestLoadAheadOfModelsInUse(t *testing.T) {
 	})
 }
 
-// TestCallsTakeOverLoadsAhead: a call for a model that loads ahead waits for that load, and the model is one that was used.
+// TestCallsTakeOverLoadsAhead: a call for a model that loads ahead waits for that load, and makes the model a used one.
 func TestCallsTakeOverLoadsAhead(t *testing.T) {
 	bubble(t, Options{Max: 1}, func(t *testing.T, s *shelf, c *Cache[*model]) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -137,7 +137,7 @@ func TestLoadAheadBytes(t *testing.T) {
 		if got := fmt.Sprint(s.take(), c.IDs()); got != "[close aaaa load cccc] [bbbb cccc]" {
 			t.Error(got)
 		}
-		// It holds more than was kept for it, and would need the room of bbbb too.
+		// The model dddddddd holds more bytes than were kept for it, and would need the room of bbbb too.
 		if err := c.LoadAhead(t.Context(), "dddddddd", 80*time.Second); !refused(err) {
 			t.Error(err)
 		}

@@ -1,5 +1,5 @@
-// Package moves has the models of a replica that stops loaded by replicas that stay, before it stops. For example, a deployment goes from two replicas to one, and the one that
-// stops alone has the model fr:
+// Package moves has the models of a replica that stops loaded by replicas that stay, before it stops. For example, a deployment goes from two replicas to one, and only the
+// replica that stops has the model fr:
 //
 //   - The router sends no new call to it, but for those with the model fr ([router.Router.Leave]).
 //   - The node asks the replica which of these models it has loaded and when each was used, and decides where each goes ([Plan]).
@@ -118,7 +118,7 @@ func (l *Leaving) move(ctx context.Context, id string, loaders []protocol.Loaded
 		case refused != "":
 			why = fmt.Sprintf("replica %s has not loaded it: %s", at.ID, refused)
 			continue
-		case !l.stays(at): // it stops too, by now
+		case !l.stays(at): // the other replica stops too, by now
 			continue
 		default:
 			l.Router.Left(l.Replica, id, at.Replica)

@@ -133,7 +133,7 @@ func TestRun(t *testing.T) {
 	})
 }
 
-// TestRunEnds: whatever becomes of the loads, the replica that leaves gets no call after Run, and the reason is told.
+// TestRunEnds: however the loads end, the replica that leaves gets no call after Run, and the reason is told.
 func TestRunEnds(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

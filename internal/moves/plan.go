@@ -22,7 +22,7 @@ type Model struct {
 // Candidate is a replica that stays.
 type Candidate struct {
 	ID     string
-	Newest bool // it belongs to the newest revision, and no other replica is to take its place
+	Newest bool // of the newest revision, and no other replica is to take its place
 	Models int  // that it has or is loading
 	Calls  int  // that it executes
 }
@@ -34,7 +34,7 @@ type Move struct {
 }
 
 // Plan decides which models of a replica that stops move, and where. Models that were used lately move, the most recently used first. Candidates of the newest revision are
-// asked, or, if there is none, all. Of these a model goes to the one with the fewest models, those that move there counted; then to the one with the fewest calls, and then to the
+// asked, or, if there is none, all. A model goes to the candidate with the fewest models, where the models that move there count; then to the candidate with the fewest calls, and then to the
 // first by id.
 //
 // For example, a replica with the models fr and de, used a second and a minute ago, and es, used an hour ago, stops. R1 has two models and R2 three. fr goes to R1, de to R1 too, because

@@ -22,7 +22,7 @@ func TestPlanExample(t *testing.T) {
 }
 
 // TestPlanProperty: of random models and replicas, each model that was used lately moves once, the most recently used first, to a replica of the newest revision if there is one, and
-// never to one that has more models than another has then. The order of the arguments does not matter.
+// never to a replica that has more models than another has then. The order of the arguments does not matter.
 func TestPlanProperty(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(2000) {

@@ -59,7 +59,7 @@ func (r *Router) Coming(id string, to Replica) {
 	r.models.leaving.coming[id] = to
 }
 
-// Left ends what [Router.Leave] has kept: the replica rep gets no calls for the model any more. The replica to has loaded it; nil: none has, and the next call is sent as for a new model.
+// Left ends the time of [Router.Leave] for one model: the replica rep gets no calls for the model any more. The replica to has loaded the model; nil: no replica has, and the next call is routed as for a new model.
 func (r *Router) Left(rep Replica, id string, to Replica) {
 	r.models.left(rep, id, to)
 	r.refresh(nil, id)

@@ -19,7 +19,7 @@ func Severity(e helvetype.Event) string {
 	case "start_failed", "lost", "replace", "replica_failed", "deployment_unhealthy", "deployment_failed", "give_up", "roll_back", "rolled_back", "build_failed", "not_stored":
 		return helvetype.SeverityError
 	case "replica_startup_failed", "replica_not_ready", "not_ready", "kept", "ejected", "not_ejected", "calls_unfinished", "slots_held", "cycle", "event_loop_blocked", "flapping", "waits_for_room", "surge_does_not_fit",
-		"resources_exceeded", "policy_failed", "node_restarted":
+		"resources_exceeded", "model_not_moved", "policy_failed", "node_restarted":
 		return helvetype.SeverityWarning
 	case "rollout_paused":
 		if e.Inputs["by"] == "" { // else a person has paused it

@@ -116,7 +116,7 @@ def test_loaders_of_other_objects(replica):
         await request(one.get("x"))
         assert await ahead(host, "a", 0) == {} and one.log == ["load x", "load a"]
         await request(two.get("x"))
-        assert "refused" in await ahead(host, "b", 0)  # which of the two had it?
+        assert "refused" in await ahead(host, "b", 0)  # two objects have the loader
 
     run(main)
 

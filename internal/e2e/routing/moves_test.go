@@ -303,7 +303,7 @@ func TestSessionsMove(t *testing.T) {
 		if goes == "" {
 			t.Fatal(sessions)
 		}
-		// The replica with fewer calls is the one that stops.
+		// The replica with fewer calls stops.
 		var held []*helve.Response[int]
 		for _, id := range []string{sessions[goes][0], sessions[other][0], sessions[other][0]} {
 			held = append(held, lab.Do.With(helve.SessionID(id)).Remote(ctx, 1))

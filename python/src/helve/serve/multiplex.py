@@ -131,7 +131,7 @@ class Cache:
             del future, e  # an exception refers to this frame, and these to the exception
 
     async def ahead(self, id: str, unused: float) -> Any:
-        """Loads a model for which no call has come here, and was used so many seconds ago at another replica. It raises Refused, if the model would take the place of one that was used
+        """Loads a model for which no call has come here, and was used so many seconds ago at another replica. It raises Refused, if the model would take the place of a model that was used
         later. A call that comes meanwhile makes the load its own.
         """
         loop = asyncio.get_running_loop()
@@ -152,7 +152,7 @@ class Cache:
         return None
 
     def unused(self) -> dict:
-        """For each loaded model the seconds since its last use; 0 for one that a running call has got. From any thread."""
+        """For each loaded model the seconds since its last use; 0 for a model that a running call has got. From any thread."""
         now = self.loop.time()
         return {id: 0.0 if e.users else max(now - e.used, 0.0) for id, e in list(self.loaded.items())}
 

@@ -120,7 +120,10 @@ func TestModelsMove(t *testing.T) {
 			t.Fatal(at)
 		}
 		d.scale(1)
-		moves := <-m.begun // no call has asked for it
+		if len(m.begun) != 1 {
+			t.Fatalf("%d loads without a call, want 1", len(m.begun))
+		}
+		moves := <-m.begun
 		stays := "cat"
 		if moves == stays {
 			stays = "dog"

@@ -23,7 +23,7 @@ func (m *models) takesLocked(id string, rep Replica) bool {
 }
 
 // Leave says that a replica is about to leave the set, and keeps it for the calls with those of its models that no replica has for which stays is true. It returns these models; each of them
-// ends with a [Router.Left]. It delivers no call, and is called before the Update without the replica. Under a policy it keeps nothing: the policy decides which replica a model's calls go to.
+// ends with a [Router.Left]. It delivers no call, and is called before the Update without the replica. It keeps nothing of a replica that is not in the set, because the replica is not ready, for example, and nothing under a policy: the policy decides which replica a model's calls go to.
 func (r *Router) Leave(rep Replica, ids []string, stays func(Replica) bool) (kept []string) {
 	if r.policy.Load() != nil {
 		return nil
@@ -31,6 +31,9 @@ func (r *Router) Leave(rep Replica, ids []string, stays func(Replica) bool) (kep
 	m := &r.models
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if _, in := m.place[rep]; !in {
+		return nil
+	}
 	for _, id := range ids {
 		has := false
 		for _, other := range m.holders[id] {

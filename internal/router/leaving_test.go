@@ -73,6 +73,9 @@ func TestTwoLeave(t *testing.T) {
 	first := r.Leave(rs[0], []string{"a"}, stays(rs[1], rs[2])) // the second has not been decided yet
 	second := r.Leave(rs[1], []string{"a"}, stays(rs[2]))
 	third := r.Leave(rs[0], []string{"a"}, stays(rs[2]))
+	if kept := r.Leave(replica("other", 1), []string{"b"}, stays(rs[2])); kept != nil {
+		t.Error("a replica outside of the set is kept", kept)
+	}
 	if len(first) != 0 || len(second) != 1 || len(third) != 0 {
 		t.Fatal(first, second, third)
 	}

@@ -65,6 +65,8 @@ type ApplyAnswer struct {
 	Generation uint64 `json:"generation"`
 	// Applications has the outcome of each application by its name.
 	Applications map[string]Outcome `json:"applications"`
+	// Settings are the changes of the settings of the node, such as target_capacity, which acts on all its applications.
+	Settings []ValueChange `json:"settings,omitempty"`
 	// Warnings are about fields that have no effect, or hardly the effect that is meant.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -276,6 +278,8 @@ type EffectiveValue struct {
 	Value json.RawMessage `json:"value"`
 	// From is "default", "code", "file" or "override".
 	From string `json:"from"`
+	// Unused says why the value has no effect, for example num_replicas of a deployment with an autoscaling_config; "" for one that has.
+	Unused string `json:"unused,omitempty"`
 	// Update is what a change of the option needs: "nothing", "in place", "new replicas" or "new application".
 	Update string `json:"update"`
 	// About says what the option means, in Markdown; links are relative to the directory docs.

@@ -328,8 +328,9 @@ func outcomeText(a helvetype.ApplyAnswer, waited bool, program string, width int
 		tables.Message(&b, name+": ", "  ", a.Applications[name].Reason, width)
 		tables.Message(&b, name+": ", "  ", a.Applications[name].Error, width)
 	}
+	layout.Settings(&b, a.Settings, width)
 	switch {
-	case len(rows) == 0:
+	case len(rows) == 0 && len(a.Settings) == 0:
 		b.WriteString("nothing has changed: the file has no application\n")
 	case !waited && len(taken) > 0:
 		fmt.Fprintf(&b, "The node has taken %s. Follow it with %s status -w, or wait with --wait.\n", strings.Join(taken, ", "), program)

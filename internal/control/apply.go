@@ -213,6 +213,8 @@ type apply struct {
 	number uint64                  // of the claims
 	plans  bool                    // the node changes nothing, and keeps no failure for its status
 
+	changes []helvetype.ValueChange // of the settings of the node
+
 	mu       sync.Mutex
 	outcomes map[string]helvetype.Outcome
 	refused  map[string]error // applications that were not taken, with the reasons
@@ -325,7 +327,7 @@ func (ap *apply) answer() (a helvetype.ApplyAnswer, err error) {
 	}
 	ap.mu.Lock()
 	defer ap.mu.Unlock()
-	return helvetype.ApplyAnswer{Generation: ap.o.Generation(), Applications: maps.Clone(ap.outcomes), Warnings: slices.Clone(ap.warnings)}, err
+	return helvetype.ApplyAnswer{Generation: ap.o.Generation(), Applications: maps.Clone(ap.outcomes), Settings: ap.changes, Warnings: slices.Clone(ap.warnings)}, err
 }
 
 // refusals is the error of all applications that were refused, in the order of the file; nil if there are none.

@@ -101,6 +101,14 @@ func (ap *apply) settings(ctx context.Context) (undo func(), err error) {
 		return nil, err
 	}
 	next := ap.nextSettings(before)
+	later, _, err := o.set.Node.CheckSettings(next)
+	if err != nil {
+		return nil, ap.placeSetting(err)
+	}
+	changes, err := settings.Changes(before, next, later)
+	if err != nil {
+		return nil, err
+	}
 	warnings, err := o.set.Node.UseSettings(next, false)
 	if err != nil {
 		return nil, ap.placeSetting(err)
@@ -114,9 +122,11 @@ func (ap *apply) settings(ctx context.Context) (undo func(), err error) {
 	if !changed {
 		return func() {}, nil
 	}
+	ap.changes = changes
 	return func() {
 		o.setting.Lock()
 		defer o.setting.Unlock()
+		ap.changes = nil
 		ctx := context.WithoutCancel(ctx)
 		now, kv, err := o.readSettings(ctx)
 		if err != nil || kv.Modified != written {

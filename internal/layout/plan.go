@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/helve-serve/helve/helvetype"
@@ -34,10 +35,7 @@ func Plan(p helvetype.Plan, width int) string {
 			}
 		}
 	}
-	if len(p.Settings) > 0 {
-		b.WriteString("~ settings of the node\n")
-		values(&b, "    ", p.Settings, width)
-	}
+	Settings(&b, p.Settings, width)
 	var sums []string
 	for _, change := range []string{"created", "changed", "deleted", "unchanged"} {
 		if n := changes[change]; n > 0 {
@@ -46,6 +44,28 @@ func Plan(p helvetype.Plan, width int) string {
 	}
 	Paragraph(&b, "", "  ", fmt.Sprintf("Applications: %s. The plan is for generation %d.", cmp.Or(strings.Join(sums, ", "), "none"), p.Generation), width)
 	return b.String()
+}
+
+// Settings writes the changes of the settings of a node, if there are any. A target capacity that is not set is 100, and acts on all applications of the node: a file that changes nothing else changes the numbers of
+// replicas by it.
+func Settings(b *strings.Builder, all []helvetype.ValueChange, width int) {
+	if len(all) == 0 {
+		return
+	}
+	b.WriteString("~ settings of the node\n")
+	for _, v := range all {
+		if v.Path != "target_capacity" {
+			continue
+		}
+		part := func(of json.RawMessage) string {
+			if empty(of) {
+				return "not set (100 %)"
+			}
+			return Value(of, "") + " %"
+		}
+		Paragraph(b, "    ", "      ", "~ target_capacity   "+part(v.Before)+" -> "+part(v.After)+", for all applications of the node", width)
+	}
+	values(b, "    ", slices.DeleteFunc(slices.Clone(all), func(v helvetype.ValueChange) bool { return v.Path == "target_capacity" }), width)
 }
 
 func sign(change string) string {

@@ -112,7 +112,7 @@ func Of(in Input) helvetype.ApplicationPlan {
 		is, stays := after[name]
 		d := helvetype.DeploymentPlan{Name: name, Change: Unchanged, Update: spec.Lightweight.String(), Replicas: in.Running[name]}
 		if s, ok := in.Scales[name]; ok && there {
-			if d.Wanted = s.at(in.Capacity.Now); s.By != "deploy" && s.By != "" && !s.ByLoad {
+			if d.Wanted = s.at(in.Capacity.Now); s.By != "deploy" && s.By != "" && !s.ByLoad && !was.Options.Effective().Autoscaled() {
 				d.ScaledBy = s.By
 				if s.Reason != "" {
 					d.ScaledBy += ": " + s.Reason

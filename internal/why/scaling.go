@@ -49,6 +49,27 @@ func policyFails(a *helvetype.Autoscaling, prefix string) string {
 	return fmt.Sprintf("%s, %s, has no answer since %s, and %s: %s", of, a.Policy, stamp(a.PolicyFailedSince), holds, brief(a.Errors[0]))
 }
 
+// failingPolicy adds that the policy of a deployment fails, with its traceback and the next step, whatever else is wrong: the policy of a revision that serves fails also while another deploy has failed.
+func failingPolicy(e *helvetype.Explanation, app, name string, d helvetype.DeploymentStatus) {
+	prefix := ""
+	if e.Object.Kind == helvetype.KindApplication {
+		prefix = "deployment " + name + ": "
+	}
+	text := policyFails(d.Autoscaling, prefix)
+	if text == "" || strings.Contains(e.Sentence, text) {
+		return
+	}
+	e.Sentence += "; " + text
+	if all := details(d.Autoscaling.Errors[0]); all != "" {
+		e.Detail = strings.TrimPrefix(e.Detail+"\n\n"+all, "\n\n")
+	}
+	if e.Next == "" || strings.HasPrefix(e.Next, failedList) {
+		e.Next = fmt.Sprintf("correct the policy, and deploy it again; helve logs %s has what it prints", app)
+	} else {
+		e.Next += fmt.Sprintf("; correct the policy %s too: helve logs %s has what it prints", d.Autoscaling.Policy, app)
+	}
+}
+
 // more is the advice for calls that wait, or have waited, for slots of a deployment. The argument of is the deployment's name, with the name of its application. The command that raises a bound is named only where that bound holds the number; past says that
 // the calls have waited before, when the bound may have been reached. For example, a deployment with 1 to 4 replicas has 4, and its load asks for 15: max_replicas holds the number. With 2 replicas of 4 the autoscaler adds some by itself.
 // The zero status is that of a deployment that is gone.

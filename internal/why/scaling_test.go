@@ -202,3 +202,51 @@ func TestLasting(t *testing.T) {
 		}
 	}
 }
+
+// TestFailingPolicyBesideAState: the policy of a deployment that fails is named beside the trouble that the state of its application has, with both tracebacks and both next steps.
+func TestFailingPolicyBesideAState(t *testing.T) {
+	t.Parallel()
+	const trace = "ImportError: no module shop2\nTraceback (most recent call last):\n  File \"/srv/serve.py\", line 3, in <module>\nImportError: no module shop2"
+	const policy = "its autoscaling policy, scaling:f, has no answer since 2026-01-02T03:04:05.000Z, and the last answer holds: ZeroDivisionError: division by zero (in f, scaling.py line 9)"
+	unhealthy := policyOf(nil)
+	unhealthy.Status, unhealthy.Ready, unhealthy.Message, unhealthy.Failures = helvetype.DeploymentUnhealthy, 1, "replica D#1 has died", 1
+	for name, x := range map[string]struct {
+		a          helvetype.ApplicationStatus
+		want, next string
+	}{
+		"a file that was refused": {
+			helvetype.ApplicationStatus{Status: helvetype.ApplicationDeployFailed, Message: trace, FailedDeploy: &helvetype.FailedDeploy{Error: trace, At: at, Source: "default"}},
+			"has failed, and the application serves on as it was: ImportError", afterFailed + "; correct the policy scaling:f too: helve logs shop has what it prints",
+		},
+		"a rollback": {helvetype.ApplicationStatus{Status: helvetype.ApplicationDeployFailed, Message: "revision 2 was rolled back: no file"}, "no file", "; correct the policy scaling:f too: helve logs shop has what it prints"},
+		"a rollout":  {helvetype.ApplicationStatus{Status: helvetype.ApplicationDeploying, Rollout: &helvetype.Rollout{From: 1, To: 2, State: "paused"}}, "paused", "; correct the policy scaling:f too: helve logs shop has what it prints"},
+		"a failure":  {helvetype.ApplicationStatus{Status: helvetype.ApplicationUnhealthy, Message: "replica D#1 has died"}, "has died", "correct the policy, and deploy it again; helve logs shop has what it prints"},
+	} {
+		x.a.Deployments = map[string]helvetype.DeploymentStatus{"D": policyOf(nil)}
+		if x.a.Status == helvetype.ApplicationUnhealthy {
+			x.a.Deployments["D"] = unhealthy
+		}
+		e, _ := Explain(shop(), helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"shop": x.a}}, kept{}, at.Add(time.Minute))
+		if !strings.Contains(e.Sentence, x.want) || strings.Count(e.Sentence, "; deployment D: "+policy) != 1 {
+			t.Errorf("%s: %s\nwant %s, and %s", name, e.Sentence, x.want, policy)
+		}
+		if !strings.HasSuffix(e.Next, x.next) || !strings.Contains(e.Detail, "return 1 / 0") || x.a.FailedDeploy != nil && !strings.Contains(e.Detail, "line 3, in <module>") {
+			t.Errorf("%s: next %s\n%s", name, e.Next, e.Detail)
+		}
+		o := overview(map[string]helvetype.ApplicationStatus{"shop": x.a})
+		if len(o.Troubles) != 1 || !strings.Contains(o.Troubles[0].Sentence, policy) || o.Troubles[0].Next != e.Next {
+			t.Errorf("%s: %+v", name, o)
+		}
+	}
+}
+
+// TestTroubleBesideAFailedDeploy: after a deploy that has failed the trouble of the revision that serves is in the answer, too.
+func TestTroubleBesideAFailedDeploy(t *testing.T) {
+	t.Parallel()
+	d := helvetype.DeploymentStatus{Status: helvetype.DeploymentHealthy, Wanted: 1, Ready: 1, Calls: helvetype.Calls{Queued: 7, Running: 5}}
+	a := helvetype.ApplicationStatus{Status: helvetype.ApplicationDeployFailed, Message: "revision 2 was rolled back: no file", Deployments: map[string]helvetype.DeploymentStatus{"D": d}}
+	e, _ := Explain(shop(), helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"shop": a}}, kept{}, at)
+	if !strings.Contains(e.Sentence, "no file") || !strings.Contains(e.Sentence, "; deployment D: 7 calls wait for a slot") {
+		t.Error(e.Sentence)
+	}
+}

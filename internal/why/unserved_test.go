@@ -19,7 +19,7 @@ func TestUnserved(t *testing.T) {
 		capacity   *float64
 		want, next string
 	}{
-		"no capacity":          {waits(&helvetype.Autoscaling{}), new(0.0), "; deployment Ranker: 3 calls wait for a replica, and the deployment should have none: the target capacity of the node is 0 %", "deploy a file with a target_capacity above 0"},
+		"no capacity":          {waits(&helvetype.Autoscaling{}), new(0.0), "; deployment Ranker: 3 calls wait for a replica, and the deployment should have none: the target capacity of the node is 0 %", "deploy a file with a target_capacity above 0; a file without it ends the capacity only if it is a whole file of the source default; "},
 		"no replica is wanted": {waits(nil), nil, "; deployment Ranker: 3 calls wait for a replica, and the deployment should have none: its number of replicas is 0", "helve scale shop/Ranker 1 starts a replica"},
 		"no capacity, no call": {helvetype.DeploymentStatus{Status: helvetype.DeploymentHealthy}, new(0.0), "", ""},
 		"a hold":               {waits(held), new(50.0), "; deployment Ranker: 3 calls wait for a replica, and the deployment should have none: 3 calls wait, and there is no replica; held: the node drains", "helve why shop"},

@@ -60,11 +60,12 @@ func Explain(of helvetype.Object, s helvetype.Status, events Events, now time.Ti
 		for _, name := range slices.Sorted(maps.Keys(app.Deployments)) {
 			together(&e, events, of.App, name, now)
 		}
-		if now := app.Status; now != helvetype.ApplicationRunning && now != helvetype.ApplicationDeleting {
-			break // its message has the trouble
-		}
 		for _, name := range slices.Sorted(maps.Keys(app.Deployments)) {
-			troubled(&e, of.App, name, app.Deployments[name], passes(app, name), s.TargetCapacity, now)
+			if showsTrouble(app) { // else its message has it, but for a policy
+				troubled(&e, of.App, name, app.Deployments[name], passes(app, name), s.TargetCapacity, now)
+			} else {
+				failingPolicy(&e, of.App, name, app.Deployments[name])
+			}
 		}
 	case of.Kind == helvetype.KindDeployment && has:
 		e.Sentence, e.Next, e.Detail = deployment(of, d), nextOf("", of.App, of.Deployment, d), details(d.Message)
@@ -110,6 +111,12 @@ func together(e *helvetype.Explanation, events Events, app, deployment string, n
 	}
 }
 
+// showsTrouble says that the answer about an application has the trouble of its deployments beside the state of the application: while it runs, while it ends, and where the revision before serves on after a deploy that has
+// failed. For example, revision 2 has failed, and the deployment Ranker of revision 1 has calls that wait for each other: the answer has both.
+func showsTrouble(a helvetype.ApplicationStatus) bool {
+	return a.Status == helvetype.ApplicationRunning || a.Status == helvetype.ApplicationDeleting || a.Status == helvetype.ApplicationDeployFailed && serves(a)
+}
+
 // troubled adds the trouble of a deployment that its state does not show: replicas that do not answer, calls that wait for slots, and the last replica that has ended.
 // passes says that its failures of the last minute come from deployments that it uses. capacity is the target capacity of the node in percent; nil for all.
 func troubled(e *helvetype.Explanation, app, name string, d helvetype.DeploymentStatus, passes bool, capacity *float64, now time.Time) {
@@ -142,11 +149,7 @@ func troubled(e *helvetype.Explanation, app, name string, d helvetype.Deployment
 			break
 		}
 	}
-	if text := policyFails(d.Autoscaling, prefix); text != "" && !strings.Contains(e.Sentence, text) {
-		e.Sentence += "; " + text
-		e.Detail = cmp.Or(e.Detail, details(d.Autoscaling.Errors[0]))
-		next(fmt.Sprintf("correct the policy, and deploy it again; helve logs %s has what it prints", app))
-	}
+	failingPolicy(e, app, name, d)
 	switch {
 	case d.Cycle != "":
 		e.Sentence += "; " + prefix + d.Cycle
@@ -188,7 +191,7 @@ func unserved(app, name string, d helvetype.DeploymentStatus, capacity *float64)
 	text = waitFor(d.Calls.Queued) + " a replica, and the deployment should have none: "
 	switch {
 	case capacity != nil && *capacity <= 0:
-		return text + "the target capacity of the node is 0 %", "deploy a file with a target_capacity above 0, or without it; a limit of time for a request or a call, or max_queued_requests, keeps calls from waiting"
+		return text + "the target capacity of the node is 0 %", "deploy a file with a target_capacity above 0; a file without it ends the capacity only if it is a whole file of the source default; a limit of time for a request or a call, or max_queued_requests, keeps calls from waiting"
 	case d.Autoscaling == nil:
 		return text + "its number of replicas is 0", fmt.Sprintf("helve scale %s/%s 1 starts a replica", app, name)
 	case d.Autoscaling.Blocked != "":

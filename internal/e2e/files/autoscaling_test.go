@@ -1,6 +1,7 @@
 package files_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -116,5 +117,91 @@ func TestExternalScaler(t *testing.T) {
 	}
 	if _, err := p.apply(file("autoscaling_config: {max_replicas: 3}")); err == nil || !strings.Contains(err.Error(), "external_scaler_enabled") {
 		t.Errorf("an autoscaling_config beside it: %v", err)
+	}
+}
+
+// TestNumberWithoutEffect: a number that an operator has set before the deployment had an autoscaler is in its options as one without an effect, and has its effect again without the autoscaler.
+func TestNumberWithoutEffect(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.write("shop.py", shop)
+	file := func(options string) string {
+		return "applications: [{name: shop, import_path: 'shop:app', route_prefix: /shop, deployments: [{name: Ranker" + options + "}]}]"
+	}
+	unused := func() string {
+		c, err := p.Config(t.Context(), "shop")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range c.Deployments["Ranker"] {
+			if v.Path == "num_replicas" {
+				return v.Unused
+			}
+		}
+		return "there is no num_replicas"
+	}
+	same(t, p.applied(file("")), map[string]string{"shop": "created 1"})
+	if _, err := p.Patch(t.Context(), ann, "shop", json.RawMessage(`{"deployments": {"Ranker": {"num_replicas": 2}}}`), 0); err != nil {
+		t.Fatal(err)
+	}
+	p.settled("shop")
+	if got := p.value("Ranker", "num_replicas") + " " + unused(); got != "2 override " {
+		t.Errorf("num_replicas that was set is %q", got)
+	}
+	p.applied(file(", autoscaling_config: {min_replicas: 1, max_replicas: 3}"))
+	if got := p.value("Ranker", "num_replicas") + " " + unused(); got != "2 override autoscaling_config sets the number of replicas" {
+		t.Errorf("beside an autoscaler it is %q", got)
+	}
+	p.applied(file(""))
+	if got := p.value("Ranker", "num_replicas") + " " + unused(); got != "2 override " {
+		t.Errorf("without the autoscaler it is %q", got)
+	}
+	if err := p.Scale(t.Context(), ann, "shop", "Ranker", 3, "for a test"); err != nil {
+		t.Fatal(err)
+	}
+	p.applied(file(", autoscaling_config: {min_replicas: 1, max_replicas: 3}"))
+	if got := p.value("Ranker", "num_replicas") + " " + unused(); got != "2 override autoscaling_config sets the number of replicas" {
+		t.Errorf("after a scale, beside an autoscaler, it is %q", got)
+	}
+}
+
+// TestCapacityOfAnotherSource: the target capacity of a file acts on the applications of all sources. The answer to the file has the capacity before and after; only a whole file of the source "default" ends it by leaving it out.
+func TestCapacityOfAnotherSource(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.write("shop.py", shop)
+	of := func(app string) string {
+		return "applications: [{name: " + app + ", import_path: 'shop:app', route_prefix: /" + app + ", deployments: [{name: Ranker, num_replicas: 2}]}]"
+	}
+	search := func(r *helvetype.ApplyRequest) { r.Source = "search" }
+	wanted := func() string {
+		all := p.node.Status().Applications
+		return fmt.Sprint(all["shop"].Deployments["Ranker"].Wanted, all["find"].Deployments["Ranker"].Wanted)
+	}
+	for i, step := range []struct {
+		file          string
+		source        func(*helvetype.ApplyRequest)
+		change, after string
+	}{
+		{of("shop"), func(*helvetype.ApplyRequest) {}, "", "2 0"},
+		{"target_capacity: 50\n" + of("find"), search, "target_capacity null -> 50", "1 1"},
+		{of("find"), search, "", "1 1"},
+		{"target_capacity: 80\n" + of("find"), search, "target_capacity 50 -> 80", "2 2"},
+		{of("shop"), func(*helvetype.ApplyRequest) {}, "target_capacity 80 -> null", "2 2"},
+	} {
+		a, err := p.apply(step.file, step.source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change := ""
+		for _, c := range a.Settings {
+			change += fmt.Sprintf("%s %s -> %s", c.Path, cmp.Or(string(c.Before), "null"), cmp.Or(string(c.After), "null"))
+		}
+		if change != step.change || wanted() != step.after {
+			t.Errorf("file %d: the settings %q, and %s replicas are wanted; want %q, and %s", i, change, wanted(), step.change, step.after)
+		}
+	}
+	if _, err := p.apply("target_capacity: 10\napplications: [{name: bad, import_path: 'nope:app'}]"); err == nil {
+		t.Error("a module that is not there is no error")
 	}
 }

@@ -23,7 +23,7 @@ var layers = [][]string{
 	{"internal/controller", "internal/rest"},
 	{"internal/scaler", "internal/room"},
 	{"internal/fleet"},
-	{"internal/takeover", "internal/profiler", "internal/restore", "internal/inventory", "internal/details", "internal/claim"},
+	{"internal/takeover", "internal/profiler", "internal/restore", "internal/inventory", "internal/details", "internal/claim", "internal/owners"},
 	{"internal/deploy", "internal/snapshot", "internal/journal", "internal/health"},
 	{"internal/inprocess"},
 	{"internal/host", "internal/session", "internal/records", "internal/port", "internal/userlog"},

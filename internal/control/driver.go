@@ -91,7 +91,7 @@ func (d *Driver) Control(ctx context.Context, op string, body json.RawMessage) (
 }
 
 func (d *Driver) delete(ctx context.Context, r protocol.Delete) (protocol.Done, error) {
-	d.owners.forget(r.Name)
+	d.owners.Forget(r.Name)
 	d.claims.Drop(r.Name, d.Name) // a build of it that is under way is given up
 	err := d.node.Delete(ctx, r.Name)
 	d.note(r.Op(), r.Name, "", err)

@@ -11,6 +11,7 @@ import (
 	"github.com/helve-serve/helve/internal/config"
 	"github.com/helve-serve/helve/internal/layout"
 	"github.com/helve-serve/helve/internal/rest"
+	"github.com/helve-serve/helve/internal/shown"
 )
 
 func auditCommand(s Settings) *cobra.Command {
@@ -31,7 +32,7 @@ func auditCommand(s Settings) *cobra.Command {
 			if err := node.Get(c.Context(), "/api/v1/audit", url.Values{"limit": {strconv.Itoa(limit)}}, &list); err != nil {
 				return err
 			}
-			return r.print(os.Stdout, list.Entries, func() string { return answer.Audit(list.Entries, layout.Width(os.Stdout)) })
+			return shown.Print(os.Stdout, r.output, list.Entries, func() string { return answer.Audit(list.Entries, layout.Width(os.Stdout)) })
 		},
 	}
 	r.flags(c)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/answer"
+	"github.com/helve-serve/helve/internal/shown"
 	"github.com/spf13/cobra"
 )
 
@@ -42,7 +43,7 @@ func callsCommand(s Settings) *cobra.Command {
 					return err
 				}
 			}
-			return r.print(os.Stdout, list, func() string { return answer.Calls(list, time.Now()) })
+			return shown.Print(os.Stdout, r.output, list, func() string { return answer.Calls(list, time.Now()) })
 		},
 	}
 	r.flags(c)

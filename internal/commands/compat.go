@@ -351,7 +351,7 @@ func serveHealth(s Settings) *cobra.Command {
 		if asJSON {
 			r.output = "json"
 		}
-		return r.print(os.Stdout, health, nil)
+		return shown.Print(os.Stdout, r.output, health, nil)
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "as JSON")
 	NoVariables(c)

@@ -75,7 +75,7 @@ func (r *reader) submitted(ctx context.Context, node *rest.Client, apps []string
 		}
 		documents = append(documents, string(b))
 	}
-	return r.print(os.Stdout, all, func() string {
+	return shown.Print(os.Stdout, r.output, all, func() string {
 		if len(documents) == 0 {
 			if named {
 				return fmt.Sprintf("%s was deployed by a program, without a file: %s config --effective %s shows its options\n", apps[0], r.program, apps[0])
@@ -99,7 +99,7 @@ func (r *reader) effective(ctx context.Context, node *rest.Client, apps []string
 	if named {
 		value = all[0]
 	}
-	return r.print(os.Stdout, value, func() string {
+	return shown.Print(os.Stdout, r.output, value, func() string {
 		var b strings.Builder
 		for i, e := range all {
 			if i > 0 {

@@ -20,6 +20,7 @@ import (
 	"github.com/helve-serve/helve/internal/details"
 	"github.com/helve-serve/helve/internal/layout"
 	"github.com/helve-serve/helve/internal/rest"
+	"github.com/helve-serve/helve/internal/shown"
 	"github.com/helve-serve/helve/internal/tables"
 )
 
@@ -217,7 +218,7 @@ func (r *reader) plan(ctx context.Context, node *rest.Client, request helvetype.
 
 // printPlan writes a plan as the flags ask for it.
 func (r *reader) printPlan(plan helvetype.Plan) error {
-	return r.print(os.Stdout, plan, func() string { return layout.Plan(plan, layout.Width(os.Stdout)) })
+	return shown.Print(os.Stdout, r.output, plan, func() string { return layout.Plan(plan, layout.Width(os.Stdout)) })
 }
 
 // deploy sends a request, and shows what has become of the applications.
@@ -230,7 +231,7 @@ func (r *reader) deploy(ctx context.Context, node *rest.Client, request helvetyp
 	if err != nil {
 		return err
 	}
-	err = r.print(os.Stdout, answer, func() string {
+	err = shown.Print(os.Stdout, r.output, answer, func() string {
 		return outcomeText(answer, request.Wait, r.program, layout.Width(os.Stdout)) + r.unchangedWaits(ctx, node, answer)
 	})
 	if err != nil {

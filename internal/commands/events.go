@@ -15,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/answer"
 	"github.com/helve-serve/helve/internal/rest"
+	"github.com/helve-serve/helve/internal/shown"
 )
 
 func eventsCommand(s Settings) *cobra.Command {
@@ -105,5 +106,5 @@ func filter(c *cobra.Command, args []string, app, deployment *string) error {
 
 // event writes one event.
 func (r *reader) event(w io.Writer, e helvetype.Event) error {
-	return r.line(w, e, func() string { return answer.Event(e) })
+	return shown.Line(w, r.output, e, func() string { return answer.Event(e) })
 }

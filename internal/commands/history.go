@@ -15,6 +15,7 @@ import (
 	"github.com/helve-serve/helve/internal/answer"
 	"github.com/helve-serve/helve/internal/layout"
 	"github.com/helve-serve/helve/internal/rest"
+	"github.com/helve-serve/helve/internal/shown"
 )
 
 func historyCommand(s Settings) *cobra.Command {
@@ -36,7 +37,7 @@ func historyCommand(s Settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return r.print(os.Stdout, h, func() string { return answer.History(h, layout.Width(os.Stdout)) })
+			return shown.Print(os.Stdout, r.output, h, func() string { return answer.History(h, layout.Width(os.Stdout)) })
 		},
 	}
 	r.flags(c)
@@ -126,7 +127,7 @@ func (r *reader) revise(ctx context.Context, node *rest.Client, app string, wait
 		return err
 	}
 	all := map[string]helvetype.Outcome{app: outcome}
-	err = r.print(os.Stdout, outcome, func() string {
+	err = shown.Print(os.Stdout, r.output, outcome, func() string {
 		return outcomeText(helvetype.ApplyAnswer{Applications: all}, wait, r.program, layout.Width(os.Stdout))
 	})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/logs"
 	"github.com/helve-serve/helve/internal/rest"
+	"github.com/helve-serve/helve/internal/shown"
 	"github.com/spf13/cobra"
 )
 
@@ -134,7 +135,7 @@ func (r *reader) followLogs(ctx context.Context, node *rest.Client, query url.Va
 
 func (r *reader) logLine(line helvetype.LogLine) error {
 	if r.output != "text" {
-		return r.line(os.Stdout, line, nil)
+		return shown.Line(os.Stdout, r.output, line, nil)
 	}
 	_, err := os.Stdout.Write(logs.Show(&line, terminal(os.Stdout))) // the colours of a line stay on a terminal
 	return err

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/helve-serve/helve/internal/rest"
+	"github.com/helve-serve/helve/internal/shown"
 )
 
 // change is a command that asks for a change and prints one line.
@@ -33,7 +34,7 @@ func (r *reader) change(p parts, use, short, long string, do func(ctx context.Co
 			if err != nil {
 				return err
 			}
-			return r.print(os.Stdout, map[string]string{"object": of.String(), "message": said}, func() string { return said + "\n" })
+			return shown.Print(os.Stdout, r.output, map[string]string{"object": of.String(), "message": said}, func() string { return said + "\n" })
 		},
 	}
 	r.flags(c)
@@ -74,7 +75,7 @@ func scaleCommand(s Settings) *cobra.Command {
 				return err
 			}
 			said := fmt.Sprintf("%s wants %s", of, several(n, "replica"))
-			return r.print(os.Stdout, map[string]any{"object": of.String(), "replicas": n, "message": said}, func() string { return said + "\n" })
+			return shown.Print(os.Stdout, r.output, map[string]any{"object": of.String(), "replicas": n, "message": said}, func() string { return said + "\n" })
 		},
 	}
 	r.flags(c)
@@ -151,7 +152,7 @@ func shutdownCommand(s Settings) *cobra.Command {
 				return err
 			}
 			const said = "all applications are being deleted"
-			return r.print(os.Stdout, map[string]string{"message": said}, func() string { return said + "\n" })
+			return shown.Print(os.Stdout, r.output, map[string]string{"message": said}, func() string { return said + "\n" })
 		},
 	}
 	r.flags(c)

@@ -13,6 +13,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/answer"
 	"github.com/helve-serve/helve/internal/details"
+	"github.com/helve-serve/helve/internal/shown"
 )
 
 // evil is a text of user code that clears the screen, names the window, and turns the direction of the text.
@@ -37,7 +38,7 @@ func TestTextsOfUserCode(t *testing.T) {
 			t.Parallel()
 			var whole, line strings.Builder
 			r := reader{output: output}
-			if err := errors.Join(r.print(&whole, event, func() string { return answer.Event(event) + "\n" }), r.event(&line, event)); err != nil {
+			if err := errors.Join(shown.Print(&whole, r.output, event, func() string { return answer.Event(event) + "\n" }), r.event(&line, event)); err != nil {
 				t.Fatal(err)
 			}
 			for _, text := range []string{whole.String(), line.String()} {

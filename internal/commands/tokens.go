@@ -10,6 +10,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/layout"
 	"github.com/helve-serve/helve/internal/rest"
+	"github.com/helve-serve/helve/internal/shown"
 	"github.com/spf13/cobra"
 )
 
@@ -45,7 +46,7 @@ func tokenAdd(s Settings) *cobra.Command {
 			if err := node.Do(c.Context(), http.MethodPost, tokensPath, nil, map[string]string{"name": args[0], "role": role}, &made); err != nil {
 				return err
 			}
-			return r.print(os.Stdout, made, func() string { return made.Token + "\n" })
+			return shown.Print(os.Stdout, r.output, made, func() string { return made.Token + "\n" })
 		},
 	}
 	r.flags(c)
@@ -68,7 +69,7 @@ func tokenList(s Settings) *cobra.Command {
 			if err := node.Get(c.Context(), tokensPath, nil, &list); err != nil {
 				return err
 			}
-			return r.print(os.Stdout, list.Tokens, func() string {
+			return shown.Print(os.Stdout, r.output, list.Tokens, func() string {
 				var b strings.Builder
 				var rows [][]string
 				for _, t := range list.Tokens {
@@ -99,7 +100,7 @@ func tokenRemove(s Settings) *cobra.Command {
 				return err
 			}
 			said := fmt.Sprintf("the token %s is removed", args[0])
-			return r.print(os.Stdout, map[string]string{"message": said}, func() string { return said + "\n" })
+			return shown.Print(os.Stdout, r.output, map[string]string{"message": said}, func() string { return said + "\n" })
 		},
 	}
 	r.flags(c)

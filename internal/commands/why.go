@@ -11,6 +11,7 @@ import (
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/answer"
 	"github.com/helve-serve/helve/internal/layout"
+	"github.com/helve-serve/helve/internal/shown"
 )
 
 // drawnID is the form of the ids of requests that nodes draw.
@@ -67,22 +68,22 @@ func whyCommand(s Settings) *cobra.Command {
 						helvetype.Overview
 						helvetype.RequestList
 					}{all, l}
-					return r.print(os.Stdout, both, func() string { return answer.Overview(all, l, layout.Width(os.Stdout)) })
+					return shown.Print(os.Stdout, r.output, both, func() string { return answer.Overview(all, l, layout.Width(os.Stdout)) })
 				}
-				return r.print(os.Stdout, l, func() string { return answer.Requests(l, layout.Width(os.Stdout)) })
+				return shown.Print(os.Stdout, r.output, l, func() string { return answer.Requests(l, layout.Width(os.Stdout)) })
 			}
 			if id != "" {
 				t, err := node.Request(c.Context(), id)
 				if err != nil {
 					return err
 				}
-				return r.print(os.Stdout, t, func() string { return answer.Request(t, layout.Width(os.Stdout)) })
+				return shown.Print(os.Stdout, r.output, t, func() string { return answer.Request(t, layout.Width(os.Stdout)) })
 			}
 			e, err := node.Explain(c.Context(), of.app, of.deployment, of.replica, revision)
 			if maybe != "" {
 				t, absent := node.Request(c.Context(), maybe)
 				if absent == nil && (err != nil || t.Kept != "" || t.Running) {
-					return r.print(os.Stdout, t, func() string {
+					return shown.Print(os.Stdout, r.output, t, func() string {
 						text := answer.Request(t, layout.Width(os.Stdout))
 						if err == nil {
 							text += fmt.Sprintf("\n%s is the name of an application too: helve why --application %[1]s\n", maybe)
@@ -94,7 +95,7 @@ func whyCommand(s Settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return r.print(os.Stdout, e, func() string { return answer.Explanation(e, layout.Width(os.Stdout)) })
+			return shown.Print(os.Stdout, r.output, e, func() string { return answer.Explanation(e, layout.Width(os.Stdout)) })
 		},
 	}
 	r.flags(c)

@@ -111,8 +111,8 @@ func TestRoomOfAReplicaThatWaits(t *testing.T) {
 				other := gpuApp(map[string]int{"B": 1}, "1", nil)
 				other.Graph.App = "other"
 				n.deploy(t, other)
-				started := 0
-				n.deploy(t, gpuApp(map[string]int{"A": 2}, "1", func() error { started++; return nil }))
+				var started atomic.Int32
+				n.deploy(t, gpuApp(map[string]int{"A": 2}, "1", func() error { started.Add(1); return nil }))
 				if err := n.Scale(t.Context(), "app", "A", 3, "ann", ""); err != nil { // the third waits for the GPU of the other application
 					t.Fatal(err)
 				}
@@ -127,8 +127,8 @@ func TestRoomOfAReplicaThatWaits(t *testing.T) {
 					t.Error(err)
 				}
 				n.wantRunning(t, "after the update", 3)
-				if started != 2 {
-					t.Errorf("%d replicas of the revision before have started, want 2", started)
+				if got := started.Load(); got != 2 {
+					t.Errorf("%d replicas of the revision before have started, want 2", got)
 				}
 			})
 		})

@@ -117,11 +117,7 @@ func effectiveText(b *strings.Builder, e helvetype.EffectiveConfig, width int) {
 	options := func(all []helvetype.EffectiveValue) {
 		rows := make([][]string, 0, len(all))
 		for _, v := range all {
-			value := layout.Value(v.Value, "")
-			if v.Unused != "" {
-				value += ", without effect: " + v.Unused
-			}
-			rows = append(rows, []string{v.Path, v.From, value})
+			rows = append(rows, []string{v.Path, v.From, layout.Effective(v)})
 		}
 		layout.Table(b, "  ", width, []string{"OPTION", "FROM", "VALUE"}, rows)
 	}

@@ -437,19 +437,10 @@ func (o *Operator) deploying(app string) bool {
 	return o.set.Node.Status().Applications[app].Status == helvetype.ApplicationDeploying
 }
 
-// scaled puts the number of replicas that an operator has set with Scale over num_replicas. Beside an autoscaler neither of the two has an effect. For example, an operator has scaled Ranker to 5, and a file with an
-// autoscaling_config for it came after that.
-func (o *Operator) scaled(ctx context.Context, app string, d spec.Deployment, values []helvetype.EffectiveValue) error {
-	i := slices.IndexFunc(values, func(v helvetype.EffectiveValue) bool { return v.Path == "num_replicas" })
-	if i < 0 {
-		return nil
-	}
-	if d.Options.Effective().Autoscaled() {
-		values[i].Unused = "autoscaling_config sets the number of replicas"
-		return nil
-	}
-	n, set, err := o.set.Target.SetNumber(ctx, app, d.Name)
-	if set {
+// scaled puts the number of replicas that an operator has set with Scale over num_replicas, unless that has no effect.
+func (o *Operator) scaled(ctx context.Context, app, deployment string, values []helvetype.EffectiveValue) error {
+	n, set, err := o.set.Target.SetNumber(ctx, app, deployment)
+	if i := slices.IndexFunc(values, func(v helvetype.EffectiveValue) bool { return v.Path == "num_replicas" }); set && i >= 0 && values[i].Unused == "" {
 		values[i].From, values[i].Value = string(spec.FromOverride), json.RawMessage(strconv.Itoa(n))
 	}
 	return err
@@ -480,7 +471,7 @@ func (o *Operator) Config(ctx context.Context, app string) (c helvetype.Effectiv
 			}
 		}
 		c.Deployments[d.Name] = plan.Values(options.Effective().ValuesIn(d.Language))
-		if err := o.scaled(ctx, app, d, c.Deployments[d.Name]); err != nil {
+		if err := o.scaled(ctx, app, d.Name, c.Deployments[d.Name]); err != nil {
 			return c, err
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/settings"
 	"github.com/helve-serve/helve/internal/store"
 )
@@ -34,28 +33,7 @@ func (o *Operator) Settings(ctx context.Context) (s helvetype.NodeSettings, err 
 	if err != nil {
 		return s, err
 	}
-	s = helvetype.NodeSettings{ProxyLocation: "EveryNode", HTTPOptions: json.RawMessage("{}"), LoggingConfig: json.RawMessage("{}"), TracingConfig: json.RawMessage("{}"), TargetCapacity: now.TargetCapacity}
-	if now.ProxyLocation != "" {
-		s.ProxyLocation = now.ProxyLocation
-	}
-	if now.HTTP != nil {
-		b, err := json.Marshal(now.HTTP)
-		if err != nil {
-			return s, err
-		}
-		s.HTTPOptions = secret.Redact(b)
-	}
-	if now.Tracing != nil {
-		b, err := json.Marshal(now.Tracing)
-		if err != nil {
-			return s, err
-		}
-		s.TracingConfig = secret.Redact(b)
-	}
-	if len(now.Logging) > 0 {
-		s.LoggingConfig = secret.Redact(now.Logging)
-	}
-	return s, nil
+	return now.Redacted()
 }
 
 // placeSetting gives a mistake in the settings its place in the file.
@@ -100,20 +78,13 @@ func (ap *apply) settings(ctx context.Context) (undo func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	next := ap.nextSettings(before)
-	later, _, err := o.set.Node.CheckSettings(next)
-	if err != nil {
-		return nil, ap.placeSetting(err)
-	}
-	changes, err := settings.Changes(before, next, later)
+	next, changes, err := ap.changeSettings(before)
 	if err != nil {
 		return nil, err
 	}
-	warnings, err := o.set.Node.UseSettings(next, false)
-	if err != nil {
+	if _, err := o.set.Node.UseSettings(next, false); err != nil {
 		return nil, ap.placeSetting(err)
 	}
-	ap.warnSettings(warnings)
 	written, changed, err := o.writeSettings(ctx, kv, before, next, ap.by.Name)
 	if err != nil {
 		o.set.Node.UseSettings(before, false) //nolint:errcheck // they held until now
@@ -167,13 +138,20 @@ func (ap *apply) planSettings(ctx context.Context) ([]helvetype.ValueChange, err
 	if err != nil {
 		return nil, err
 	}
-	next := ap.nextSettings(before)
+	_, changes, err := ap.changeSettings(before)
+	return changes, err
+}
+
+// changeSettings are the settings with those of the file, and the changes. It warns of options that the node does not take now.
+func (ap *apply) changeSettings(before settings.Node) (next settings.Node, changes []helvetype.ValueChange, err error) {
+	next = ap.nextSettings(before)
 	later, warnings, err := ap.o.set.Node.CheckSettings(next)
 	if err != nil {
-		return nil, ap.placeSetting(err)
+		return next, nil, ap.placeSetting(err)
 	}
 	ap.warnSettings(warnings)
-	return settings.Changes(before, next, later)
+	changes, err = settings.Changes(before, next, later)
+	return next, changes, err
 }
 
 // RestoreSettings gives the node the settings that files have set before it started.

@@ -195,3 +195,12 @@ func Value(v json.RawMessage, from string) string {
 	}
 	return text
 }
+
+// Effective is the value of an option, with the reason where it has no effect.
+func Effective(v helvetype.EffectiveValue) string {
+	text := Value(v.Value, "")
+	if v.Unused != "" {
+		text += ", without effect: " + v.Unused
+	}
+	return text
+}

@@ -292,6 +292,12 @@ func Values(all []spec.Value) []helvetype.EffectiveValue {
 	for i, v := range all {
 		out[i] = helvetype.EffectiveValue{Path: v.Option, Value: secret.RedactAt(v.Option, v.JSON), From: string(v.From), Update: v.Update.String(), About: v.Doc}
 	}
+	at := func(option string) int {
+		return slices.IndexFunc(all, func(v spec.Value) bool { return v.Option == option })
+	}
+	if number, auto := at("num_replicas"), at("autoscaling_config"); number >= 0 && auto >= 0 && string(all[auto].JSON) != "null" && len(all[auto].JSON) > 0 {
+		out[number].Unused = "autoscaling_config sets the number of replicas"
+	}
 	return out
 }
 

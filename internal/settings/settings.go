@@ -4,7 +4,9 @@ package settings
 import (
 	"encoding/json"
 
+	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/config"
+	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/spec"
 )
 
@@ -62,6 +64,32 @@ func (s Node) rises(next *float64) bool {
 		return s.Rising
 	}
 	return *next > *before
+}
+
+// Redacted are the settings as operators see them, with secrets redacted. Each group that files have not set is an empty object.
+func (s Node) Redacted() (all helvetype.NodeSettings, err error) {
+	all = helvetype.NodeSettings{ProxyLocation: "EveryNode", HTTPOptions: json.RawMessage("{}"), LoggingConfig: json.RawMessage("{}"), TracingConfig: json.RawMessage("{}"), TargetCapacity: s.TargetCapacity}
+	if s.ProxyLocation != "" {
+		all.ProxyLocation = s.ProxyLocation
+	}
+	if s.HTTP != nil {
+		b, err := json.Marshal(s.HTTP)
+		if err != nil {
+			return all, err
+		}
+		all.HTTPOptions = secret.Redact(b)
+	}
+	if s.Tracing != nil {
+		b, err := json.Marshal(s.Tracing)
+		if err != nil {
+			return all, err
+		}
+		all.TracingConfig = secret.Redact(b)
+	}
+	if len(s.Logging) > 0 {
+		all.LoggingConfig = secret.Redact(s.Logging)
+	}
+	return all, nil
 }
 
 // Fields are the values of the settings by their paths, for example "http_options.port"; a field without a value is not there.

@@ -39,18 +39,20 @@ func (l *Ledger) Fill(s *helvetype.Status) {
 	}
 }
 
-// NoteUse notes the memory of GPUs that the replicas of a status use, for the texts that say which replicas hold a GPU.
-func (l *Ledger) NoteUse(s *helvetype.Status) {
-	used := map[string]uint64{}
-	for _, a := range s.Applications {
-		for _, d := range a.Deployments {
-			for i := range d.Replicas {
-				if r := &d.Replicas[i]; r.GPUMemory > 0 {
-					used[r.ID] = r.GPUMemory
-				}
-			}
+// HoldsDevice says that a replica holds a GPU, or a part of one.
+func (l *Ledger) HoldsDevice() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, h := range l.held {
+		if len(h.Devices) > 0 {
+			return true
 		}
 	}
+	return false
+}
+
+// NoteUse notes the memory of GPUs that replicas use, in bytes by their ids, for the texts that say which replicas hold a GPU. The map is not changed any more.
+func (l *Ledger) NoteUse(used map[string]uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.used = used

@@ -53,8 +53,11 @@ func TestNoteUse(t *testing.T) {
 	l := New(placement.Unstated("n", "0"))
 	l.Ask("A#1", "app/A", placement.Demand{GPUs: placement.One})
 	w := l.Ask("B#1", "app/B", placement.Demand{GPUs: placement.One})
+	if other := New(placement.Unstated("n", "0")); other.HoldsDevice() || !l.HoldsDevice() {
+		t.Error("a ledger without a holding has a device that is held, or the other way round")
+	}
 	for used, want := range map[uint64]string{0: "app/A#1 holds 1", 3 << 30: "app/A#1 holds 1 (3 GiB of GPU memory in use)"} {
-		l.NoteUse(&helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"app": {Deployments: map[string]helvetype.DeploymentStatus{"A": {Replicas: []helvetype.ReplicaStatus{{ID: "A#1", GPUMemory: used}}}}}}})
+		l.NoteUse(map[string]uint64{"A#1": used})
 		if why := w.Reason(); why == nil || why.Error() != "needs 1 GPU, and 0 of 1 are free: "+want {
 			t.Errorf("%v, want %s", why, want)
 		}

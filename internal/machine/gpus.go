@@ -67,6 +67,11 @@ type GPUProcess struct {
 // NewGPUs finds the tool of the driver with the first question.
 func NewGPUs() *GPUs { return &GPUs{find: findGPUTool} }
 
+// NewGPUsOf asks a function in the place of the tool, for tests.
+func NewGPUsOf(query func(ctx context.Context, arguments []string) ([]byte, error)) *GPUs {
+	return &GPUs{find: func() func(context.Context, []string) ([]byte, error) { return query }}
+}
+
 // SharedGPUs are the GPUs of the machine for all readers of this process: the metrics and the pages of a node run the tool once for both.
 var SharedGPUs = sync.OnceValue(NewGPUs) //nolint:gochecknoglobals // there is one machine
 

@@ -70,15 +70,13 @@ func TestGPUProcesses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		runs, answer := 0, ""
-		g := GPUs{find: func() func(context.Context, []string) ([]byte, error) {
-			return func(_ context.Context, arguments []string) ([]byte, error) {
-				runs++
-				if arguments[0] != "--query-compute-apps=pid,gpu_uuid,used_memory" {
-					t.Error(arguments)
-				}
-				return []byte(answer), nil
+		g := NewGPUsOf(func(_ context.Context, arguments []string) ([]byte, error) {
+			runs++
+			if arguments[0] != "--query-compute-apps=pid,gpu_uuid,used_memory" {
+				t.Error(arguments)
 			}
-		}}
+			return []byte(answer), nil
+		})
 		if all, known := g.Processes(); known {
 			t.Errorf("before the first look: %v", all)
 		}

@@ -223,7 +223,6 @@ func (n *Node) Status() helvetype.Status {
 		n.look(s)
 	}
 	n.usage.Fill(&s)
-	n.workers.Ledger().NoteUse(&s)
 	n.workers.Ledger().Fill(&s)
 	s.References = n.results.Status()
 	if n.HTTP() != "" {

@@ -51,11 +51,18 @@ func (n *Node) look(s helvetype.Status) {
 		k.AddLoops(n.user.LoopDelays())
 		return k
 	}, processes)
+	n.lookAtGPUs(processes)
+}
+
+// lookAtGPUs measures the memory of GPUs that replicas use, while a replica holds one.
+func (n *Node) lookAtGPUs(processes map[string]int) {
 	var all []machine.GPUProcess
-	if usage.HoldsGPU(&s) {
+	if n.workers.Ledger().HoldsDevice() {
 		all, _ = n.observed.gpus.Processes() // none: what was known before counts no more
 	}
-	if !n.usage.LookAtGPUs(all, processes, usage.KinOf) {
+	used, here := n.usage.LookAtGPUs(all, processes, usage.KinOf)
+	n.workers.Ledger().NoteUse(used)
+	if !here {
 		n.observed.hidden.Do(func() {
 			n.log.Warn("the memory of GPUs that replicas use is not known: the driver names processes that are not here, as in a container with process ids of its own")
 		})
@@ -90,6 +97,7 @@ func (n *Node) record() {
 	k.Requests, k.Ongoing = n.proxy.Counts()
 	k.AddLoops(n.user.LoopDelays())
 	n.usage.LookNow(func() telemetry.Snapshot { return k }, processes)
+	n.lookAtGPUs(processes)
 	n.observed.series.Record(time.Since(n.observed.started), n.looks(&k, time.Now().Add(-series.Step)))
 }
 

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/machine"
 )
 
@@ -44,30 +43,37 @@ func KinOf(pid int) (k Kin, ok bool) {
 	return k, true
 }
 
-// HoldsGPU says that a replica of a status holds a GPU, or a part of one.
-func HoldsGPU(s *helvetype.Status) bool {
-	for _, a := range s.Applications {
-		for _, d := range a.Deployments {
-			for i := range d.Replicas {
-				if len(d.Replicas[i].GPUs) > 0 {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}
-
-// LookAtGPUs notes the memory of GPUs that the processes of replicas use, with their children, by the answer of the driver. kin is [KinOf]. It is false if the driver has named processes, and none of
-// them is here: a container has process ids of its own, and the driver names those of the machine. Nothing is recorded then.
+// LookAtGPUs notes the memory of GPUs that the processes of replicas use, with their children, by the answer of the driver, and gives it by the ids of the replicas. kin is [KinOf]. here is false if the
+// driver has named processes, and none of them is here: a container has process ids of its own, and the driver names those of the machine. Nothing is recorded then.
 //
 // For example, the worker 10 of Model#1 has started the process 12, which uses 2 GiB, and uses 30 GiB itself: Model#1 uses 32 GiB.
-func (m *Meter) LookAtGPUs(all []machine.GPUProcess, replicas map[string]int, kin func(pid int) (Kin, bool)) (here bool) {
+func (m *Meter) LookAtGPUs(all []machine.GPUProcess, replicas map[string]int, kin func(pid int) (Kin, bool)) (by map[string]uint64, here bool) {
+	var used map[int]uint64
+	if len(all) > 0 {
+		used, here = usedBy(all, replicas, kin)
+	}
+	m.mu.Lock()
+	m.gpus = used
+	m.mu.Unlock()
+	if len(used) == 0 {
+		return nil, here || len(all) == 0
+	}
+	by = map[string]uint64{}
+	for id, pid := range replicas {
+		if n := used[pid]; n > 0 {
+			by[id] = n
+		}
+	}
+	return by, true
+}
+
+// usedBy is the memory of GPUs by the workers that use it.
+func usedBy(all []machine.GPUProcess, replicas map[string]int, kin func(pid int) (Kin, bool)) (used map[int]uint64, here bool) {
 	workers := map[int]bool{}
 	for _, pid := range replicas {
 		workers[pid] = true
 	}
-	used := map[int]uint64{}
+	used = map[int]uint64{}
 	for _, p := range all {
 		k, ok := kin(p.PID)
 		if !ok || !k.GPU {
@@ -78,10 +84,7 @@ func (m *Meter) LookAtGPUs(all []machine.GPUProcess, replicas map[string]int, ki
 			used[worker] += p.Used
 		}
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.gpus = used
-	return here || len(all) == 0
+	return used, here
 }
 
 // generations bounds the walk to the parents of a process.

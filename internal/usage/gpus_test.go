@@ -25,8 +25,9 @@ func TestGPUs(t *testing.T) {
 	m.Look(begin, of(new(telemetry.Calls), 0), pids, func(int) (Process, bool) { return Process{Memory: 1, CPU: time.Second, Started: 1}, true })
 	see := func(first, second uint64, here bool, all ...machine.GPUProcess) {
 		t.Helper()
-		if is := m.LookAtGPUs(all, pids, func(pid int) (Kin, bool) { k, ok := kin[pid]; return k, ok }); is != here {
-			t.Errorf("%v is here: %v", all, is)
+		by, is := m.LookAtGPUs(all, pids, func(pid int) (Kin, bool) { k, ok := kin[pid]; return k, ok })
+		if is != here || by["D#1"] != first || by["D#2"] != second {
+			t.Errorf("%v is here: %v, %v", all, is, by)
 		}
 		if got := filled(&m, replicas...).Replicas; got[0].GPUMemory != first || got[1].GPUMemory != second {
 			t.Errorf("%v: %d and %d bytes, want %d and %d", all, got[0].GPUMemory, got[1].GPUMemory, first, second)
@@ -46,17 +47,6 @@ func TestGPUs(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	see(0, 0, true)
-}
-
-// TestHoldsGPU looks for a replica with a GPU.
-func TestHoldsGPU(t *testing.T) {
-	t.Parallel()
-	with := func(gpus ...string) *helvetype.Status {
-		return &helvetype.Status{Applications: map[string]helvetype.ApplicationStatus{"app": {Deployments: map[string]helvetype.DeploymentStatus{"D": {Replicas: []helvetype.ReplicaStatus{{}, {GPUs: gpus}}}}}}}
-	}
-	if HoldsGPU(with()) || !HoldsGPU(with("0")) {
-		t.Error("a status without GPUs is taken for one with a GPU, or the other way round")
-	}
 }
 
 // TestKinOf reads the relations of this process.

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import subprocess
 import sys
 import threading
 import types
@@ -281,3 +282,179 @@ def test_version_of_a_deployment_whose_name_is_that_of_its_application(tmp_path,
         assert _code.version(app._bound._target, app._bound._source, (), {}, lambda value: None) != ""
     finally:
         del sys.modules["redeploy_bound"]
+
+
+# ---- methods in the wrappers of decorators
+
+WRAPPED = """
+import asyncio, enum, functools, os, pathlib, threading, weakref
+from helve import serve
+
+SIZE = int(os.environ.get("REDEPLOY_SIZE", 4))
+LOCK = threading.Lock()
+
+class Color(enum.Enum):
+    RED = 1
+
+class Policy:
+    # one part that no pickle can have, and one that differs from run to run
+    def __init__(self):
+        self.lock, self.made, self.users = threading.Lock(), object(), weakref.WeakKeyDictionary()
+        self.started = os.getpid()
+
+class Plain:
+    def __init__(self, size):
+        self.size, self.again = size, self
+
+class Counted:
+    def __init__(self, fn):
+        self.lock, self.fn = threading.Lock(), fn
+
+    def __call__(self, *args):
+        return self.fn(*args)
+
+def wrapped(*kept):
+    def decorate(fn):
+        @functools.wraps(fn)
+        async def wrapper(*args, **kwargs):
+            assert kept is not None
+            with LOCK:
+                return fn(*args, **kwargs)
+        return wrapper
+    return decorate
+
+def counted(fn):
+    counter = Counted(fn)
+    return lambda *args: counter(*args)
+
+def late():
+    return SIZE
+
+@serve.deployment
+class Multiplexed:
+    @serve.multiplexed(max_num_models_per_replica=SIZE)
+    async def load(self, id):
+        return id
+
+    async def who(self):
+        return os.getpid(), ""
+
+@serve.deployment
+class Batched:
+    @serve.batch(max_batch_size=SIZE, batch_wait_timeout_s=0)
+    async def many(self, items):
+        return items
+
+    @serve.batch(batch_size_fn=len)
+    async def streams(self, items):
+        yield items
+
+    async def who(self):
+        return os.getpid(), ""
+
+@serve.deployment
+class Wrapped:
+    @wrapped(LOCK, Policy(), {"one", "two", "three", "four"}, Plain(SIZE), Color.RED, pathlib.Path(__file__), os, {late, counted, wrapped}, functools.partial(int, "1", base=SIZE))
+    def answer(self):
+        return SIZE
+
+    @functools.lru_cache(maxsize=SIZE)
+    def kept(self):
+        return SIZE
+
+    async def who(self):
+        return os.getpid(), ""
+
+def limited(limits):
+    def decorate(fn):
+        @functools.wraps(fn)
+        async def wrapper(*args, **kwargs):
+            return limits.size, fn(*args, **kwargs)
+        return wrapper
+    return decorate
+
+@serve.deployment
+class Limited:
+    @limited(Plain(SIZE))
+    def answer(self):
+        return 1
+
+    async def who(self):
+        return os.getpid(), ""
+
+@serve.deployment
+class Inner:
+    @counted
+    def answer(self):
+        return SIZE
+
+@serve.deployment
+class Cached:
+    @functools.lru_cache(maxsize=None)
+    def answer(self):
+        return SIZE
+
+@serve.deployment
+@wrapped(asyncio.Lock())
+def function():
+    return 1
+"""
+VERSIONS = """
+import subprocess
+import sys
+sys.path.insert(0, sys.argv[1])
+import redeploy_wrapped as m
+from helve import _code
+for name in ("Multiplexed", "Batched", "Wrapped", "Limited", "Inner", "Cached", "function"):
+    d = getattr(m, name)
+    print(_code.version(d._target, d._source, (), {}, lambda v: None))
+"""
+
+
+def versions(tmp_path, seed, **env):
+    """The versions of the deployments of WRAPPED, in a process of their own."""
+    out = subprocess.run([sys.executable, "-c", VERSIONS, str(tmp_path)], env={**os.environ, "PYTHONHASHSEED": seed, **env}, check=True, capture_output=True, text=True)
+    return out.stdout.split("\n")[:-1]
+
+
+def test_wrapped_methods_have_the_same_version_in_each_process(tmp_path):
+    (tmp_path / "redeploy_wrapped.py").write_text(WRAPPED)
+    before = versions(tmp_path, "1")
+    assert len(set(before)) == 7 and "" not in before
+    assert versions(tmp_path, "2") == before
+
+    def changed(now):
+        assert "" not in now
+        return [a != b for a, b in zip(now, before)]
+
+    # The options of a decorator are made of more than the file, and so are the values that a wrapped function refers to.
+    assert changed(versions(tmp_path, "1", REDEPLOY_SIZE="5")) == [True] * 6 + [False]
+    (tmp_path / "redeploy_wrapped.py").write_text(WRAPPED.replace("return id\n", "return [id]\n"))
+    assert all(changed(versions(tmp_path, "1")))  # of one file
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "redeploy_wrapped.py").write_text(WRAPPED)
+    assert versions(tmp_path / "copy", "1") == before
+
+
+def test_a_wrapped_function_of_a_script_is_new_each_time(models):
+    assert version(models.Model) != ""
+    scope = {"__name__": "__main__"}
+    exec("async def many(self, items):\n    return items", scope)
+    models.Model.func_or_class.many = serve.batch(scope["many"])
+    assert version(models.Model) == ""
+
+
+def test_replicas_with_wrapped_methods_go_on(tmp_path, monkeypatch, node):
+    """A second serve.run of the same file, as a second process makes it: the module is imported again."""
+    (tmp_path / "redeploy_wrapped.py").write_text(WRAPPED)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("Multiplexed", "Batched", "Limited"):
+        seen = []
+        for _ in range(2):
+            importlib.invalidate_caches()
+            module = importlib.import_module("redeploy_wrapped")
+            try:
+                seen.append(replicas(run(getattr(module, name).bind())))
+            finally:
+                del sys.modules["redeploy_wrapped"]
+        assert seen[0] == seen[1] and seen[0], name

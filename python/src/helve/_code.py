@@ -2,22 +2,25 @@
 application if the versions are equal.
 
 A class has a version if its module is one of the program's own files: not __main__ and not a notebook, whose code is nowhere but in the
-program. The version is made of the files, of the arguments of bind(), and of the plain values that the code refers to. Pickles are not
+program. The version is made of the files, of the arguments of bind(), and of the plain values that the code refers to. An object that a decorator keeps for a method counts
+by what a pickle of it would hold, and by its class alone if no pickle can hold it. For example, the options of serve.batch count, and a lock counts as a lock. Pickles are not
 compared, because they differ from run to run. Nor are directories: the same files in another place have the same version. For example, a class of models.py that is bound to a path and a number has a version;
 bound to an open file, it has none, and each serve.run starts new replicas.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
 from importlib.machinery import PathFinder
-from types import CodeType, FunctionType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Callable, Iterator, Optional
 
 MOST_FILES = 5000  # a module with more has no version
 DEEPEST = 50  # levels of lists and dicts in arguments
+MOST_PARTS = 10_000  # an object of a closure with more parts counts by its class
 
 
 class _NoVersion(Exception):
@@ -110,7 +113,7 @@ def _state(target: Any, bound: Callable[[Any], Optional[str]]) -> Iterator[tuple
     """The plain values that the code of a class or function refers to, with their names. They travel with a class that is pickled by
     value, and the program may have changed them. For example, a script sets models.THRESHOLD and runs the application again.
     """
-    seen: set = set()
+    seen: dict = {}
     if not isinstance(target, type):
         yield from _function_state(target, bound, seen)
         return
@@ -118,20 +121,24 @@ def _state(target: Any, bound: Callable[[Any], Optional[str]]) -> Iterator[tuple
         if cls.__module__ != target.__module__:
             continue
         for name, value in sorted(vars(cls).items()):
-            if isinstance(value, property):
-                functions = [value.fget, value.fset, value.fdel]
-            else:
-                functions = [value.__func__ if isinstance(value, (staticmethod, classmethod)) else value]
-            for function in functions:
-                yield from _function_state(function, bound, seen)
+            yield from _function_state(value, bound, seen)
             if not (name.startswith("__") and name.endswith("__")):
                 yield from _named(f"{cls.__qualname__}.{name}", value, bound)
 
 
-def _function_state(function: Any, bound: Callable[[Any], Optional[str]], seen: set) -> Iterator[tuple]:
-    if not isinstance(function, FunctionType) or function in seen:
+def _function_state(function: Any, bound: Callable[[Any], Optional[str]], seen: dict) -> Iterator[tuple]:
+    """The plain values and the parts of objects that a function refers to, and the functions that it wraps. Of other values, those of the functions behind them, such as the getter of a
+    property. seen has the values that were looked at by their ids.
+    """
+    if id(function) in seen:
         return
-    seen.add(function)
+    seen[id(function)] = function
+    if not isinstance(function, FunctionType):
+        for inner in _behind(function):
+            yield from _function_state(inner, bound, seen)
+        return
+    if function.__globals__.get("__name__") == "__main__":  # put into the class by a script, whose text is not compared
+        raise _NoVersion
     for name in sorted(_names(function.__code__)):
         if name in function.__globals__:
             yield from _named(f"{function.__module__}:{name}", function.__globals__[name], bound)
@@ -143,7 +150,107 @@ def _function_state(function: Any, bound: Callable[[Any], Optional[str]], seen: 
         if isinstance(value, FunctionType):  # of a decorator
             yield from _function_state(value, bound, seen)
         elif name != "__class__":
-            yield function.__qualname__, name, _plain(value, bound)
+            held = _Held(bound)
+            yield function.__qualname__, name, held.all_of(value)
+            for inner in sorted(held.functions, key=lambda f: _named_by(f if isinstance(f, FunctionType) else type(f))):  # they may be of a set
+                yield from _function_state(inner, bound, seen)
+
+
+def _behind(value: Any) -> list:
+    """The functions, or wrappers of functions, that a descriptor or a wrapper calls: [] for other values."""
+    if isinstance(value, property):
+        return [value.fget, value.fset, value.fdel]
+    if isinstance(value, (staticmethod, classmethod, MethodType)):
+        return [value.__func__]
+    if isinstance(value, (functools.partial, functools.partialmethod, functools.cached_property, functools.singledispatchmethod)):
+        return [value.func]
+    try:
+        return [vars(value)["__wrapped__"]]  # of functools.wraps, lru_cache, update_wrapper: read without __getattr__, which may answer to each name
+    except Exception:
+        return []
+
+
+class _Held:
+    """The parts of a value that a closure holds, such as the options and the cache of a decorator.
+
+    Such a value was made when the module was imported, by the files that are compared. Its parts count too, because it may be made of
+    more than the files: @serve.batch(max_batch_size=int(os.environ["SIZE"])) is other code with another SIZE. An object that cannot be
+    pickled counts by its class: it is a lock or a connection, or a counter that has a lock, and its numbers differ from run to run.
+    """
+
+    def __init__(self, bound: Callable[[Any], Optional[str]]):
+        self.bound = bound
+        self.functions: list = []  # functions, and objects that may wrap some, that were found among the parts
+        self.within: list = []  # the ids of the values whose parts are looked at now, outermost first
+        self.parts = 0
+        self.missing = 0  # parts that cannot be pickled, of the object that is looked at now
+
+    def all_of(self, value: Any) -> Any:
+        """A value whose repr() is equal for equal values, in each process."""
+        described = self.of(value)
+        return described if not self.missing else {"class": _named_by(type(value))}
+
+    def of(self, value: Any) -> Any:
+        if type(value) in (type(None), bool, int, float, str, bytes):
+            return _plain(value, self.bound)
+        name = self.bound(value)
+        if name is not None:
+            return {"bound": name}
+        if isinstance(value, (type, ModuleType, BuiltinFunctionType)):
+            return {"name": _named_by(value)}
+        if isinstance(value, FunctionType):
+            self.functions.append(value)
+            return {"name": _named_by(value)}
+        if id(value) in self.within:  # an object that refers to itself: by the number of levels between
+            return {"above": len(self.within) - self.within.index(id(value))}
+        self.parts += 1
+        if self.parts > MOST_PARTS or len(self.within) >= DEEPEST:
+            self.missing += 1
+            return None
+        self.within.append(id(value))
+        try:
+            return self.composed(value)
+        finally:
+            self.within.pop()
+
+    def composed(self, value: Any) -> Any:
+        t = type(value)
+        if t in (list, tuple):
+            return t([self.of(v) for v in value])
+        if t is dict:
+            return {"items": [(self.of(k), self.of(v)) for k, v in value.items()]}
+        if t in (set, frozenset):  # whose order differs from process to process
+            return {t.__name__: sorted(repr(self.of(v)) for v in value)}
+        self.functions.append(value)
+        if t is MethodType:
+            return {"method": [self.of(value.__func__), self.of(value.__self__)]}
+        try:
+            parts = _reduced(value)
+        except Exception:  # of any class of the program
+            self.missing += 1
+            return None
+        before, described = self.missing, [self.of(part) for part in parts]
+        if self.missing == before:
+            return {"class": _named_by(t), "parts": described}
+        self.missing = before
+        return {"class": _named_by(t)}
+
+
+def _reduced(value: Any) -> list:
+    """What a pickle of an object holds, as a list of values. It raises any exception for an object that cannot be pickled."""
+    import copyreg
+
+    reduce = copyreg.dispatch_table.get(type(value))
+    made = reduce(value) if reduce else value.__reduce_ex__(4)
+    if isinstance(made, str):
+        return [made]
+    return [*made[:3], *(None if part is None else list(part) for part in made[3:5])]  # the last two of subclasses of list and dict
+
+
+def _named_by(value: Any) -> str:
+    """The name of a class, a function or a module."""
+    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None) or type(value).__qualname__
+    return f"{getattr(value, '__module__', '')}:{name}"
 
 
 def _named(name: str, value: Any, bound: Callable[[Any], Optional[str]]) -> Iterator[tuple]:

@@ -72,6 +72,8 @@ type Decision struct {
 	// Blocked says why the number is not what the load asks for: the name of the field of the configuration that limits it, such as max_replicas, upscale_delay_s or
 	// max_upscale_factor, or the reason of the hold. It is empty if nothing limits it.
 	Blocked string
+	// Peak says that Blocked is stable_window_s because of the highest need of that window (Inputs.Highest), and not because the load is not known for a whole one yet.
+	Peak bool
 	// Until is when the wait for Blocked ends at the latest, as long as the load stays as it is; zero where that is not known, and for limits without a wait.
 	Until time.Time
 	// Next is when to ask again although no sample has come; zero when only a sample or another fact can change the answer.
@@ -179,7 +181,9 @@ func (s *State) grow(now time.Time, c Config, f Facts, d *Decision, need float64
 	}
 	need = float64(f.Target) + c.UpFactor*(need-float64(f.Target))
 	if most := math.Ceil(max(float64(f.Ready), 1) * c.MaxUpFactor); need > most {
-		need, d.Blocked = most, "max_upscale_factor"
+		if need, d.Blocked = most, "max_upscale_factor"; most >= float64(f.Most) { // no other step can follow
+			d.Blocked = "max_replicas"
+		}
 	}
 	d.Desired, d.Rule = max(f.Target, ceil(need)), rule
 }
@@ -221,7 +225,7 @@ func (s *State) shrink(now time.Time, c Config, f Facts, d *Decision, need float
 	}
 	if until := latest(window, calm); now.Before(until) {
 		if d.Rule, d.Blocked, d.Until = RuleWaitingDown, name, until; window.After(calm) {
-			d.Blocked = "stable_window_s"
+			d.Blocked, d.Peak = "stable_window_s", true
 		}
 		if window.IsZero() {
 			d.Next = until
@@ -235,7 +239,12 @@ func (s *State) shrink(now time.Time, c Config, f Facts, d *Decision, need float
 	}
 	highest = min(target-1, math.Ceil(target+c.DownFactor*(highest-target)))
 	if least := math.Ceil(target / c.MaxDownFactor); highest < least {
-		highest, d.Blocked = least, "max_downscale_factor"
+		switch highest = least; {
+		case least > max(1, float64(f.Least)):
+			d.Blocked = "max_downscale_factor"
+		case f.Least > 0: // no other step can follow
+			d.Blocked = "min_replicas"
+		}
 	}
 	d.Desired, d.Rule = int(max(highest, 1)), RuleQuiet
 	if f.Raw != nil {
@@ -251,15 +260,15 @@ func ceil(x float64) int { return int(min(math.Ceil(x-1e-9), math.MaxInt32)) }
 // quietUntil is the time before which the number does not shrink, with the name of the cause: the end of a panic, of the pause between steps, of the start of new replicas, and of the calm after
 // a step down that was taken back. A stable window of which a part was not seen, as after a restart without a state, says nothing.
 func (s *State) quietUntil(c Config, f Facts) (until time.Time, name string) {
-	started, of := c.PanicWindow+f.StartTime, "panic_window_s"
-	if f.Target <= s.around && s.calm > started {
-		started, of = s.calm, takenBack
+	calm := time.Time{}
+	if f.Target <= s.around {
+		calm = s.asked.Add(s.calm)
 	}
 	until, name = s.panics.Add(c.PanicWindow), "panic_window_s"
 	for _, x := range []struct {
 		until time.Time
 		name  string
-	}{{s.grown.Add(started), of}, {s.whole.Add(c.StableWindow), "stable_window_s"}, {s.shrunk.Add(perMinute(c.DownStepsPerMin)), "downscale_steps_per_minute"}} {
+	}{{s.grown.Add(c.PanicWindow + f.StartTime), "panic_window_s"}, {calm, takenBack}, {s.whole.Add(c.StableWindow), "stable_window_s"}, {s.shrunk.Add(perMinute(c.DownStepsPerMin)), "downscale_steps_per_minute"}} {
 		if x.until.After(until) {
 			until, name = x.until, x.name
 		}
@@ -278,7 +287,7 @@ func latest(a, b time.Time) time.Time {
 }
 
 // calmed learns from a change: a step down that is soon taken back doubles the time for which numbers up to that one do not shrink after a step up, up to ten stable
-// windows. A step down that stays halves it.
+// windows. A step down that stays halves it. Steps that the load, or a policy, has not asked for teach nothing: see [State].unrelated.
 //
 // For example, 9 replicas are a little too few and 10 a little too many: the steps from 10 to 9 come after 1, 2, 4 and 8 minutes.
 func (s *State) calmed(now time.Time, c Config, from, to int) {
@@ -301,6 +310,11 @@ func (s *State) calmed(now time.Time, c Config, from, to int) {
 		s.before = from
 	}
 }
+
+// unrelated notes a step that the load, or a policy, has not asked for: by a bound, the target capacity or a deploy, or after a restart. The last step down was not taken back by it, and is compared with no later step either.
+//
+// For example, the number falls from 10 to 9 by the load, and a minute later to 5 and back to 10 by the target capacity: the next step down comes as soon as without the target capacity.
+func (s *State) unrelated() { s.before = 0 }
 
 // settle brings the decision within the bounds and under the holds, and records it.
 func (s *State) settle(now time.Time, c Config, f Facts, d Decision) Decision {
@@ -333,9 +347,15 @@ func (s *State) settle(now time.Time, c Config, f Facts, d Decision) Decision {
 	case d.Replicas == within:
 		d.Rule = RuleBounds
 	}
-	s.calmed(now, c, f.Target, d.Replicas)
+	if d.Replicas == within {
+		s.unrelated()
+	} else {
+		s.calmed(now, c, within, d.Replicas)
+	}
 	if s.up, s.down = (time.Time{}), (time.Time{}); d.Replicas > f.Target {
-		s.grown, s.LastUp = now, s.clock(now).Round(0)
+		if s.grown, s.LastUp = now, s.clock(now).Round(0); d.Replicas != within {
+			s.asked = now
+		}
 	} else {
 		s.shrunk, s.LastDown = now, s.clock(now).Round(0)
 	}

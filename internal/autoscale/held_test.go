@@ -38,6 +38,11 @@ func TestHeldReasons(t *testing.T) {
 		}, "; it waits for the time between steps (downscale_steps_per_minute), until 2026-11-30T12:02:1"},
 		"an idle replica":  {`{"min_replicas": 0, "max_replicas": 10}`, func(d *deployment) { d.loaded(100*time.Second, Load{Running: 1}) }, "; it waits for 90 s without a call, until 2026-11-30T12:03:10Z at the latest"},
 		"a new deployment": {`{"min_replicas": 1, "max_replicas": 10, "initial_replicas": 4}`, func(d *deployment) { d.loaded(tick, Load{}) }, "0.0 calls in the last 6 s / 2 a replica = 0.0; it waits for stable_window_s, until 2026-11-30T12:01:00Z at the latest"},
+		"a new deployment with a little load": {`{"min_replicas": 1, "max_replicas": 7, "initial_replicas": 4}`, func(d *deployment) {
+			d.loaded(tick, Load{})
+			d.loaded(tick, Load{Running: 1})
+			d.loaded(10*time.Second, Load{})
+		}, "0.0 calls in the last 6 s / 2 a replica = 0.0; it waits for stable_window_s, until 2026-11-30T12:01:00Z at the latest"},
 		"a delay": {`{"min_replicas": 1, "max_replicas": 10, "downscale_delay_s": 300}`, func(d *deployment) {
 			d.loaded(100*time.Second, Load{Running: 7})
 			d.loaded(40*time.Second, Load{})

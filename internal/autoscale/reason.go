@@ -52,7 +52,7 @@ func (d Decision) Reason() string {
 		text += "; it waits because " + takenBack
 	default:
 		text += "; it waits for " + d.Blocked
-		if d.Blocked == "stable_window_s" && ceil(in.Highest) > ceil(in.need()) {
+		if d.Peak {
 			text += fmt.Sprintf(", because %s replicas were %s in the last %s", number(in.Highest), in.needed(), seconds1(in.Stable))
 		}
 	}

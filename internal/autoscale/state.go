@@ -58,6 +58,7 @@ type State struct {
 	before  int           // replicas before the last step down; 0 after a step up
 	around  int           // largest number for which calm holds
 	grown   time.Time     // when the number grew last
+	asked   time.Time     // when it grew last because the load, or a policy, asked for that: calm begins there
 	shrunk  time.Time     // when it shrank last
 
 	// LastUp and LastDown are the times of the last decisions that changed the number, by the clock; zero for none.
@@ -91,7 +92,8 @@ func (s *State) Begin(clock time.Time) {
 // Set tells the state that the number was changed from one to another without its decision. For example, a deploy has set initial_replicas.
 func (s *State) Set(clock time.Time, from, to int) {
 	now := s.pass(clock)
-	s.before, s.up = 0, time.Time{}
+	s.unrelated()
+	s.up = time.Time{}
 	if to < from {
 		s.shrunk, s.LastDown = now, clock.Round(0)
 		return
@@ -99,6 +101,10 @@ func (s *State) Set(clock time.Time, from, to int) {
 	s.grown, s.LastUp = now, clock.Round(0)
 	s.whole, s.down = now, time.Time{} // see Begin
 }
+
+// Restarted tells the state that its node was away for a moment. Calls that have waited meanwhile, and not the last step down, may be why the number grows next. For example, the load has brought 4
+// replicas to 3, the node is started again, and the calls of two seconds ask for 4: the next step down waits no longer for that.
+func (s *State) Restarted() { s.unrelated() }
 
 // pass gives the time of the state that is clock. It never goes back, and goes on as the monotonic clock does where the process has told the time before.
 func (s *State) pass(clock time.Time) time.Time {
@@ -210,6 +216,7 @@ type stateForm struct {
 	Before   int             `json:"before,omitempty"`
 	Around   int             `json:"around,omitempty"`
 	Grown    time.Time       `json:"grown,omitzero"`
+	Asked    time.Time       `json:"asked,omitzero"`
 	Shrunk   time.Time       `json:"shrunk,omitzero"`
 	LastUp   time.Time       `json:"last_up,omitzero"`
 	LastDown time.Time       `json:"last_down,omitzero"`
@@ -221,7 +228,7 @@ func (s State) MarshalJSON() ([]byte, error) {
 	return json.Marshal(stateForm{
 		Recent: s.recent, LookBack: s.lookBack, Needs: s.needs, Last: s.last, Ready: s.ready, Effort: s.effort, Seen: s.seen, Whole: s.whole, Up: s.up, Down: s.down,
 		Busy: s.busy, Changed: s.changed, Alarm: s.alarm, Panics: s.panics, Calm: s.calm, Before: s.before, Around: s.around, LastUp: s.LastUp, LastDown: s.LastDown,
-		Policy: s.Policy, At: s.at, Grown: s.grown, Shrunk: s.shrunk,
+		Policy: s.Policy, At: s.at, Grown: s.grown, Asked: s.asked, Shrunk: s.shrunk,
 	})
 }
 
@@ -234,14 +241,17 @@ func (s *State) UnmarshalJSON(raw []byte) error {
 	*s = State{
 		recent: f.Recent, lookBack: f.LookBack, needs: f.Needs, last: f.Last, ready: f.Ready, effort: f.Effort, seen: f.Seen, whole: f.Whole, up: f.Up, down: f.Down,
 		busy: f.Busy, changed: f.Changed, alarm: f.Alarm, panics: f.Panics, calm: f.Calm, before: f.Before, around: f.Around, LastUp: f.LastUp, LastDown: f.LastDown,
-		Policy: f.Policy, at: f.At, grown: f.Grown, shrunk: f.Shrunk,
+		Policy: f.Policy, at: f.At, grown: f.Grown, asked: f.Asked, shrunk: f.Shrunk,
 	}
 	if s.at.IsZero() { // written by an older node, whose times are all those of the clock
 		s.at, s.grown, s.shrunk = f.Seen, f.LastUp, f.LastDown
 	} else if !s.seen.IsZero() {
 		s.ahead = s.seen.Sub(s.at)
 	}
-	for _, at := range []*time.Time{&s.whole, &s.up, &s.down, &s.busy, &s.changed, &s.alarm, &s.panics, &s.grown, &s.shrunk} {
+	if s.asked.IsZero() && s.calm > 0 { // written by an older node, which had one time for both
+		s.asked = s.grown
+	}
+	for _, at := range []*time.Time{&s.whole, &s.up, &s.down, &s.busy, &s.changed, &s.alarm, &s.panics, &s.grown, &s.asked, &s.shrunk} {
 		if at.After(s.seen) { // nothing has happened after the newest sample
 			*at = s.seen
 		}

@@ -24,12 +24,25 @@ func (a *App) Warnings() (all []string) {
 		if !options.Autoscaled() || err != nil || c.Policy.Function != "" {
 			continue
 		}
+		if namesNoPolicy(options.AutoscalingConfig) {
+			all = append(all, fmt.Sprintf("application %q, deployment %q: autoscaling_config.policy has no policy_function: the load decides, as without policy. Set policy_function, or take policy away", a.Graph.App, d.Name))
+		}
 		if most := options.MaxOngoingRequests; most > 0 && c.Target > float64(most) {
 			all = append(all, fmt.Sprintf("application %q, deployment %q: autoscaling_config.target_ongoing_requests is %s, above max_ongoing_requests (%d): no replica ever runs so many calls, and the deployment grows only by calls that wait. Set target_ongoing_requests a little below max_ongoing_requests",
 				a.Graph.App, d.Name, strconv.FormatFloat(c.Target, 'f', -1, 64), most))
 		}
 	}
 	return all
+}
+
+// namesNoPolicy says that an autoscaling_config has a policy without its function, such as policy: {timeout_s: 5}. As in the reference this is the default policy, which the timeout and the arguments do not change.
+func namesNoPolicy(config json.RawMessage) bool {
+	var c struct {
+		Policy *struct {
+			Function string `json:"policy_function"`
+		} `json:"policy"`
+	}
+	return json.Unmarshal(config, &c) == nil && c.Policy != nil && c.Policy.Function == ""
 }
 
 // NotOverridden says which options a patch clears although no override has them: the patch has nothing to do there; "" for none. all are the overrides before it, and numbers the deployments whose number

@@ -8,7 +8,7 @@ import (
 	"github.com/helve-serve/helve/internal/spec"
 )
 
-// TestWarnings: a target that no replica can reach is a warning with both fields.
+// TestWarnings: a target that no replica can reach is a warning with both fields, and a policy without its function is one too.
 func TestWarnings(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -21,6 +21,10 @@ func TestWarnings(t *testing.T) {
 		{`{"max_replicas": 4, "target_ongoing_requests": 5}`, 5, ""},
 		{`{"max_replicas": 4}`, 1, "target_ongoing_requests is 2, above max_ongoing_requests (1)"},
 		{`{"max_replicas": 4, "target_ongoing_requests": 20, "policy": {"policy_function": "scaling:f"}}`, 5, ""},
+		{`{"max_replicas": 4, "policy": {}}`, 5, `application "shop", deployment "Ranker": autoscaling_config.policy has no policy_function: the load decides`},
+		{`{"max_replicas": 4, "policy": {"timeout_s": 5}}`, 5, "autoscaling_config.policy has no policy_function"},
+		{`{"max_replicas": 4, "policy": {"policy_function": "ray.serve.autoscaling_policy:default_autoscaling_policy"}}`, 5, ""},
+		{`{"max_replicas": 4, "policy": null}`, 5, ""},
 		{``, 5, ""},
 	} {
 		a := App{Graph: spec.Graph{App: "shop", Deployments: []spec.Deployment{{Name: "Ranker", Options: spec.Options{MaxOngoingRequests: c.most, AutoscalingConfig: json.RawMessage(c.config)}}}}}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -34,7 +33,7 @@ func (s *Scaler) advise(now time.Time, e *scaled, of fleet.Scaled) {
 		}
 	}
 	if e.policy != name {
-		s.ending, e.policy, e.advice, e.numbers, e.policyError = true, name, policy.Advice{}, nil, ""
+		s.ending, e.policy, e.advice, e.numbers, e.failing = true, name, policy.Advice{}, nil, false
 	}
 	if name == "" {
 		return
@@ -84,24 +83,16 @@ func (e *scaled) view(now time.Time, of fleet.Scaled) policy.View {
 	return v
 }
 
-// digits are the parts of an error that are others each time, such as a number of seconds or the address of an object.
-var digits = regexp.MustCompile(`0x[0-9a-fA-F]+|[0-9]+(\.[0-9]+)?`) //nolint:gochecknoglobals // a constant
-
-// kindOfFailure is the text of a failure without its numbers: "no answer for 31 s" and "no answer for 62 s" are one failure.
-func kindOfFailure(text string) string { return digits.ReplaceAllString(text, "#") }
-
-// report makes an event of the first failure in a row, of a failure of another kind, and of the end of failures.
+// report makes an event of the first failure in a row, and of the end of failures. Status has the newest failure.
+//
+// For example, a policy hangs: it is late, then its call before has not returned, then its process ends, and all begins anew. These failures are one event until the policy answers.
 func (s *Scaler) report(e *scaled, of fleet.Scaled, a policy.Advice) {
-	is := ""
-	if a.Failure != nil {
-		is = a.Failure.Err.Error()
-	}
-	if kindOfFailure(e.policyError) == kindOfFailure(is) {
+	if failing := a.Failure != nil; failing == e.failing {
 		return
 	}
-	e.policyError = is
+	e.failing = a.Failure != nil
 	inputs := map[string]string{"policy": of.Policy.Name()}
-	if is == "" {
+	if !e.failing {
 		s.notes = append(s.notes, note{of.Deployment, "policy_answers", "its autoscaling policy answers again", inputs})
 		return
 	}
@@ -112,7 +103,7 @@ func (s *Scaler) report(e *scaled, of fleet.Scaled, a policy.Advice) {
 	if a.Replicas == nil {
 		holds = "its autoscaling policy has not answered yet, so the number of replicas stays: "
 	}
-	s.notes = append(s.notes, note{of.Deployment, "policy_failed", holds + is, inputs})
+	s.notes = append(s.notes, note{of.Deployment, "policy_failed", holds + a.Failure.Err.Error(), inputs})
 }
 
 // note is an event to come: Scaler.mu is held while a deployment is looked at, and the fleet's lock comes before it.

@@ -35,20 +35,35 @@ func TestUnansweredIsTheHold(t *testing.T) {
 	}
 }
 
-// TestKindOfFailure: failures that differ in a number or an address alone are one, and leave one event.
-func TestKindOfFailure(t *testing.T) {
+// TestEventsOfHangingPolicy: of a policy that hangs and hangs again, with another failure each time, the first failure and the first answer after it are events.
+func TestEventsOfHangingPolicy(t *testing.T) {
 	t.Parallel()
-	for _, same := range [][2]string{
-		{"no answer for 31.5 s", "no answer for 62 s"},
-		{"<Model object at 0x7f3a12bc> is no number", "<Model object at 0x7f3a99de> is no number"},
-	} {
-		if kindOfFailure(same[0]) != kindOfFailure(same[1]) {
-			t.Errorf("%q and %q are two", same[0], same[1])
+	s, e, three := &Scaler{}, &scaled{}, 3.0
+	report := func(failure string) {
+		a := policy.Advice{Replicas: &three}
+		if failure != "" {
+			a.Failure = &policy.Failure{Err: errors.New(failure)}
+		}
+		s.report(e, fleet.Scaled{}, a)
+	}
+	report("")
+	for range 3 {
+		for range 5 {
+			for _, failure := range []string{"it has not answered within 2 s", "its call before has not returned", "its process has ended (signal: killed)"} {
+				report(failure)
+			}
+		}
+		report("")
+		report("")
+	}
+	var got []string
+	for _, n := range s.notes {
+		got = append(got, n.reason)
+		if n.reason == "policy_failed" && !strings.HasSuffix(n.message, ": it has not answered within 2 s") {
+			t.Error(n.message)
 		}
 	}
-	for _, other := range [][2]string{{"", "ValueError: 1"}, {"ValueError: 1", "TypeError: 1"}} {
-		if kindOfFailure(other[0]) == kindOfFailure(other[1]) {
-			t.Errorf("%q and %q are one", other[0], other[1])
-		}
+	if want := strings.Repeat("policy_failed policy_answers ", 3); strings.Join(got, " ")+" " != want {
+		t.Errorf("%v, want %s", got, want)
 	}
 }

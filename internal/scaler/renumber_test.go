@@ -90,7 +90,7 @@ func TestEachChangeIsADecision(t *testing.T) {
 			func(n *node) { n.wait(2 * time.Minute) }, capacity(50, false), capacity(80, true), capacity(100, true), func(n *node) { n.wait(2 * time.Minute) },
 		}, []string{
 			"autoscale_down 4 -> 2 replicas: at most 0 replicas were needed in the last 60 s; at least 2 by min_replicas, by quiet, 2 to 8",
-			"autoscale_down 2 -> 1 replicas: at most 0 replicas were needed in the last 60 s; no more in one step by max_downscale_factor, by quiet, 1 to 4, capacity 50",
+			"autoscale_down 2 -> 1 replicas: at most 0 replicas were needed in the last 60 s; at least 1 by min_replicas at a target capacity of 50 %, by quiet, 1 to 4, capacity 50",
 			"autoscale_up 1 -> 3 replicas: the bounds are 3 to 6 at a target capacity of 80 %, by bounds, 3 to 6, capacity 80",
 			"autoscale_up 3 -> 4 replicas: the target capacity has risen to 100 %, and initial_replicas are 4 there, by warm, 2 to 8, capacity 100",
 			"autoscale_down 4 -> 2 replicas: at most 0 replicas were needed in the last 60 s; at least 2 by min_replicas, by quiet, 2 to 8, capacity 100",

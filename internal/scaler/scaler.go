@@ -82,11 +82,11 @@ type scaled struct {
 
 	recovering, recovered time.Time // when a replica was first, and last, seen that is being taken over
 
-	policy      string // the name of its custom policy in package policy, or that of the application ("/"); "" for none
-	asked       string // how it is named for people
-	advice      policy.Advice
-	numbers     map[string]map[string]float64 // that its replicas reported, at the last question
-	policyError string                        // that the last event has
+	policy  string // the name of its custom policy in package policy, or that of the application ("/"); "" for none
+	asked   string // how it is named for people
+	advice  policy.Advice
+	numbers map[string]map[string]float64 // that its replicas reported, at the last question
+	failing bool                          // the last event of its policy is a failure
 }
 
 // memory is the state of a deployment as its record has it.
@@ -219,6 +219,7 @@ func (e *scaled) recall(state json.RawMessage) {
 	var m memory
 	if len(state) > 0 && json.Unmarshal(state, &m) == nil {
 		e.memory, e.savedDelay = m, m.State.DelayedSince()
+		e.memory.State.Restarted()
 	}
 }
 

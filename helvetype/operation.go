@@ -137,8 +137,10 @@ type DeploymentPlan struct {
 	Wanted int `json:"wanted"`
 	// Next is the number of the target after the change.
 	Next int `json:"next"`
-	// Submitted is the number of the file or the code; it differs from Next where the deployment was scaled since.
+	// Submitted is the number of the options after the change; it differs from Next where the deployment was scaled since.
 	Submitted int `json:"submitted"`
+	// SubmittedFrom says where Submitted comes from: "default", "code", "file" or "override".
+	SubmittedFrom string `json:"submitted_from,omitempty"`
 	// ScaledBy says who has set Wanted, and why, if it was neither a deploy nor the autoscaler.
 	ScaledBy string `json:"scaled_by,omitempty"`
 	// Autoscaler is the autoscaler of the deployment before and after the change; nil for a deployment that never has one.
@@ -157,6 +159,10 @@ type AutoscalerPlan struct {
 	Before *ReplicaBounds `json:"before,omitempty"`
 	// After are its bounds after the change; nil for a deployment without an autoscaler then.
 	After *ReplicaBounds `json:"after,omitempty"`
+	// Replaces is the number of replicas of the code or the file (num_replicas) that an override of autoscaling_config takes the place of; 0 for none.
+	Replaces int `json:"replaces,omitempty"`
+	// ReplacesFrom says where Replaces comes from: "code" or "file".
+	ReplacesFrom string `json:"replaces_from,omitempty"`
 	// Decision is the reason of the decision that has set the number that is wanted now; "" for a number of a deploy.
 	Decision string `json:"decision,omitempty"`
 }

@@ -230,9 +230,9 @@ func plan() helvetype.Plan {
 			Name: "shop", Change: "changed", Notes: []string{"it repeats revision 2"}, Fields: []helvetype.ValueChange{{Path: "route_prefix", Update: "nothing", Before: json.RawMessage(`"/"`), After: json.RawMessage(`"/shop"`), BeforeFrom: "code", AfterFrom: "file"}},
 			Deployments: []helvetype.DeploymentPlan{
 				{Name: "Front", Change: "unchanged", Update: "nothing", Replicas: 1, Wanted: 1, Next: 1, Submitted: 1},
-				{Name: "Cache", Change: "changed", Update: "nothing", Replicas: 2, Wanted: 2, Next: 3, Submitted: 3, ScaledBy: "ben"},
+				{Name: "Cache", Change: "changed", Update: "nothing", Replicas: 2, Wanted: 2, Next: 3, Submitted: 3, SubmittedFrom: "file", ScaledBy: "ben", Options: []helvetype.ValueChange{{Path: "num_replicas", Update: "nothing", Before: json.RawMessage("1"), After: json.RawMessage("3"), BeforeFrom: "file", AfterFrom: "file"}}},
 				{
-					Name: "Ranker", Change: "changed", Update: "new replicas", Reason: "the code has changed", Replicas: 3, Wanted: 4, Next: 4, Submitted: 2, ScaledBy: "anna", Surge: 1,
+					Name: "Ranker", Change: "changed", Update: "new replicas", Reason: "the code has changed", Replicas: 3, Wanted: 4, Next: 4, Submitted: 2, SubmittedFrom: "code", ScaledBy: "anna", Surge: 1,
 					Fit:     "it wants 8 GPUs, and the machine has 4",
 					Options: []helvetype.ValueChange{{Path: "max_ongoing_requests", Update: "in place", Before: json.RawMessage("5"), After: json.RawMessage("10"), BeforeFrom: "default", AfterFrom: "file"}, {Path: "user_config", Update: "in place", After: json.RawMessage(`{"model":"` + strings.Repeat("x", 200) + `"}`)}},
 				},
@@ -307,7 +307,7 @@ func TestOperations(t *testing.T) { //nolint:paralleltest // the standard output
 		"deploy " + file:                      {"apply", []string{"warning: grpc_options has no effect", "shop   changed   revision 4", "helve status -w"}},
 		"deploy --wait " + file:               {"apply", []string{"shop   changed   revision 4   runs"}},
 		"deploy --dry-run " + file:            {"plan", []string{"~ application shop: changed"}},
-		"plan " + file:                        {"plan", []string{"- application old: deleted", "~ route_prefix   \"/\" (code) -> \"/shop\" (file)\n", "~ Ranker: new replicas (the code has changed)", "3 run, 4 wanted", "fit: it wants 8 GPUs", "scaled by anna, and stays so: the file has 2", "    it repeats revision 2\n", "scaled to 2 by ben: that ends, because the file has another num_replicas", "~ max_ongoing_requests   5 (default) -> 10 (file): in place", "The plan is for generation 8."}},
+		"plan " + file:                        {"plan", []string{"- application old: deleted", "~ route_prefix   \"/\" (code) -> \"/shop\" (file)\n", "~ Ranker: new replicas (the code has changed)", "3 run, 4 wanted", "fit: it wants 8 GPUs", "scaled by anna, and stays so: the code has 2", "    it repeats revision 2\n", "scaled to 2 by ben: that ends, because the file has another num_replicas", "~ max_ongoing_requests   5 (default) -> 10 (file): in place", "The plan is for generation 8."}},
 		"plan app:app n=3":                    {"plan", nil},
 		"rollback shop 2 -m back":             {"rollback shop 2 back", []string{"revision 4"}},
 		"rollback shop --wait":                {"history shop", []string{"revision 4   runs"}},

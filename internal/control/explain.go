@@ -105,7 +105,7 @@ func (o *Operator) load(app string, a helvetype.ApplicationStatus) (l why.Load) 
 	for _, x := range o.set.Trace.Stalls(app, since) {
 		l.Stalls = append(l.Stalls, why.Stall{Deployment: x.Deployment, Replica: x.Replica, Number: x.Number, Longest: x.Longest, Place: x.Place, Request: x.Request})
 	}
-	return l.Present(a)
+	return l.Present(app, a)
 }
 
 // kindOf is the object with its kind, which follows from the names that it has.

@@ -350,6 +350,9 @@ func (o *Operator) patched(ctx context.Context, app string, options json.RawMess
 			return def, err
 		}
 	}
+	if errs := deploy.UnknownOptions(layers); len(errs) > 0 {
+		return def, wrong("%s", errors.Join(errs...))
+	}
 	cleared := deploy.ClearsNumber(layers)
 	numbers, err := deploy.ExclusiveLayers(layers)
 	if err != nil {

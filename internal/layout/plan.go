@@ -114,16 +114,35 @@ func deploymentPlan(b *strings.Builder, d helvetype.DeploymentPlan, width int) {
 	if d.Autoscaler != nil {
 		Paragraph(b, "      ", "        ", autoscaler(d), width)
 	}
-	if d.ScaledBy != "" && d.Submitted != d.Next {
-		Paragraph(b, "      ", "        ", fmt.Sprintf("scaled by %s, and stays so: the file has %d", d.ScaledBy, d.Submitted), width)
-	}
-	if d.ScaledBy != "" && d.Submitted == d.Next && d.Next != d.Wanted {
-		Paragraph(b, "      ", "        ", fmt.Sprintf("scaled to %d by %s: that ends, because the file has another num_replicas", d.Wanted, d.ScaledBy), width)
+	if text := scaledBy(d); text != "" {
+		Paragraph(b, "      ", "        ", text, width)
 	}
 	values(b, "      ", d.Options, width)
 	for _, o := range d.Overrides {
 		Paragraph(b, "      ", "        ", fmt.Sprintf("%s stays %s, by helve set: without that it would be %s", o.Path, Value(o.After, ""), Value(o.Before, o.BeforeFrom)), width)
 	}
+}
+
+// scaledBy says whether the number that an operator has set stays, beside the number that the options have; "" for none.
+func scaledBy(d helvetype.DeploymentPlan) string {
+	from := map[string]string{"": "the file", "file": "the file", "code": "the code", "default": "the default", "override": "helve set"}[d.SubmittedFrom]
+	has := fmt.Sprintf("%s has %d", from, d.Submitted)
+	if d.SubmittedFrom == "default" {
+		has = fmt.Sprintf("the default is %d", d.Submitted)
+	}
+	other := slices.ContainsFunc(d.Options, func(c helvetype.ValueChange) bool { return c.Path == "num_replicas" })
+	switch {
+	case d.ScaledBy == "" || d.Change == "deleted":
+	case d.Autoscaler != nil && d.Autoscaler.After != nil:
+		return fmt.Sprintf("scaled to %d by %s: the autoscaler goes on with %d, and sets the number from then on", d.Wanted, d.ScaledBy, d.Next)
+	case d.Submitted != d.Next:
+		return fmt.Sprintf("scaled by %s, and stays so: %s", d.ScaledBy, has)
+	case d.Next != d.Wanted && other && d.SubmittedFrom != "default":
+		return fmt.Sprintf("scaled to %d by %s: that ends, because %s has another num_replicas", d.Wanted, d.ScaledBy, from)
+	case d.Next != d.Wanted:
+		return fmt.Sprintf("scaled to %d by %s: that ends, and %s", d.Wanted, d.ScaledBy, has)
+	}
+	return ""
 }
 
 // autoscaler says which bounds an autoscaler has, now and after the change, and why it wants its number.
@@ -141,6 +160,9 @@ func autoscaler(d helvetype.DeploymentPlan) string {
 		text = fmt.Sprintf("its autoscaler has %s, and had %d to %d", bounds(a.After), a.Before.Least, a.Before.Most)
 	default:
 		text = "its autoscaler has " + bounds(a.After)
+	}
+	if a.Replaces > 0 {
+		text += fmt.Sprintf(", in the place of num_replicas %d (%s), which has no effect beside it", a.Replaces, a.ReplacesFrom)
 	}
 	if a.Decision != "" {
 		text += fmt.Sprintf("; it wants %d now: %s", d.Wanted, a.Decision)

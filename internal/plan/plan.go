@@ -125,7 +125,7 @@ func Of(in Input) helvetype.ApplicationPlan {
 		if !stays {
 			d.Change, d.Reason = Deleted, "the application does not have it any more"
 		} else {
-			d.Submitted, d.Next = is.Options.Effective().StartReplicas(), in.next(is, before)
+			d.Submitted, d.SubmittedFrom, d.Next = is.Options.Effective().StartReplicas(), string(startFrom(is.Options)), in.next(is, before)
 			in.compare(&d, was, is, there, rebuilt, seats)
 			in.fit(&d, is.Options.Effective(), seats)
 			if below, ok := in.After.Below[name]; ok {

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"cmp"
+
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/autoscale"
 	"github.com/helve-serve/helve/internal/spec"
@@ -66,8 +68,23 @@ func (in Input) scaling(name string, was, is spec.Deployment, there, stays bool)
 	if p.Before == nil && p.After == nil {
 		return nil
 	}
+	if o := is.Options; stays && o.Sources[autoscaling] == spec.FromOverride && o.Sources[number] != "" {
+		p.Replaces, p.ReplacesFrom = o.Effective().NumReplicas, string(o.Sources[number])
+	}
 	if s := in.Scales[name]; there && s.ByLoad {
 		p.Decision = s.Reason
 	}
 	return &p
+}
+
+// number is the name of the option of a number of replicas.
+const number = "num_replicas"
+
+// startFrom is the source of the number of replicas with which a deployment starts, see [spec.Effective.StartReplicas]. For example, the code has num_replicas and an operator has set
+// autoscaling_config.max_replicas: the source is the override.
+func startFrom(o spec.Options) spec.Source {
+	if o.Effective().Autoscaled() {
+		return o.Sources[autoscaling]
+	}
+	return cmp.Or(o.Sources[number], spec.FromDefault)
 }

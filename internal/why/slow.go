@@ -24,7 +24,11 @@ type Load struct {
 	Latencies []Latency
 	// Stalls are the times in which event loops of replicas did not turn.
 	Stalls []Stall
+	// Gone are replicas of the application that executed a part of the requests and do not run any more, by [goneKey]; see [Load.Present].
+	Gone map[string]bool
 }
+
+func goneKey(deployment, replica string) string { return deployment + "/" + replica }
 
 // LoadFrom is the time from which on requests say something about an application as it is now, at most [Window] ago. false: it is being deleted, or its deploy has failed, and its
 // speed is no answer. For example, 2 minutes after a deploy the requests of these 2 minutes count, because those before have had other code.
@@ -39,22 +43,24 @@ func LoadFrom(a helvetype.ApplicationStatus, now time.Time) (since time.Time, ok
 	return since, true
 }
 
-// Present is what a load says of the replicas of an application that run now. For example, the calls of a replica that a rollout has replaced make no other replica look slow, and
-// no advice names it.
-func (l Load) Present(a helvetype.ApplicationStatus) Load {
+// Present is what a load says of the replicas of an application that run now. For example, the calls of a replica that a scale-down has stopped make no other replica look slow. Its requests count all
+// the same, because users have waited for them; the replica is among those that are gone, and no advice names it.
+func (l Load) Present(app string, a helvetype.ApplicationStatus) Load {
 	runs := func(deployment, replica string) bool {
 		return slices.ContainsFunc(a.Deployments[deployment].Replicas, func(r helvetype.ReplicaStatus) bool { return r.ID == replica && r.State == helvetype.ReplicaRunning })
 	}
 	l.Latencies = slices.DeleteFunc(slices.Clone(l.Latencies), func(x Latency) bool { return !runs(x.Deployment, x.Replica) })
 	l.Stalls = slices.DeleteFunc(slices.Clone(l.Stalls), func(x Stall) bool { return !runs(x.Deployment, x.Replica) })
-	l.Requests = slices.DeleteFunc(slices.Clone(l.Requests), func(r helvetype.RequestTrace) bool {
+	l.Gone = map[string]bool{}
+	for _, r := range l.Requests {
 		t := treeOf(&r)
 		if t.root < 0 || len(t.spans) == 0 {
-			return true
+			continue
 		}
-		h := t.spans[t.heaviest()]
-		return h.Replica != "" && !runs(h.Deployment, h.Replica)
-	})
+		if h := t.spans[t.heaviest()]; h.Replica != "" && (h.App == "" || h.App == app) && !runs(h.Deployment, h.Replica) {
+			l.Gone[goneKey(h.Deployment, h.Replica)] = true
+		}
+	}
 	return l
 }
 
@@ -285,29 +291,50 @@ func spent(of helvetype.Object, a helvetype.ApplicationStatus, load Load) (text,
 	if best.cut {
 		late = best.deployment
 	}
-	where, next := best.where(of.App, a.Deployments[best.deployment])
+	where, next := best.where(of.App, a.Deployments[best.deployment], load.Gone)
 	which := fmt.Sprintf("%d of the %d", best.number, all)
 	if best.number == all {
 		which = fmt.Sprintf("all %d", all)
 	}
 	return fmt.Sprintf("%s requests of the last %s that were slow or timed out spent most of their time %s", which, minutes(Window), where),
-		next + "; helve why " + best.slowest.ID + " is the slowest of them", late
+		strings.TrimPrefix(next+"; ", "; ") + "helve why " + best.slowest.ID + " is the slowest of them", late
 }
 
-// where is the way in which the requests of a group have spent their time, and the command that comes next.
-func (g *group) where(app string, d helvetype.DeploymentStatus) (text, next string) {
+// where is the way in which the requests of a group have spent their time, and the command that comes next. gone are replicas that do not run any more: none of them can be profiled, so the command names another
+// replica of the requests, and is "" without one.
+func (g *group) where(app string, d helvetype.DeploymentStatus, gone map[string]bool) (text, next string) {
 	on := place(app, g.deployment, "")
 	ids := slices.SortedFunc(maps.Keys(g.replicas), func(a, b string) int { return cmp.Or(cmp.Compare(g.replicas[b], g.replicas[a]), strings.Compare(a, b)) })
-	first := ids[0]
+	first, left := ids[0], 0
+	profile := ""
+	for _, id := range ids {
+		if gone[goneKey(g.deployment, id)] {
+			left++
+		} else if profile == "" && id != "" {
+			profile = fmt.Sprintf("helve profile %s/%s --cpu", on, id)
+		}
+	}
+	named := first
+	if gone[goneKey(g.deployment, first)] {
+		named += ", which is gone"
+	}
 	at := ""
 	switch n := g.replicas[first]; {
 	case first == "":
 	case n == g.number:
-		at = ", all in replica " + first
+		at = ", all in replica " + named
 	case n*10 >= g.number*8:
-		at = fmt.Sprintf(", %d of them in replica %s", n, first)
+		at = fmt.Sprintf(", %d of them in replica %s", n, named)
+	case left == len(ids):
+		at = fmt.Sprintf(", in %d replicas that are gone", left)
+	case left > 0:
+		at = fmt.Sprintf(", in %d replicas (gone: %d)", len(ids), left)
 	default:
 		at = fmt.Sprintf(", in %d replicas", len(ids))
+	}
+	both := profile
+	if both != "" {
+		both += ", or --block for code that waits"
 	}
 	switch g.kind {
 	case "wait":
@@ -319,11 +346,11 @@ func (g *group) where(app string, d helvetype.DeploymentStatus) (text, next stri
 		return fmt.Sprintf("in the wait for models of %s that were not loaded (%d different ones)%s", g.deployment, len(g.names), at),
 			"more requests for different models than max_num_models_per_replica keeps make replicas unload and load all the time: raise it; " + more(on, d, true)
 	case "stall":
-		return fmt.Sprintf("in the wait for an event loop of %s that was blocked in %s%s", g.deployment, g.name, at), fmt.Sprintf("helve profile %s/%s --cpu", on, first)
+		return fmt.Sprintf("in the wait for an event loop of %s that was blocked in %s%s", g.deployment, g.name, at), profile
 	case "http":
 		return "outside of calls: with the client, or in a call that has not ended", "helve calls " + app
 	case "span", "batch":
-		return fmt.Sprintf("in %q of %s%s", g.name, g.deployment, at), fmt.Sprintf("helve profile %s/%s --cpu, or --block for code that waits", on, first)
+		return fmt.Sprintf("in %q of %s%s", g.name, g.deployment, at), both
 	}
-	return "in " + place("", g.deployment, g.method) + " itself" + at, fmt.Sprintf("helve profile %s/%s --cpu, or --block for code that waits", on, first)
+	return "in " + place("", g.deployment, g.method) + " itself" + at, both
 }

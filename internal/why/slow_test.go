@@ -37,6 +37,13 @@ func TestMeasure(t *testing.T) {
 		}
 		return all
 	}
+	gone := func(replicas ...string) map[string]bool {
+		all := map[string]bool{}
+		for _, r := range replicas {
+			all["Ranker/"+r] = true
+		}
+		return all
+	}
 	quick := many(at2(inner, "R#1"))
 	for i := range quick {
 		quick[i] = slowRequest(i, 20, piece("call", "b", "a", "Ranker", 2, 17))
@@ -50,6 +57,10 @@ func TestMeasure(t *testing.T) {
 	}{
 		"one replica":         {app, Load{Requests: many(at2(inner, "R#1"))}, "all 4 requests of the last 5 minutes that were slow or timed out spent most of their time in Ranker.run itself, all in replica R#1", "helve profile shop/Ranker/R#1 --cpu, or --block for code that waits; helve why r3 is the slowest"},
 		"most in one replica": {app, Load{Requests: append(many(at2(inner, "R#1")), slowRequest(9, 1500, at2(inner, "R#2")))}, "4 of them in replica R#1", "R#1"},
+		"one that is gone":    {app, Load{Requests: many(at2(inner, "R#1")), Gone: gone("R#1")}, "all 4 requests of the last 5 minutes that were slow or timed out spent most of their time in Ranker.run itself, all in replica R#1, which is gone", "helve why r3 is the slowest"},
+		"most in one gone":    {app, Load{Requests: append(many(at2(inner, "R#1")), slowRequest(9, 1500, at2(inner, "R#2"))), Gone: gone("R#1")}, "all 5 requests of the last 5 minutes that were slow or timed out spent most of their time in Ranker.run itself, 4 of them in replica R#1, which is gone", "helve profile shop/Ranker/R#2 --cpu"},
+		"some are gone":       {app, Load{Requests: append(many(at2(inner, "R#1"))[:2], many(at2(inner, "R#2"))[:2]...), Gone: gone("R#1")}, "in Ranker.run itself, in 2 replicas (gone: 1)", "helve profile shop/Ranker/R#2 --cpu"},
+		"all are gone":        {app, Load{Requests: append(many(inner, at2(stall, "R#1"))[:2], many(inner, at2(stall, "R#2"))[:2]...), Gone: gone("R#1", "R#2")}, "in 2 replicas that are gone", "helve why r1 is the slowest"},
 		"several replicas":    {app, Load{Requests: []helvetype.RequestTrace{slowRequest(1, 1500, at2(inner, "R#1")), slowRequest(2, 1500, at2(inner, "R#2")), slowRequest(3, 1500, at2(inner, "R#3"))}}, "in Ranker.run itself, in 3 replicas", "helve profile"},
 		"waits":               {app, Load{Requests: many(piece("wait", "b", "a", "Ranker", 2, 1400))}, "in the wait for a slot of Ranker", "helve calls shop/Ranker"},
 		"no replica":          {app, Load{Requests: many(alone)}, "in the wait for a replica of Ranker, because none was ready", "helve why shop/Ranker"},
@@ -100,7 +111,7 @@ func TestStall(t *testing.T) {
 	}
 }
 
-// TestPresent: replicas that are gone are neither named nor compared with, and requests from before the last deploy, or of an application that has failed, say nothing.
+// TestPresent: replicas that are gone are not compared with, their requests count and have them among those that are gone, and requests from before the last deploy, or of an application that has failed, say nothing.
 func TestPresent(t *testing.T) {
 	t.Parallel()
 	a := helvetype.ApplicationStatus{Deployments: map[string]helvetype.DeploymentStatus{
@@ -108,13 +119,15 @@ func TestPresent(t *testing.T) {
 		"Front":  {Replicas: []helvetype.ReplicaStatus{{ID: "F#1", State: helvetype.ReplicaRunning}}},
 	}}
 	call := func(replica string) helvetype.Span { return at2(piece("call", "b", "a", "Ranker", 2, 1400), replica) }
+	other := call("X#1")
+	other.App, other.Deployment = "search", "X" // a replica of another application: its state is not in a
 	l := Load{
-		Requests:  []helvetype.RequestTrace{slowRequest(1, 1500, call("R#1")), slowRequest(2, 1500, call("R#2")), slowRequest(3, 1500, piece("wait", "b", "a", "Ranker", 2, 1400))},
+		Requests:  []helvetype.RequestTrace{slowRequest(1, 1500, call("R#1")), slowRequest(2, 1500, call("R#2")), slowRequest(3, 1500, piece("wait", "b", "a", "Ranker", 2, 1400)), slowRequest(4, 1500, other)},
 		Latencies: []Latency{{Deployment: "Ranker", Replica: "R#1"}, {Deployment: "Ranker", Replica: "R#2"}, {Deployment: "Ranker", Replica: "R#4"}, {Deployment: "Gone", Replica: "R#2"}},
 		Stalls:    []Stall{{Deployment: "Ranker", Replica: "R#1"}, {Deployment: "Ranker", Replica: "R#3"}},
 	}
-	got := l.Present(a)
-	if len(got.Latencies) != 1 || got.Latencies[0].Replica != "R#2" || len(got.Stalls) != 1 || got.Stalls[0].Replica != "R#3" || len(got.Requests) != 2 || got.Requests[0].ID != "r2" || len(l.Latencies) != 4 {
+	got := l.Present("shop", a)
+	if len(got.Latencies) != 1 || got.Latencies[0].Replica != "R#2" || len(got.Stalls) != 1 || got.Stalls[0].Replica != "R#3" || len(got.Requests) != 4 || len(got.Gone) != 1 || !got.Gone["Ranker/R#1"] || len(l.Latencies) != 4 {
 		t.Errorf("%+v", got)
 	}
 	now := time.Unix(10_000, 0)

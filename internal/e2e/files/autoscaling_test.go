@@ -49,6 +49,12 @@ func TestNumberBesideAutoscaler(t *testing.T) {
 		t.Errorf("the options of the plan are %+v", o)
 	}
 
+	for options, want := range map[string]string{`{"max_ongoing_request": null}`: "did you mean max_ongoing_requests?", `{"autoscaling_config": {"max_replcas": null}}`: "max_replcas: there is no such field"} {
+		if r, err := patch(options); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %+v, %v, want %q", options, r, err, want)
+		}
+	}
+
 	p.applied(file("num_replicas: 1"))
 	for i, step := range []struct{ options, number, auto string }{
 		{`{"autoscaling_config": {"max_replicas": 4}}`, "1 file", `{"max_replicas":4} override`},

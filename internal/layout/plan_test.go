@@ -1,0 +1,41 @@
+package layout_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/layout"
+)
+
+// TestScaledBy: the line about a number that an operator has set names the number of the options and its source, and no number of a file that has none.
+func TestScaledBy(t *testing.T) {
+	t.Parallel()
+	number := []helvetype.ValueChange{{Path: "num_replicas", Update: "nothing", Before: json.RawMessage("2"), After: json.RawMessage("3")}}
+	scaler := &helvetype.AutoscalerPlan{After: &helvetype.ReplicaBounds{Least: 1, Most: 4}, Replaces: 2, ReplacesFrom: "code"}
+	for name, x := range map[string]struct {
+		d    helvetype.DeploymentPlan
+		want []string
+	}{
+		"the code":         {helvetype.DeploymentPlan{Wanted: 5, Next: 5, Submitted: 2, SubmittedFrom: "code"}, []string{"scaled by root, and stays so: the code has 2"}},
+		"the default":      {helvetype.DeploymentPlan{Wanted: 5, Next: 5, Submitted: 1, SubmittedFrom: "default"}, []string{"scaled by root, and stays so: the default is 1"}},
+		"another file":     {helvetype.DeploymentPlan{Wanted: 5, Next: 3, Submitted: 3, SubmittedFrom: "file", Options: number}, []string{"scaled to 5 by root: that ends, because the file has another num_replicas"}},
+		"an override":      {helvetype.DeploymentPlan{Wanted: 5, Next: 3, Submitted: 3, SubmittedFrom: "override", Options: number}, []string{"scaled to 5 by root: that ends, because helve set has another num_replicas"}},
+		"it is cleared":    {helvetype.DeploymentPlan{Wanted: 5, Next: 2, Submitted: 2, SubmittedFrom: "code"}, []string{"scaled to 5 by root: that ends, and the code has 2"}},
+		"an autoscaler":    {helvetype.DeploymentPlan{Wanted: 2, Next: 2, Submitted: 1, SubmittedFrom: "override", Autoscaler: scaler}, []string{"scaled to 2 by root: the autoscaler goes on with 2", "its autoscaler has 1 to 4 replicas, in the place of num_replicas 2 (code)"}},
+		"nothing to say":   {helvetype.DeploymentPlan{Wanted: 2, Next: 2, Submitted: 2, SubmittedFrom: "file"}, nil},
+		"an older version": {helvetype.DeploymentPlan{Wanted: 5, Next: 5, Submitted: 2}, []string{"the file has 2"}},
+	} {
+		x.d.Name, x.d.Change, x.d.ScaledBy = "Ranker", "changed", "root"
+		text := layout.Plan(helvetype.Plan{Applications: []helvetype.ApplicationPlan{{Name: "shop", Change: "changed", Deployments: []helvetype.DeploymentPlan{x.d}}}}, 200)
+		for _, want := range x.want {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: no %q in\n%s", name, want, text)
+			}
+		}
+		if strings.Contains(text, "root") != (len(x.want) > 0) {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+}

@@ -96,8 +96,24 @@ type Plan struct {
 	Applications []ApplicationPlan `json:"applications"`
 	// Settings are the changes of the settings of the node, such as http_options.
 	Settings []ValueChange `json:"settings,omitempty"`
+	// Capacity has the deployments of other applications whose number of replicas or bounds change by another target capacity, sorted by application and name.
+	Capacity []CapacityChange `json:"capacity,omitempty"`
 	// Warnings are about fields that have no effect, or hardly the effect that is meant.
 	Warnings []string `json:"warnings,omitempty"`
+}
+
+// CapacityChange is what another target capacity of the node does to a deployment whose application does not change otherwise.
+type CapacityChange struct {
+	// App is the application.
+	App string `json:"app"`
+	// Deployment is the deployment.
+	Deployment string `json:"deployment"`
+	// Wanted is the number of replicas of the target now.
+	Wanted int `json:"wanted"`
+	// Next is the number of replicas of the target after the change.
+	Next int `json:"next"`
+	// Autoscaler has the bounds of its autoscaler now and then; nil for a deployment without one.
+	Autoscaler *AutoscalerPlan `json:"autoscaler,omitempty"`
 }
 
 // ApplicationPlan is the plan of one application.

@@ -65,6 +65,9 @@ func (o *Operator) Plan(ctx context.Context, r helvetype.ApplyRequest) (p helvet
 	if p.Settings, err = ap.planSettings(ctx); err != nil {
 		return p, err
 	}
+	if p.Capacity, err = ap.planCapacity(ctx, p.Applications); err != nil {
+		return p, err
+	}
 	p.Warnings = append(slices.Clone(file.Warnings), ap.warnings...)
 	return p, nil
 }
@@ -137,6 +140,22 @@ func (o *Operator) plan(ctx context.Context, def deploy.App, settle func(setting
 	}
 	p.Notes = plan.Notes(p.Change, o.set.Node.Status().Applications[p.Name], int(def.RollbackOf))
 	return p, of.Next, nil
+}
+
+// planCapacity is what the target capacity of a file does to the applications of the node that the file leaves as they are.
+func (ap *apply) planCapacity(ctx context.Context, planned []helvetype.ApplicationPlan) (all []helvetype.CapacityChange, err error) {
+	before, _, err := ap.o.readSettings(ctx)
+	next := ap.nextSettings(before)
+	for _, app := range slices.Sorted(maps.Keys(ap.o.set.Node.Status().Applications)) {
+		now, _, ok := ap.o.set.Node.Deployed(app, 0)
+		if err != nil || !ok || slices.ContainsFunc(planned, func(p helvetype.ApplicationPlan) bool { return p.Name == app }) {
+			continue
+		}
+		in := plan.Input{App: app, Before: version(&now), After: version(&now), Capacity: plan.Capacity{Now: before.TargetCapacity, Then: next.TargetCapacity, Rising: before.Rising, Rises: next.Rising}}
+		err = ap.o.observe(ctx, &in)
+		all = append(all, in.ByCapacity()...)
+	}
+	return all, err
 }
 
 // planDelete is the plan of the end of an application.

@@ -36,6 +36,7 @@ func Plan(p helvetype.Plan, width int) string {
 		}
 	}
 	Settings(&b, p.Settings, width)
+	capacity(&b, p, width)
 	var sums []string
 	for _, change := range []string{"created", "changed", "deleted", "unchanged"} {
 		if n := changes[change]; n > 0 {
@@ -66,6 +67,23 @@ func Settings(b *strings.Builder, all []helvetype.ValueChange, width int) {
 		Paragraph(b, "    ", "      ", "~ target_capacity   "+part(v.Before)+" -> "+part(v.After)+", for all applications of the node", width)
 	}
 	values(b, "    ", slices.DeleteFunc(slices.Clone(all), func(v helvetype.ValueChange) bool { return v.Path == "target_capacity" }), width)
+}
+
+// capacity writes what another target capacity does to applications that do not change otherwise.
+func capacity(b *strings.Builder, p helvetype.Plan, width int) {
+	percent := "100"
+	for _, s := range p.Settings {
+		if s.Path == "target_capacity" && !empty(s.After) {
+			percent = string(s.After)
+		}
+	}
+	for _, c := range p.Capacity {
+		text := fmt.Sprintf("%s/%s: %d -> %d replicas by target_capacity %s", c.App, c.Deployment, c.Wanted, c.Next, percent)
+		if a := c.Autoscaler; a != nil && a.Before != nil && a.After != nil && *a.Before != *a.After {
+			text += fmt.Sprintf("; its autoscaler has %d to %d replicas, and had %d to %d", a.After.Least, a.After.Most, a.Before.Least, a.Before.Most)
+		}
+		Paragraph(b, "    ", "      ", text, width)
+	}
 }
 
 func sign(change string) string {

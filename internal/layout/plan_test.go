@@ -39,3 +39,18 @@ func TestScaledBy(t *testing.T) {
 		}
 	}
 }
+
+// TestCapacity: a plan names the deployments of other applications that another target capacity changes.
+func TestCapacity(t *testing.T) {
+	t.Parallel()
+	scaler := &helvetype.AutoscalerPlan{Before: &helvetype.ReplicaBounds{Least: 2, Most: 8}, After: &helvetype.ReplicaBounds{}}
+	changes := []helvetype.CapacityChange{{App: "ranker", Deployment: "Ranker", Wanted: 2}, {App: "shop", Deployment: "Front", Wanted: 3, Autoscaler: scaler}}
+	for after, want := range map[string]string{"0": "by target_capacity 0", "null": "by target_capacity 100"} {
+		text := layout.Plan(helvetype.Plan{Settings: []helvetype.ValueChange{{Path: "target_capacity", Update: "in place", After: json.RawMessage(after)}}, Capacity: changes}, 200)
+		for _, line := range []string{"    ranker/Ranker: 2 -> 0 replicas " + want + "\n", "    shop/Front: 3 -> 0 replicas " + want + "; its autoscaler has 0 to 0 replicas, and had 2 to 8\n"} {
+			if !strings.Contains(text, line) {
+				t.Errorf("no %q in\n%s", line, text)
+			}
+		}
+	}
+}

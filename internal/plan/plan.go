@@ -15,7 +15,6 @@ import (
 	"slices"
 
 	"github.com/helve-serve/helve/helvetype"
-	"github.com/helve-serve/helve/internal/autoscale"
 	"github.com/helve-serve/helve/internal/placement"
 	"github.com/helve-serve/helve/internal/secret"
 	"github.com/helve-serve/helve/internal/spec"
@@ -112,14 +111,14 @@ func Of(in Input) helvetype.ApplicationPlan {
 		is, stays := after[name]
 		d := helvetype.DeploymentPlan{Name: name, Change: Unchanged, Update: spec.Lightweight.String(), Replicas: in.Running[name]}
 		if s, ok := in.Scales[name]; ok && there {
-			if d.Wanted = s.at(in.Capacity.Now); s.By != "deploy" && s.By != "" && !s.ByLoad && !was.Options.Effective().Autoscaled() {
+			if d.Wanted = in.wanted(was); s.By != "deploy" && s.By != "" && !s.ByLoad && !was.Options.Effective().Autoscaled() {
 				d.ScaledBy = s.By
 				if s.Reason != "" {
 					d.ScaledBy += ": " + s.Reason
 				}
 			}
 		} else if there {
-			d.Wanted = autoscale.Share(was.Options.Effective().StartReplicas(), in.Capacity.Now)
+			d.Wanted = in.wanted(was)
 		}
 		d.Autoscaler = in.scaling(name, was, is, there, stays)
 		if !stays {

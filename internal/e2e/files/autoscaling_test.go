@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -102,6 +103,10 @@ func TestNoCapacityForAutoscaler(t *testing.T) {
 	p.applied(file)
 	if got := <-answer; !strings.HasPrefix(got, "3 ") {
 		t.Errorf("the request that has waited has the answer %q", got)
+	}
+	plan, err := p.Plan(t.Context(), helvetype.ApplyRequest{Config: "target_capacity: 0\napplications: [{name: other, import_path: 'shop:app', route_prefix: /other}]", Name: "other.yaml", Dir: p.dir, Source: "other"})
+	if c := plan.Capacity; err != nil || len(c) == 0 || c[0].App != "shop" || c[0].Next != 0 || c[0].Wanted == 0 || slices.ContainsFunc(c, func(c helvetype.CapacityChange) bool { return c.App == "other" }) {
+		t.Errorf("the plan of another file with a target capacity of 0: %+v, %v", plan.Capacity, err)
 	}
 }
 

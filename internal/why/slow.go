@@ -43,8 +43,8 @@ func LoadFrom(a helvetype.ApplicationStatus, now time.Time) (since time.Time, ok
 	return since, true
 }
 
-// Present is what a load says of the replicas of an application that run now. For example, the calls of a replica that a scale-down has stopped make no other replica look slow. Its requests count all
-// the same, because users have waited for them; the replica is among those that are gone, and no advice names it.
+// Present is the part of a load about the replicas of an application that run now. For example, the calls of a replica that a scale-down has stopped make no other replica look slow. Its requests count all
+// the same, because users have waited for them; the replica is among the replicas that are gone, and no advice names it.
 func (l Load) Present(app string, a helvetype.ApplicationStatus) Load {
 	runs := func(deployment, replica string) bool {
 		return slices.ContainsFunc(a.Deployments[deployment].Replicas, func(r helvetype.ReplicaStatus) bool { return r.ID == replica && r.State == helvetype.ReplicaRunning })
@@ -300,7 +300,7 @@ func spent(of helvetype.Object, a helvetype.ApplicationStatus, load Load) (text,
 		strings.TrimPrefix(next+"; ", "; ") + "helve why " + best.slowest.ID + " is the slowest of them", late
 }
 
-// where is the way in which the requests of a group have spent their time, and the command that comes next. gone are replicas that do not run any more: none of them can be profiled, so the command names another
+// where is the way in which the requests of a group have spent their time, and the command that comes next. gone are replicas that do not run any more, and that cannot be profiled: the command names another
 // replica of the requests, and is "" without one.
 func (g *group) where(app string, d helvetype.DeploymentStatus, gone map[string]bool) (text, next string) {
 	on := place(app, g.deployment, "")

@@ -28,12 +28,13 @@ type Ledger struct {
 	space   *placement.Space
 	held    map[string]placement.Holding // by replica
 	used    map[string]uint64            // bytes of GPUs, by replica
+	noted   chan struct{}                // closed when used changes
 	waiting []*Wait                      // in the order in which they came
 }
 
 // New is the ledger of a node on which nothing runs.
 func New(node placement.Node) *Ledger {
-	l := &Ledger{node: node, held: map[string]placement.Holding{}}
+	l := &Ledger{node: node, held: map[string]placement.Holding{}, noted: make(chan struct{})}
 	l.space = placement.NewSpace(&l.node)
 	return l
 }

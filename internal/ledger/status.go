@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"maps"
 	"math"
 	"os"
 
@@ -55,7 +56,18 @@ func (l *Ledger) HoldsDevice() bool {
 func (l *Ledger) NoteUse(used map[string]uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.used = used
+	if !maps.Equal(l.used, used) {
+		l.used = used
+		close(l.noted)
+		l.noted = make(chan struct{})
+	}
+}
+
+// Noted is closed when the memory in use changes: the reasons of waits may have another text then.
+func (l *Ledger) Noted() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.noted
 }
 
 // exact is an amount without the error of sums of floats.

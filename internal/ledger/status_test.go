@@ -56,10 +56,19 @@ func TestNoteUse(t *testing.T) {
 	if other := New(placement.Unstated("n", "0")); other.HoldsDevice() || !l.HoldsDevice() {
 		t.Error("a ledger without a holding has a device that is held, or the other way round")
 	}
-	for used, want := range map[uint64]string{0: "app/A#1 holds 1", 3 << 30: "app/A#1 holds 1 (3 GiB of GPU memory in use)"} {
+	for used, want := range map[uint64]string{1: "app/A#1 holds 1 (1 bytes of GPU memory in use)", 3 << 30: "app/A#1 holds 1 (3 GiB of GPU memory in use)"} {
+		noted := l.Noted()
 		l.NoteUse(map[string]uint64{"A#1": used})
+		<-noted
+		noted = l.Noted()
 		if why := w.Reason(); why == nil || why.Error() != "needs 1 GPU, and 0 of 1 are free: "+want {
 			t.Errorf("%v, want %s", why, want)
+		}
+		l.NoteUse(map[string]uint64{"A#1": used})
+		select {
+		case <-noted:
+			t.Error("the same use is another one")
+		default:
 		}
 	}
 }

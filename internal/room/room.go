@@ -96,6 +96,7 @@ func (k *Keeper) Reserve(ctx context.Context, r *fleet.Replica, of *host.Deploym
 		k.fleet.Mu.Unlock()
 	}()
 	for said := ""; ; {
+		noted := k.ledger.Noted()
 		k.fleet.Mu.Lock()
 		k.makeRoomLocked(r, w)
 		said = k.sayLocked(r, w, said)
@@ -106,6 +107,7 @@ func (k *Keeper) Reserve(ctx context.Context, r *fleet.Replica, of *host.Deploym
 			return w.Holding(), nil
 		case <-gone:
 		case <-ready: // perhaps the replica that makes room
+		case <-noted: // the reason says how much of a GPU is in use
 		case <-withdrawn:
 			return h, ErrWithdrawn
 		case <-ctx.Done():

@@ -1,6 +1,6 @@
 // The views of the dashboard that tests and screenshots go through, on a node with the applications of shop/ and some of their past.
 // @ts-check
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { until } from './node.js';
 
 /**
@@ -38,6 +38,9 @@ export async function withHistory(node, seconds) {
 
 /** opens the gate: the calls that are held end. @param {import('./node.js').Node} node */
 export const openGate = (node) => writeFileSync(node.gate, '');
+
+/** closes the gate: calls with name=held run until it opens again. @param {import('./node.js').Node} node */
+export const closeGate = (node) => rmSync(node.gate, { force: true });
 
 /**
  * views are the addresses of all pages, by name.

@@ -183,8 +183,9 @@ test-metrics: python/src/helve/_bin/helve
 # All environments that CI needs, one after the other: each has the package in place, and with it the binary is built, the first time for minutes.
 environments: $(VENVPY) $(PEERPY) $(SITEPY) $(EXAMPLEPY) $(DEPLOYPY) $(RESTPY)
 
+# Each has a node of its own (HELVE_NODE): a program would attach to a durable node that this user runs, and deploy the example there.
 test-examples: python/src/helve/_bin/helve $(EXAMPLEPY)
-	$(EXAMPLEPY) -m pytest -q $(EXAMPLES)
+	HELVE_NODE=local $(EXAMPLEPY) -m pytest -q $(EXAMPLES)
 
 # The tests of examples/search, which download 80 MB of weights, in an environment of their own.
 SEARCHPY := .venv-search/bin/python

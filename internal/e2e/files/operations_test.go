@@ -155,10 +155,17 @@ func TestOperations(t *testing.T) {
 	if got := p.get("/shop"); !strings.HasPrefix(got, "3 {'a': 1} ") {
 		t.Errorf("after the rollback the application answers %q", got)
 	}
-	h, err := p.History(ctx, "shop")
-	if err != nil {
-		t.Fatal(err)
-	}
+	var h helvetype.History
+	fixture.Eventually(t, func() string { // The attempt of the rollout ends a moment after the status says that the application runs.
+		var err error
+		if h, err = p.History(ctx, "shop"); err != nil {
+			return err.Error()
+		}
+		if len(h.Revisions) > 0 && h.Revisions[0].State == "starting" {
+			return "the rollout to the newest revision has not ended"
+		}
+		return ""
+	})
 	var lines []string
 	for _, r := range h.Revisions {
 		lines = append(lines, fmt.Sprintf("%d %s %s %q %d", r.Number, r.State, r.By, r.Message, r.RollbackOf))

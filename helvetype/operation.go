@@ -163,6 +163,8 @@ type DeploymentPlan struct {
 	Autoscaler *AutoscalerPlan `json:"autoscaler,omitempty"`
 	// Surge is the number of replicas that a rollout starts beside Next.
 	Surge int `json:"surge"`
+	// NoSurge is the sentence that says what is missing for a larger Surge, and which replicas hold it; "" where the machine has room for max_surge.
+	NoSurge string `json:"no_surge,omitempty"`
 	// Unavailable is the number of replicas that may be missing meanwhile.
 	Unavailable int `json:"unavailable"`
 	// Fit is "" if the replicas fit the machine, else the sentence that says what is missing.

@@ -117,12 +117,14 @@ func deploymentPlan(b *strings.Builder, d helvetype.DeploymentPlan, width int) {
 	if d.Wanted != d.Next {
 		replicas = fmt.Sprintf("replicas: %d run, %d wanted now, %d after it", d.Replicas, d.Wanted, d.Next)
 	}
-	if d.Update == "new replicas" && d.Change != "created" {
+	if d.Surge+d.Unavailable > 0 { // replicas take the places of others
 		replicas += fmt.Sprintf("; at most %d more and %d fewer meanwhile", d.Surge, d.Unavailable)
 	}
 	switch {
 	case d.Fit != "":
 		replicas += "; do not fit: " + d.Fit
+	case d.NoSurge != "":
+		replicas += "; they fit the machine, and there is no room for more beside them: one more " + d.NoSurge
 	case d.Change != "deleted" && d.Change != "unchanged":
 		replicas += "; they fit the machine"
 	}

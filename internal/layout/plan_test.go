@@ -54,3 +54,13 @@ func TestCapacity(t *testing.T) {
 		}
 	}
 }
+
+// TestNoSurge: a plan says which replicas hold the room that a rollout would need for more replicas.
+func TestNoSurge(t *testing.T) {
+	t.Parallel()
+	d := helvetype.DeploymentPlan{Name: "L", Change: "changed", Update: "new application", Reason: "args has changed", Replicas: 1, Wanted: 1, Next: 1, Unavailable: 1, NoSurge: "needs 1 licence, and 0 of 2 are free"}
+	text := layout.Plan(helvetype.Plan{Applications: []helvetype.ApplicationPlan{{Name: "shop", Change: "changed", Deployments: []helvetype.DeploymentPlan{d}}}}, 300)
+	if want := "at most 0 more and 1 fewer meanwhile; they fit the machine, and there is no room for more beside them: one more needs 1 licence, and 0 of 2 are free"; !strings.Contains(text, want) {
+		t.Errorf("no %q in\n%s", want, text)
+	}
+}

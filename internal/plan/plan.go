@@ -170,7 +170,7 @@ func (in Input) compare(d *helvetype.DeploymentPlan, was, is spec.Deployment, th
 		d.Change = Changed
 	}
 	if most >= spec.NewReplicas {
-		d.Surge, d.Unavailable = seats.budget(is, d.Next)
+		d.Surge, d.Unavailable, d.NoSurge = seats.budget(is, d.Next)
 	}
 }
 

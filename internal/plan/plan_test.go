@@ -46,6 +46,9 @@ func line(d helvetype.DeploymentPlan) string {
 	if d.Fit != "" {
 		s += "; " + d.Fit
 	}
+	if d.NoSurge != "" {
+		s += "; no more: " + d.NoSurge
+	}
 	return s
 }
 
@@ -78,7 +81,7 @@ func TestPlans(t *testing.T) {
 		"a file during a rollout":   {before: `{"num_replicas": 3}`, after: `{"num_replicas": 4}`, scale: &plan.Scale{Replicas: 3, By: "ann"}, returns: &plan.Scale{Replicas: 2}, want: "changed, nothing: 3 of 3 -> 4"},
 		"too many for one node":     {before: `{}`, after: `{"num_replicas": 3, "max_replicas_per_node": 2}`, want: "changed, nothing: 1 of 1 -> 3; 1 of 3 replicas would wait: max_replicas_per_node is 2"},
 		"too many GPUs":             {before: `{}`, after: `{"num_replicas": 3, "ray_actor_options": {"num_gpus": 0.5}}`, gpus: 1, want: "changed, new replicas (ray_actor_options.num_gpus has changed): 1 of 1 -> 3 +0 -1; 1 of 3 replicas would wait: each needs 0.5 of a GPU, and none of 1 has that much free: shop/A (new), A (new) hold 1"},
-		"no GPU left for the surge": {before: `{"ray_actor_options": {"num_gpus": 1}}`, after: `{"ray_actor_options": {"num_gpus": 1}}`, code: true, gpus: 1, want: "changed, new replicas (the code has changed): 1 of 1 -> 1 +0 -1"},
+		"no GPU left for the surge": {before: `{"ray_actor_options": {"num_gpus": 1}}`, after: `{"ray_actor_options": {"num_gpus": 1}}`, code: true, gpus: 1, want: "changed, new replicas (the code has changed): 1 of 1 -> 1 +0 -1; no more: needs 1 GPU, and 0 of 1 are free: shop/A (new) holds 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -53,8 +53,8 @@ func (s *seats) take(deployment, replica string, d placement.Demand) {
 }
 
 // budget is the surge and the number of missing replicas of an update. A surge that does not fit the machine becomes smaller, and replicas are missing
-// then: for example, one replica has the only GPU.
-func (s *seats) budget(d spec.Deployment, n int) (surge, unavailable int) {
+// then: for example, one replica has the only GPU. short is the reason of a smaller surge; "" for none.
+func (s *seats) budget(d spec.Deployment, n int) (surge, unavailable int, short string) {
 	o := d.Options.Effective()
 	surge, unavailable = o.Surge(n), o.Unavailable(n)
 	if o.MaxReplicasPerNode > 0 {
@@ -66,6 +66,9 @@ func (s *seats) budget(d spec.Deployment, n int) (surge, unavailable int) {
 		devices, ok := beside.Fit(name, &demand)
 		if !ok {
 			surge = i
+			if e := beside.Short(name, &demand, s.held); e != nil && s.left[d.Name] == 0 { // else fit has said it
+				short = e.Error()
+			}
 			break
 		}
 		beside.Add(placement.HoldingOf("", name, demand, devices))
@@ -73,7 +76,7 @@ func (s *seats) budget(d spec.Deployment, n int) (surge, unavailable int) {
 	if surge == 0 && unavailable == 0 && n > 0 {
 		unavailable = 1
 	}
-	return surge, unavailable
+	return surge, unavailable, short
 }
 
 // fit says whether the replicas of a deployment find a place.

@@ -26,6 +26,7 @@ export function PlanView({ plan }) {
     <h3>Plan</h3>
     ${same && html`<p>Nothing changes.</p>`}
     ${plan.settings?.length > 0 && html`<p>Settings of the node:</p><${Changes} changes=${plan.settings} />`}
+    ${plan.capacity?.length > 0 && html`<p>The target capacity changes other applications:</p><ul>${plan.capacity.map((/** @type {any} */ c) => html`<li key=${c.app + '/' + c.deployment}>${c.app}/${c.deployment}: ${c.wanted} to ${plural(c.next, 'replica')}</li>`)}</ul>`}
     ${apps.map((/** @type {any} */ a) => html`<div class="plan-app" key=${a.name}>
       <p><b>${a.name}</b> <span class=${'change ' + a.change}>${a.change}</span>${a.reason && html` <span class="muted">${a.reason}</span>`}</p>
       ${a.notes?.map((/** @type {string} */ n) => html`<p class="muted">${n}</p>`)}
@@ -35,6 +36,7 @@ export function PlanView({ plan }) {
         ${d.change !== 'unchanged' && html`<p class="muted">${plural(d.replicas, 'replica')} now, ${d.next} after
           ${d.surge > 0 && `, ${d.surge} more meanwhile`}${d.unavailable > 0 && `, ${d.unavailable} may be missing meanwhile`}${d.scaled_by && `; scaled by ${d.scaled_by}`}</p>`}
         ${d.fit && html`<p class="warn-line">${d.fit}</p>`}
+        ${!d.fit && d.no_surge && html`<p class="muted">There is no room for more replicas beside them: one more ${d.no_surge}</p>`}
         ${d.options?.length > 0 && html`<${Changes} changes=${d.options} />`}
         ${stays(d).length > 0 && html`<p class="muted">These options have an override, which stays:</p><${Changes} changes=${stays(d)} />`}
       </div>`)}

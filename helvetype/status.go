@@ -285,7 +285,7 @@ type ReplicaStatus struct {
 	// number. It is 0 where the system does not say it.
 	Memory uint64 `json:"memory_bytes,omitempty"`
 	// GPUMemory is the memory of GPUs that the process uses, with the processes that it has started, in bytes, as the tool of the driver (nvidia-smi) has said in the last minute. It is 0 where the driver does
-	// not say it, for example in a container whose process ids are not those of the machine.
+	// not say it, for example in a container that has process ids of its own.
 	GPUMemory uint64 `json:"gpu_memory_bytes,omitempty"`
 	// CPU is the use of processors by that process in the last 5 to 10 seconds, in percent of one processor: 250 is two and a half processors.
 	CPU float64 `json:"cpu_percent,omitempty"`

@@ -67,7 +67,7 @@ type Update struct {
 	Applications []ApplicationUpdate `json:"applications,omitempty"`
 	// Deployments are those of the application that the reader has asked for.
 	Deployments []DeploymentUpdate `json:"deployments,omitempty"`
-	// Replicas are those of the deployment that the reader has asked for, or of all deployments of the node.
+	// Replicas are the replicas of the deployment that the reader has asked for, or of all deployments of the node.
 	Replicas []ReplicaUpdate `json:"replicas,omitempty"`
 	// Edges are all edges of the application that the reader has asked for. An item has them if there is one more or less.
 	Edges []Edge `json:"edges,omitempty"`

@@ -32,14 +32,15 @@ func Command(program string) *cobra.Command {
 
 // settings are the flags.
 type settings struct {
-	program    string
-	config     string
-	deployment string
-	svg        string
-	output     string
-	decisions  bool
-	duration   float64
-	model      simulate.Model
+	program      string
+	config       string
+	deployment   string
+	svg          string
+	output       string
+	decisions    bool
+	applications bool // the file of --config has applications
+	duration     float64
+	model        simulate.Model
 }
 
 func simulateCommand(program string) *cobra.Command {
@@ -99,6 +100,9 @@ func (s *settings) run(file string, in io.Reader, out, warnings io.Writer) error
 	load, err := s.load(file, in)
 	if err != nil {
 		return err
+	}
+	if s.applications {
+		fmt.Fprintf(warnings, "warning: the code of the applications is not read: an option that is not in %s has its default here, although the code may set it\n", shown.Safe(s.config))
 	}
 	if of := config.Policy.Function; of != "" {
 		fmt.Fprintf(warnings, "warning: the policy %s is not asked here: the result is that of the same autoscaling_config without it\n", shown.Safe(of))
@@ -199,6 +203,7 @@ func (s *settings) among(file map[string]any) (json.RawMessage, error) {
 		}
 		return json.Marshal(file)
 	}
+	s.applications = true
 	found := map[string]map[string]any{}
 	for _, a := range apps {
 		app, _ := a.(map[string]any)
@@ -233,5 +238,5 @@ func (s *settings) among(file map[string]any) (json.RawMessage, error) {
 	case s.deployment != "":
 		return nil, usage("--config %s: there is no deployment %s with an autoscaling_config", shown.Safe(s.config), shown.Safe(s.deployment))
 	}
-	return nil, usage("--config %s: no deployment has an autoscaling_config", shown.Safe(s.config))
+	return nil, usage("--config %s: no deployment of the file has an autoscaling_config, and the code is not read: write its fields into a file, and give that one", shown.Safe(s.config))
 }

@@ -131,14 +131,15 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// TestPolicies: a warning says that a custom policy is not asked, that of a deployment and that of its application.
-func TestPolicies(t *testing.T) {
+// TestWarnings: a warning says that a custom policy is not asked, of a deployment or of its application, and that options of the code are not known.
+func TestWarnings(t *testing.T) {
 	t.Parallel()
 	const deployment = "    deployments: [{name: A, autoscaling_config: {max_replicas: 3}}]\n"
 	for config, want := range map[string]string{
 		"max_replicas: 8\n": "",
 		"max_replicas: 8\npolicy: {policy_function: 'ray.serve.autoscaling_policy:default_autoscaling_policy'}\n": "",
 		"max_replicas: 8\npolicy: {policy_function: 'scaling:f'}\n":                                               "the policy scaling:f is not asked here",
+		"applications:\n  - name: shop\n" + deployment:                                                            "the code of the applications is not read",
 		"applications:\n  - name: shop\n    autoscaling_policy: {policy_function: 'scaling:all'}\n" + deployment:  "the policy scaling:all is not asked here",
 	} {
 		var warnings bytes.Buffer

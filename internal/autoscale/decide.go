@@ -313,7 +313,7 @@ func (s *State) calmed(now time.Time, c Config, from, to int) {
 
 // unrelated notes a step that the load, or a policy, has not asked for: by a bound, the target capacity or a deploy, or after a restart. The last step down was not taken back by it, and is compared with no later step either.
 //
-// For example, the number falls from 10 to 9 by the load, and a minute later to 5 and back to 10 by the target capacity: the next step down comes as soon as without the target capacity.
+// For example, the number falls from 10 to 9 by the load, and a minute later to 5 and back to 10 by the target capacity: the calm after a step down that was taken back stays as long as it was.
 func (s *State) unrelated() { s.before = 0 }
 
 // settle brings the decision within the bounds and under the holds, and records it.

@@ -190,9 +190,6 @@ func (s *State) Last() (Load, time.Time) {
 	return s.last, s.clock(s.seen).Round(0)
 }
 
-// Delays reports whether a delay runs.
-func (s *State) Delays() bool { return !s.up.IsZero() || !s.down.IsZero() }
-
 // DelayedSince is when the delay that runs has begun, in the time of the state; zero while none runs. It is for comparisons: another value says that a delay has begun or ended.
 func (s *State) DelayedSince() time.Time { return latest(s.up, s.down) }
 

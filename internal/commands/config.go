@@ -172,7 +172,7 @@ func setCommand(s Settings) *cobra.Command {
 				}
 				return r.printPlan(plan)
 			}
-			return r.revise(ctx, node, of.app, wait, func(ctx context.Context) (helvetype.Outcome, error) { return node.Patch(ctx, of.app, text) })
+			return r.revise(ctx, node, of.app, of.deployment, wait, func(ctx context.Context) (helvetype.Outcome, error) { return node.Patch(ctx, of.app, text) })
 		},
 	}
 	r.flags(c)

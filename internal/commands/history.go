@@ -83,7 +83,7 @@ func rollbackCommand(s Settings) *cobra.Command {
 				}
 				return r.printPlan(plan)
 			}
-			return r.revise(ctx, node, of.app, wait, func(ctx context.Context) (helvetype.Outcome, error) {
+			return r.revise(ctx, node, of.app, "", wait, func(ctx context.Context) (helvetype.Outcome, error) {
 				return node.Rollback(ctx, of.app, revision, message)
 			})
 		},
@@ -114,12 +114,12 @@ func (r *reader) completeRevision(c *cobra.Command, args []string, typed string)
 	return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 }
 
-// revise asks for a change that makes a new revision of an application, waits for it where that is wanted, and shows its outcome.
-func (r *reader) revise(ctx context.Context, node *rest.Client, app string, wait bool, do func(context.Context) (helvetype.Outcome, error)) error {
+// revise asks for a change that makes a new revision of an application, or changes one deployment of it ("" for more), waits for it where that is wanted, and shows its outcome.
+func (r *reader) revise(ctx context.Context, node *rest.Client, app, deployment string, wait bool, do func(context.Context) (helvetype.Outcome, error)) error {
 	var outcome helvetype.Outcome
 	err := r.during(ctx, node, wait, func(ctx context.Context) (err error) {
 		if outcome, err = do(ctx); err == nil && wait && outcome.Error == "" {
-			outcome, err = settled(ctx, node, app, outcome)
+			outcome, err = settled(ctx, node, app, deployment, outcome)
 		}
 		return err
 	})
@@ -139,10 +139,14 @@ func (r *reader) revise(ctx context.Context, node *rest.Client, app string, wait
 // settleTime is after how long a revision that starts is looked at again.
 const settleTime = 300 * time.Millisecond
 
-// settled waits until the revision of an outcome runs, or has failed: the outcome has the error then.
-func settled(ctx context.Context, node *rest.Client, app string, of helvetype.Outcome) (helvetype.Outcome, error) {
+// roomTime is how long a replica may wait for room on the node: another replica that stops may make the room.
+const roomTime = 10 * time.Second
+
+// settled waits until the revision of an outcome runs, and the deployment ("" for all of the application) has its replicas, or until one of them has failed: the outcome has the error then.
+func settled(ctx context.Context, node *rest.Client, app, deployment string, of helvetype.Outcome) (helvetype.Outcome, error) {
 	again := time.NewTicker(settleTime)
 	defer again.Stop()
+	short := time.Now() // the last time at which no replica waited for room
 	for {
 		h, err := node.History(ctx, app)
 		if err != nil {
@@ -155,8 +159,14 @@ func settled(ctx context.Context, node *rest.Client, app string, of helvetype.Ou
 		}
 		e := h.Revisions[i]
 		switch e.State {
-		case "running", "retired":
-			if over, failed, err := node.Scaled(ctx, app); over || err != nil {
+		case "retired": // it ran, and another change came
+			return of, nil
+		case "running":
+			over, failed, err := node.Scaled(ctx, app, deployment)
+			if over || failed == "" {
+				short = time.Now()
+			}
+			if over || err != nil || time.Since(short) > roomTime {
 				if of.Error = failed; failed != "" {
 					of.Code = helvetype.CodeUnknown
 				}

@@ -145,17 +145,27 @@ func (o *Operator) plan(ctx context.Context, def deploy.App, settle func(setting
 // planCapacity is what the target capacity of a file does to the applications of the node that the file leaves as they are.
 func (ap *apply) planCapacity(ctx context.Context, planned []helvetype.ApplicationPlan) (all []helvetype.CapacityChange, err error) {
 	before, _, err := ap.o.readSettings(ctx)
+	if err != nil {
+		return nil, err
+	}
 	next := ap.nextSettings(before)
+	capacity := plan.Capacity{Now: before.TargetCapacity, Then: next.TargetCapacity, Rising: before.Rising, Rises: next.Rising}
+	if capacity.Same() {
+		return nil, nil
+	}
+	scales, err := ap.o.scales(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for _, app := range slices.Sorted(maps.Keys(ap.o.set.Node.Status().Applications)) {
 		now, _, ok := ap.o.set.Node.Deployed(app, 0)
-		if err != nil || !ok || slices.ContainsFunc(planned, func(p helvetype.ApplicationPlan) bool { return p.Name == app }) {
+		if !ok || slices.ContainsFunc(planned, func(p helvetype.ApplicationPlan) bool { return p.Name == app }) {
 			continue
 		}
-		in := plan.Input{App: app, Before: version(&now), After: version(&now), Capacity: plan.Capacity{Now: before.TargetCapacity, Then: next.TargetCapacity, Rising: before.Rising, Rises: next.Rising}}
-		err = ap.o.observe(ctx, &in)
+		in := plan.Input{App: app, Before: version(&now), After: version(&now), Capacity: capacity, Scales: scales[app]}
 		all = append(all, in.ByCapacity()...)
 	}
-	return all, err
+	return all, nil
 }
 
 // planDelete is the plan of the end of an application.
@@ -184,20 +194,11 @@ func version(a *deploy.App) *plan.Version {
 
 // observe completes the input of a plan with the numbers of replicas.
 func (o *Operator) observe(ctx context.Context, in *plan.Input) error {
-	scales, _, err := store.List(ctx, o.set.Target.Store, store.Scales(""))
-	if err != nil && scales == nil {
+	scales, err := o.scales(ctx)
+	if err != nil {
 		return err
 	}
-	in.Scales, in.Running, in.Replicas = map[string]plan.Scale{}, map[string]int{}, map[string][]string{}
-	for _, s := range scales {
-		key, err := store.ParseKey(s.Key)
-		if err != nil {
-			continue
-		}
-		if key.App == in.App {
-			in.Scales[key.Deployment] = plan.Scale{Replicas: s.Record.Replicas, By: s.Record.By, Reason: s.Record.Reason, ByLoad: s.Record.By == store.ByAutoscaler}
-		}
-	}
+	in.Scales, in.Running, in.Replicas = scales[in.App], map[string]int{}, map[string][]string{}
 	for name, d := range o.set.Node.Status().Applications[in.App].Deployments {
 		for _, r := range d.Replicas {
 			if r.State == helvetype.ReplicaRunning {
@@ -209,6 +210,26 @@ func (o *Operator) observe(ctx context.Context, in *plan.Input) error {
 		}
 	}
 	return nil
+}
+
+// scales are the numbers of replicas of the store, by application and deployment.
+func (o *Operator) scales(ctx context.Context) (map[string]map[string]plan.Scale, error) {
+	scales, _, err := store.List(ctx, o.set.Target.Store, store.Scales(""))
+	if err != nil && scales == nil {
+		return nil, err
+	}
+	all := map[string]map[string]plan.Scale{}
+	for _, s := range scales {
+		key, err := store.ParseKey(s.Key)
+		if err != nil {
+			continue
+		}
+		if all[key.App] == nil {
+			all[key.App] = map[string]plan.Scale{}
+		}
+		all[key.App][key.Deployment] = plan.Scale{Replicas: s.Record.Replicas, By: s.Record.By, Reason: s.Record.Reason, ByLoad: s.Record.By == store.ByAutoscaler}
+	}
+	return all, nil
 }
 
 // known is the error for an application that is neither there nor in the store.
@@ -391,10 +412,12 @@ func (o *Operator) patched(ctx context.Context, app string, options json.RawMess
 		return def, wrong("%s", errors.Join(errs...))
 	}
 	for _, d := range def.Graph.Deployments {
-		if _, set, err := o.set.Target.SetNumber(ctx, app, d.Name); err != nil {
-			return def, err
-		} else if !set || d.Options.Effective().Autoscaled() { // an autoscaler takes the number over
-			delete(cleared, d.Name)
+		if cleared[d.Name] {
+			if _, set, err := o.set.Target.SetNumber(ctx, app, d.Name); err != nil {
+				return def, err
+			} else if !set || d.Options.Effective().Autoscaled() { // an autoscaler takes the number over
+				delete(cleared, d.Name)
+			}
 		}
 		if n, ok := numbers[d.Name]; ok && d.Options.Effective().Autoscaled() {
 			return def, &helvetype.OperationError{

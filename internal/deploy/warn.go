@@ -55,7 +55,7 @@ func NotOverridden(all map[string]json.RawMessage, numbers map[string]bool, patc
 		var fields, there map[string]json.RawMessage
 		switch {
 		case isNull(with):
-			if name, ok := strings.CutSuffix(at, ".num_replicas"); len(was) == 0 && !(ok && numbers[name]) {
+			if name, ok := strings.CutSuffix(at, ".num_replicas"); len(was) == 0 && !(ok && numbers[name]) && !numbers[at] { // at is a deployment whose overrides are all cleared
 				paths = append(paths, at)
 			}
 		case bytes.HasPrefix(bytes.TrimSpace(with), []byte("{")) && json.Unmarshal(with, &fields) == nil:

@@ -48,6 +48,8 @@ func TestNotOverridden(t *testing.T) {
 		`{"logging_config": null}`:                                 "logging_config has no override to clear",
 		`{"deployments": {"Ranker": {"max_ongoing_requests": 3}}}`: "",
 		`{"deployments": {"Ranker": null}}`:                        "",
+		`{"deployments": {"Scaled": null}}`:                        "",
+		`{"deployments": {"Other": null}}`:                         "Other has no override to clear",
 	} {
 		if got := NotOverridden(all, map[string]bool{"Scaled": true}, json.RawMessage(patch)); got != want {
 			t.Errorf("%s: %q, want %q", patch, got, want)

@@ -126,10 +126,18 @@ func (a AppDetails) InOrder() []DeploymentDetails {
 }
 
 // Scaled says whether the deployments of an application have the replicas that they should have, or why one of them does not get them. For example, the lower bound of an autoscaler has become 3, and 1 replica runs: it is
-// over when 3 run.
-func (a AppDetails) Scaled() (over bool, failure string) {
+// over when 3 run. A replica that does not fit on the node may wait without end: it is not over then, and the failure is the wait. only is the one deployment to look at; "" for all.
+func (a AppDetails) Scaled(only string) (over bool, failure string) {
 	over = true
 	for _, name := range slices.Sorted(maps.Keys(a.Deployments)) {
+		if only != "" && name != only {
+			continue
+		}
+		for _, r := range a.Deployments[name].Replicas {
+			if r.Waits != nil && r.Waits.Reason != "" {
+				return false, "deployment " + name + ": replica " + r.ReplicaID + " " + r.Waits.Reason
+			}
+		}
 		switch d, s := a.Deployments[name], a.Deployments[name].Autoscaling; {
 		case d.Status == helvetype.DeploymentUnhealthy || d.Status == helvetype.DeploymentDeployFailed:
 			return true, "deployment " + name + ": " + cmp.Or(d.Message, "it is "+string(d.Status))

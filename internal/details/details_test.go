@@ -150,10 +150,15 @@ func TestScaled(t *testing.T) {
 		"changes":    {DeploymentDetails{Status: helvetype.DeploymentUpdating}, false, ""},
 		"fails":      {DeploymentDetails{Status: helvetype.DeploymentUnhealthy, Message: "no database", Autoscaling: auto(1)}, true, "deployment A: no database"},
 		"has failed": {DeploymentDetails{Status: helvetype.DeploymentDeployFailed}, true, "deployment A: it is DEPLOY_FAILED"},
+		"no room":    {DeploymentDetails{Status: helvetype.DeploymentUpscaling, Replicas: []ReplicaDetails{{ReplicaID: "A#2", Waits: &helvetype.Wait{Reason: "needs 1 GPU"}}}}, false, "deployment A: replica A#2 needs 1 GPU"},
+		"starts":     {DeploymentDetails{Status: helvetype.DeploymentUpscaling, Replicas: []ReplicaDetails{{ReplicaID: "A#2", Waits: &helvetype.Wait{For: "constructor"}}}}, false, ""},
 	} {
-		over, failure := AppDetails{Deployments: map[string]DeploymentDetails{"A": c.of, "B": {Status: helvetype.DeploymentHealthy}}}.Scaled()
+		over, failure := AppDetails{Deployments: map[string]DeploymentDetails{"A": c.of, "B": {Status: helvetype.DeploymentHealthy}}}.Scaled("")
 		if over != c.over || failure != c.failure {
 			t.Errorf("%s: %t, %q", name, over, failure)
+		}
+		if over, failure := (AppDetails{Deployments: map[string]DeploymentDetails{"A": c.of, "B": {Status: helvetype.DeploymentHealthy}}}).Scaled("B"); !over || failure != "" {
+			t.Errorf("%s, of B alone: %t, %q", name, over, failure)
 		}
 	}
 }

@@ -39,10 +39,12 @@ func (r *Replica) MovesLocked(event states.Event, grace time.Duration) (move fun
 	left := map[string][]string{} // models that have not moved, by the reason
 	l := moves.Leaving{
 		Replica: r.Running, Models: kept, Router: d.Serving.Router,
-		Stay: func() []moves.Stay {
+		Stay: stay,
+		Stays: func(s moves.Stay) bool {
 			d.App.fleet.Mu.Lock()
 			defer d.App.fleet.Mu.Unlock()
-			return d.stayLocked(r)
+			other := d.Replicas[s.ID]
+			return other != nil && other != r && other.Running == s.Replica && other.TakesLocked()
 		},
 		Moved: func(model string, to moves.Stay, took time.Duration) { r.noteMoved(model, to.ID, took) },
 		Left: func(model, why string) {
@@ -57,7 +59,7 @@ func (r *Replica) MovesLocked(event states.Event, grace time.Duration) (move fun
 		defer cancel()
 		go func() {
 			select {
-			case <-ended: // its process: a nil channel in this process
+			case <-ended: // its process has ended; the channel is nil for a replica in this process, which has none
 				cancel()
 			case <-ctx.Done():
 			}

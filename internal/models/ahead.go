@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
@@ -25,12 +26,8 @@ func (c *Cache[M]) Unused() map[string]time.Duration {
 	all := make(map[string]time.Duration, c.recent.Len())
 	for el := c.recent.Front(); el != nil; el = el.Next() {
 		e := el.Value.(*entry[M])
-		last := e.used
-		if e.released.After(last) {
-			last = e.released
-		}
 		if all[e.id] = 0; e.users == 0 {
-			all[e.id] = time.Since(last)
+			all[e.id] = time.Since(e.used)
 		}
 	}
 	return all
@@ -38,7 +35,7 @@ func (c *Cache[M]) Unused() map[string]time.Duration {
 
 // LoadAhead loads a model for which no call has come here, and returns when it is loaded. unused is the time since its
 // last use at the replica that has it. The model makes room as a call's model does, but takes the place of no model that
-// was used later: then LoadAhead returns a [*RefusedError]. It waits behind the loads of calls. A call that asks for the model
+// was used later: then LoadAhead returns a [*RefusedError]. In the queue it is behind the models that calls wait for. A call that asks for the model
 // meanwhile makes the load its own, and a model that loads or is loaded already is waited for. The end of ctx ends the wait, and
 // the load if no call waits for it.
 func (c *Cache[M]) LoadAhead(ctx context.Context, id string, unused time.Duration) error {
@@ -77,6 +74,16 @@ func (c *Cache[M]) LoadAhead(ctx context.Context, id string, unused time.Duratio
 	defer c.mu.Unlock()
 	c.releaseLocked(e)
 	return nil
+}
+
+// askedLocked notes that a call asks for a model that is here, or loads or waits for its load: the load is no longer ahead of its calls. mu is held.
+func (c *Cache[M]) askedLocked(e *entry[M]) {
+	was := e.ahead
+	e.ahead, e.used = false, time.Now()
+	if i := slices.Index(c.queue, e); was && i >= 0 {
+		c.queue = slices.Delete(c.queue, i, i+1)
+		c.enqueueLocked(e)
+	}
 }
 
 // older reports whether the model that would make room for e was used before e. mu is held.

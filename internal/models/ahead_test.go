@@ -87,6 +87,58 @@ func TestLoadAheadOfModelsInUse(t *testing.T) {
 	})
 }
 
+// TestLongUseCounts: the end of a use counts as a use: a call that has had a model for an hour, and gives it back now, has used it later than another replica used its model a minute ago.
+func TestLongUseCounts(t *testing.T) {
+	bubble(t, Options{Max: 1}, func(t *testing.T, s *shelf, c *Cache[*model]) {
+		_, release, err := c.Get(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		release()
+		time.Sleep(time.Second)
+		if err := c.LoadAhead(t.Context(), "b", time.Minute); !refused(err) {
+			t.Error(err)
+		}
+		time.Sleep(time.Hour)
+		if err := c.LoadAhead(t.Context(), "b", time.Minute); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestCallsGoFirst: a model that a call waits for loads before the models that are ahead of their calls, also if it was ahead itself.
+func TestCallsGoFirst(t *testing.T) {
+	bubble(t, Options{Max: 9, MaxLoads: 1}, func(t *testing.T, s *shelf, c *Cache[*model]) {
+		ended := make(chan error)
+		begin := func(f func() error) {
+			go func() { ended <- f() }()
+			synctest.Wait()
+		}
+		ahead := func(id string) { begin(func() error { return c.LoadAhead(t.Context(), id, time.Minute) }) }
+		get := func(id string) {
+			begin(func() error {
+				_, release, err := c.Get(t.Context(), id)
+				release()
+				return err
+			})
+		}
+		for _, id := range []string{"first", "a", "b", "c"} {
+			ahead(id)
+		}
+		get("called")
+		get("c")
+		for range 6 {
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+		if got := fmt.Sprint(s.take()); got != "[load first load called load c load a load b]" {
+			t.Error(got)
+		}
+	})
+}
+
 // TestCallsTakeOverLoadsAhead: a call for a model that loads ahead waits for that load, and makes the model a used one.
 func TestCallsTakeOverLoadsAhead(t *testing.T) {
 	bubble(t, Options{Max: 1}, func(t *testing.T, s *shelf, c *Cache[*model]) {

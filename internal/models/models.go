@@ -144,8 +144,7 @@ type entry[M any] struct {
 	users       int
 	unloaded    []string  // ids of the models that made room for it
 	ahead       bool      // no call has asked for the model yet
-	used        time.Time // when a call asked for it last, here or, of a model that is ahead, at another replica
-	released    time.Time // when a call released it last
+	used        time.Time // when a call asked for it or released it last, here or, of a model that is ahead, at another replica
 }
 
 // New makes an empty cache. The function load runs on a goroutine of its own; its ctx ends when all callers have
@@ -193,7 +192,7 @@ func (c *Cache[M]) Get(ctx context.Context, id string) (m M, release func(), err
 	c.hooks.Measures.Asked()
 	e := c.entries[id]
 	if e != nil {
-		e.ahead, e.used = false, time.Now()
+		c.askedLocked(e)
 	}
 	if e != nil && e.place != nil {
 		e.users++
@@ -238,8 +237,18 @@ func (c *Cache[M]) beginLocked(ctx context.Context, e *entry[M]) {
 	e.ready = make(chan struct{})
 	e.ctx, e.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	c.entries[e.id] = e
-	c.queue = append(c.queue, e)
+	c.enqueueLocked(e)
 	c.schedule()
+}
+
+// enqueueLocked puts a model behind the others that wait for their load. A model that a call has asked for goes before the models that are ahead of their calls. For example, the queue has a, which a
+// call waits for, and b, which is ahead: c, which a call asks for, goes between them. mu is held.
+func (c *Cache[M]) enqueueLocked(e *entry[M]) {
+	at := len(c.queue)
+	if first := slices.IndexFunc(c.queue, func(other *entry[M]) bool { return other.ahead }); first >= 0 && !e.ahead {
+		at = first
+	}
+	c.queue = slices.Insert(c.queue, at, e)
 }
 
 func nop() {}
@@ -291,7 +300,7 @@ func (c *Cache[M]) releaser(e *entry[M]) func() {
 	return func() {
 		once.Do(func() {
 			c.mu.Lock()
-			e.released = time.Now()
+			e.used = time.Now()
 			c.releaseLocked(e)
 			c.mu.Unlock()
 		})

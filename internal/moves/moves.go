@@ -34,8 +34,10 @@ type Leaving struct {
 	Replica router.Replica
 	Models  []string // the result of [router.Router.Leave]
 	Router  *router.Router
-	// Stay gives the replicas that stay, as they are now.
-	Stay func() []Stay
+	// Stay has the replicas that stay, as they are at the begin.
+	Stay []Stay
+	// Stays says whether one of them stays still.
+	Stays func(Stay) bool
 	// Moved is told of a model that another replica has loaded.
 	Moved func(model string, to Stay, took time.Duration)
 	// Left is told of a model that was used lately and did not move, and why.
@@ -71,9 +73,8 @@ func (l *Leaving) Run(ctx context.Context) {
 		latest := slices.MinFunc(by, func(a, b protocol.LoadedModel) int { return cmp.Compare(a.UnusedS, b.UnusedS) })
 		models = append(models, Model{id, latest.UnusedS.Duration()})
 	}
-	stay := l.Stay()
-	candidates := make([]Candidate, len(stay))
-	for i, s := range stay {
+	candidates := make([]Candidate, len(l.Stay))
+	for i, s := range l.Stay {
 		candidates[i] = s.Candidate
 	}
 	queues := map[int][]Move{} // by the replica that is asked first: it loads one model at a time, and the others load meanwhile
@@ -92,7 +93,7 @@ func (l *Leaving) Run(ctx context.Context) {
 	for _, queue := range queues {
 		wg.Go(func() {
 			for _, m := range queue {
-				l.move(ctx, m.Model.ID, loaders[m.Model.ID], stay, m.To)
+				l.move(ctx, m.Model.ID, loaders[m.Model.ID], m.To)
 			}
 		})
 	}
@@ -101,11 +102,11 @@ func (l *Leaving) Run(ctx context.Context) {
 }
 
 // move moves one model.
-func (l *Leaving) move(ctx context.Context, id string, loaders []protocol.LoadedModel, stay []Stay, to []int) {
+func (l *Leaving) move(ctx context.Context, id string, loaders []protocol.LoadedModel, to []int) {
 	why := "no replica stays that could load it"
 	for _, i := range to {
-		at, begun := stay[i], time.Now()
-		if !l.stays(at) {
+		at, begun := l.Stay[i], time.Now()
+		if !l.Stays(at) {
 			continue
 		}
 		l.Router.Coming(id, at.Replica)
@@ -118,7 +119,7 @@ func (l *Leaving) move(ctx context.Context, id string, loaders []protocol.Loaded
 		case refused != "":
 			why = fmt.Sprintf("replica %s has not loaded it: %s", at.ID, refused)
 			continue
-		case !l.stays(at): // the other replica stops too, by now
+		case !l.Stays(at): // the other replica stops too, by now
 			continue
 		default:
 			l.Router.Left(l.Replica, id, at.Replica)
@@ -129,11 +130,6 @@ func (l *Leaving) move(ctx context.Context, id string, loaders []protocol.Loaded
 	}
 	l.Router.Left(l.Replica, id, nil)
 	l.Left(id, why)
-}
-
-// stays says whether a replica stays still.
-func (l *Leaving) stays(at Stay) bool {
-	return slices.ContainsFunc(l.Stay(), func(s Stay) bool { return s.Replica == at.Replica })
 }
 
 // lateTime is how much later than the node a worker gives a load up.

@@ -78,18 +78,18 @@ func newAt(load func(ctx context.Context, id string) error, unused map[string]ti
 	a.router.Update(nil, set[1:])
 	a.l = &Leaving{
 		Replica: a.all[0], Models: kept, Router: a.router,
-		Stay: func() (stay []Stay) {
+		Stays: func(s Stay) bool {
 			a.mu.Lock()
 			defer a.mu.Unlock()
-			for _, r := range a.all[1:] {
-				if slices.Contains(a.here, r.id) {
-					stay = append(stay, Stay{Candidate{ID: r.id}, r})
-				}
-			}
-			return stay
+			return slices.Contains(a.here, s.ID)
 		},
 		Moved: func(model string, to Stay, took time.Duration) { a.note("%s to %s after %v", model, to.ID, took) },
 		Left:  func(model, why string) { a.note("%s stays: %s", model, why) },
+	}
+	for _, r := range a.all[1:] {
+		if a.l.Stays(Stay{Candidate{ID: r.id}, r}) {
+			a.l.Stay = append(a.l.Stay, Stay{Candidate{ID: r.id}, r})
+		}
 	}
 	return a
 }

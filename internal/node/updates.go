@@ -130,9 +130,9 @@ func (n *Node) looks(k *telemetry.Snapshot, since time.Time) []series.Look {
 					continue
 				}
 				if r.Process != process { // many replicas share one
-					process, memory, cpu = r.Process, math.NaN(), math.NaN()
-					if m, c, ok := n.usage.Use(r.ID); ok {
-						memory, cpu = float64(m), c
+					process, memory, cpu = 0, math.NaN(), math.NaN()
+					if m, c, ok := n.usage.Use(r.ID); ok { // else the next replica of the process is asked: this one is too new
+						process, memory, cpu = r.Process, float64(m), c
 					}
 				}
 				late := math.NaN()

@@ -17,11 +17,16 @@ func (in Input) ByCapacity() (all []helvetype.CapacityChange) {
 		d := before[name]
 		c := helvetype.CapacityChange{App: in.App, Deployment: name, Wanted: in.wanted(d), Next: in.next(d, before), Autoscaler: in.scaling(name, d, d, true, true)}
 		a := c.Autoscaler
-		if same := in.Capacity.Now == in.Capacity.Then || in.Capacity.Now != nil && in.Capacity.Then != nil && *in.Capacity.Now == *in.Capacity.Then; !same && (c.Wanted != c.Next || a != nil && a.Before != nil && a.After != nil && *a.Before != *a.After) {
+		if !in.Capacity.Same() && (c.Wanted != c.Next || a != nil && a.Before != nil && a.After != nil && *a.Before != *a.After) {
 			all = append(all, c)
 		}
 	}
 	return all
+}
+
+// Same says that the target capacity stays as it is.
+func (c Capacity) Same() bool {
+	return c.Now == c.Then || c.Now != nil && c.Then != nil && *c.Now == *c.Then
 }
 
 // wanted is the number of replicas of a deployment that is wanted now.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -96,9 +97,10 @@ type ofProcess struct {
 const (
 	// hangTime is the time beyond its limit after which an answer is not awaited any more: the process itself says that an answer is late, and has not done so. For example, code in C
 	// holds the lock of the interpreter. The process is ended then. Where a policy has answered in the process before, and so is loaded, the time is no longer than stuck times its limit: with a
-	// limit of 2 s the process ends 6 s after the question.
-	hangTime = 20 * time.Second
-	stuck    = 3 // as STUCK in _policies.py
+	// limit of 2 s the process ends 6 s after the question. It is leastHang at least: with a limit of 0.1 s a busy machine may not run the process for 0.3 s.
+	hangTime  = 20 * time.Second
+	stuck     = 3 // as STUCK in _policies.py
+	leastHang = 2 * time.Second
 	// answerMax is the size of an answer: the numbers and states of the deployments of an application.
 	answerMax = 64 << 20
 )
@@ -111,8 +113,9 @@ func (o ofProcess) Ask(ctx context.Context, views []View) (map[string]Answer, er
 	}
 	limit := o.limit
 	most := limit + hangTime
-	if _, loaded := r.loaded.Load(o.of.Function); loaded {
-		most = min(most, stuck*limit)
+	key := o.key()
+	if _, loaded := r.loaded.Load(key); loaded {
+		most = min(most, max(stuck*limit, leastHang))
 	}
 	asked, cancel := context.WithTimeoutCause(ctx, most, fmt.Errorf("its process has not answered for %s, and is ended", most))
 	defer cancel()
@@ -134,8 +137,13 @@ func (o ofProcess) Ask(ctx context.Context, views []View) (map[string]Answer, er
 			return nil, err
 		}
 	}
-	r.loaded.Store(o.of.Function, true)
+	r.loaded.Store(key, true)
 	return out, nil
+}
+
+// key names the policy in its process. Two deployments may have one class with other arguments: each makes an object of its own.
+func (o ofProcess) key() string {
+	return strings.Join([]string{o.name, o.of.Function, string(o.of.Kwargs), o.of.Entry}, "\x00")
 }
 
 // run gives the process that runs, which it starts if need be.
@@ -206,7 +214,7 @@ type running struct {
 	questions *os.File
 	answers   *os.File
 	out       *lines.Writer
-	loaded    sync.Map // the functions that have answered
+	loaded    sync.Map // the keys of the policies that have answered
 
 	write   sync.Mutex // of questions
 	mu      sync.Mutex

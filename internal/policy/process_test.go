@@ -62,6 +62,9 @@ func policies() int {
 			continue
 		}
 		calls++
+		if q.Policy == "waits later" && calls > 1 {
+			q.Policy = "waits"
+		}
 		if of := behaviours[q.Policy]; of != nil {
 			of(q, answers)
 			continue
@@ -156,16 +159,33 @@ func TestProcessHangs(t *testing.T) {
 	t.Parallel()
 	p := process(t, ProcessSettings{})
 	const limit = 20 * time.Millisecond
-	of := func(name string) Policy { return p.Policy(name, Described{Function: "m:f"}, limit) }
-	if _, err := of("D").Ask(t.Context(), []View{{Deployment: "D"}}); err != nil { // a start that takes longer than the limit is awaited
+	of := p.Policy("waits later", Described{Function: "m:f"}, limit)
+	if _, err := of.Ask(t.Context(), []View{{Deployment: "D"}}); err != nil { // a start that takes longer than the limit is awaited
 		t.Fatal(err)
 	}
-	_, err := of("waits").Ask(t.Context(), []View{{Deployment: "D"}})
-	if want := "its process has not answered for 60ms, and is ended"; err == nil || err.Error() != want {
+	_, err := of.Ask(t.Context(), []View{{Deployment: "D"}})
+	if want := "its process has not answered for 2s, and is ended"; err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
 	if got, err := ask(p, "D").Ask(t.Context(), []View{{Deployment: "D"}}); err != nil || got["D"].Replicas != 1 {
 		t.Errorf("the process after it: %v, %v", got, err)
+	}
+}
+
+// TestKeyOfAPolicy: a policy is loaded by its own answer, and not by that of another one of its class.
+func TestKeyOfAPolicy(t *testing.T) {
+	t.Parallel()
+	one := ofProcess{name: "A", of: Described{Function: "scaling:P", Kwargs: json.RawMessage(`{"to":1}`)}}
+	other := one
+	other.of.Kwargs = json.RawMessage(`{"to":2}`)
+	if one.key() == other.key() {
+		t.Error("other arguments")
+	}
+	if other = one; one.key() != other.key() {
+		t.Error("the same policy")
+	}
+	if other.name = "B"; one.key() == other.key() {
+		t.Error("another deployment")
 	}
 }
 

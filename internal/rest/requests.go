@@ -34,9 +34,9 @@ func (c *Client) Instance(ctx context.Context) (in details.Instance, err error) 
 }
 
 // Scaled says whether the deployments of an application have the replicas that they should have: see [details.AppDetails.Scaled].
-func (c *Client) Scaled(ctx context.Context, app string) (over bool, failure string, err error) {
+func (c *Client) Scaled(ctx context.Context, app, only string) (over bool, failure string, err error) {
 	in, err := c.Instance(ctx)
-	over, failure = in.Applications[app].Scaled()
+	over, failure = in.Applications[app].Scaled(only)
 	return over, failure, err
 }
 

@@ -361,7 +361,7 @@ func (r *Restorer) Former(ctx context.Context, app string, number int) (def depl
 		}
 		then = &loaded
 	}
-	then.RollbackOf, then.Replace, then.Added, then.Unchanged, then.Changes = uint64(number), true, nil, nil, 0
+	then.RollbackOf, then.Replace, then.Added, then.Unchanged, then.Changes, then.Cleared = uint64(number), true, nil, nil, 0, nil // a rollback leaves the numbers
 	then.Message = fmt.Sprintf("rollback to revision %d", number)
 	if ok {
 		then.Source = now.Source // the application belongs to the file that it belonged to

@@ -26,7 +26,7 @@ import (
 const savePeriod = 10 * time.Second
 
 // The same while a delay runs, where the newest sample and an absence of the node are together shorter than [autoscale.LongestHold]; and the shortest time after a record until the one of a delay that
-// has begun or ended. A load that goes up and down around its target, which begins and ends a delay with each sample, has a record each second.
+// has begun or ended, unless it was written because of a delay too. A load that begins and ends a delay again and again, such as one call each second with a downscale_to_zero_delay_s, has a record each 5 s.
 const (
 	delayPeriod = 5 * time.Second
 	turnPeriod  = time.Second
@@ -103,7 +103,9 @@ func (s *Scaler) write(ctx context.Context, d *fleet.Deployment) {
 		return
 	}
 	record.State, _ = json.Marshal(e.memory) //nolint:errcheck // it has nothing that JSON cannot have
-	e.saved, e.savedDelay, e.dirty = s.set.Now(), e.memory.State.DelayedSince(), false
+	since := e.memory.State.DelayedSince()
+	e.turned = !since.Equal(e.savedDelay)
+	e.saved, e.savedDelay, e.dirty = s.set.Now(), since, false
 	s.mu.Unlock()
 	written, err := target.WriteScale(records.LeavesGeneration(ctx), e.app, e.name, record)
 	s.noteStored(e.app, err)
@@ -141,9 +143,9 @@ func (s *Scaler) save(now time.Time) {
 // period is the time from the last record of a memory to the next one.
 func (e *scaled) period() time.Duration {
 	switch since := e.memory.State.DelayedSince(); {
-	case !since.Equal(e.savedDelay):
+	case !since.Equal(e.savedDelay) && !e.turned:
 		return turnPeriod
-	case !since.IsZero():
+	case !since.Equal(e.savedDelay) || !since.IsZero():
 		return delayPeriod
 	}
 	return savePeriod

@@ -65,7 +65,7 @@ type Scaler struct {
 	failing map[string]bool // applications whose records could not be written: the log says that once
 }
 
-// scaled is one deployment. Guarded by Scaler.mu; the goroutine of Run alone changes it.
+// scaled is one deployment. Guarded by Scaler.mu.
 type scaled struct {
 	app, name  string
 	serving    *serving.Deployment
@@ -78,6 +78,7 @@ type scaled struct {
 	next       time.Time
 	saved      time.Time // when the record had the memory last
 	savedDelay time.Time // the begin of the delay that it had, zero for none
+	turned     bool      // it was written because a delay had begun or ended
 	dirty      bool      // the memory has changed since
 
 	recovering, recovered time.Time // when a replica was first, and last, seen that is being taken over
@@ -254,7 +255,8 @@ func (s *Scaler) look(now time.Time, of fleet.Scaled) (c change, changed bool) {
 	e.last = autoscale.Decide(now, e.config, &e.memory.State, e.facts)
 	e.reason = ""
 	busy := load.Queued+load.Running > 0
-	e.dirty = e.dirty || busy || e.facts.Target > e.facts.Least || !e.memory.State.DelayedSince().Equal(e.savedDelay) || e.memory.State.Delays() // the memory can still change a decision
+	since := e.memory.State.DelayedSince()
+	e.dirty = e.dirty || busy || e.facts.Target > e.facts.Least || !since.IsZero() || !since.Equal(e.savedDelay) // the memory can still change a decision
 	if e.next = now.Add(idlePeriod); busy || e.facts.Starting > 0 || e.last.Replicas != e.facts.Target {
 		e.next = now.Add(busyPeriod)
 	}

@@ -3,6 +3,7 @@ package usage
 import (
 	"bytes"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,8 +17,8 @@ type Kin struct {
 	GPU bool
 }
 
-// KinOf reads the relations of a process. false: it has ended, or the system has no /proc.
-func KinOf(pid int) (k Kin, ok bool) {
+// KinOf reads the relations of a process. GPU is read only if files is set, because a process may have very many open files. false: the process has ended, or the system has no /proc.
+func KinOf(pid int, files bool) (k Kin, ok bool) {
 	dir := "/proc/" + strconv.Itoa(pid)
 	stat, err := os.ReadFile(dir + "/stat")
 	if err != nil {
@@ -32,22 +33,23 @@ func KinOf(pid int) (k Kin, ok bool) {
 	if perr != nil || gerr != nil {
 		return k, false
 	}
+	return Kin{parent, group, files && opensGPU(dir)}, true
+}
+
+// opensGPU says whether a process has opened a GPU.
+func opensGPU(dir string) bool {
 	files, _ := os.ReadDir(dir + "/fd") //nolint:errcheck // of a process of another user, which is no replica
-	for _, f := range files {
-		if path, err := os.Readlink(dir + "/fd/" + f.Name()); err == nil && strings.HasPrefix(path, "/dev/nvidia") {
-			k.GPU = true
-			break
-		}
-	}
-	k.Parent, k.Group = parent, group
-	return k, true
+	return slices.ContainsFunc(files, func(f os.DirEntry) bool {
+		path, err := os.Readlink(dir + "/fd/" + f.Name())
+		return err == nil && strings.HasPrefix(path, "/dev/nvidia")
+	})
 }
 
 // LookAtGPUs notes the memory of GPUs that the processes of replicas use, with their children, by the answer of the driver, and gives it by the ids of the replicas. kin is [KinOf]. here is false if the
 // driver has named processes, and none of them is here: a container has process ids of its own, and the driver names those of the machine. Nothing is recorded then.
 //
 // For example, the worker 10 of Model#1 has started the process 12, which uses 2 GiB, and uses 30 GiB itself: Model#1 uses 32 GiB.
-func (m *Meter) LookAtGPUs(all []machine.GPUProcess, replicas map[string]int, kin func(pid int) (Kin, bool)) (by map[string]uint64, here bool) {
+func (m *Meter) LookAtGPUs(all []machine.GPUProcess, replicas map[string]int, kin func(pid int, files bool) (Kin, bool)) (by map[string]uint64, here bool) {
 	var used map[int]uint64
 	if len(all) > 0 {
 		used, here = usedBy(all, replicas, kin)
@@ -68,14 +70,14 @@ func (m *Meter) LookAtGPUs(all []machine.GPUProcess, replicas map[string]int, ki
 }
 
 // usedBy is the memory of GPUs by the workers that use it.
-func usedBy(all []machine.GPUProcess, replicas map[string]int, kin func(pid int) (Kin, bool)) (used map[int]uint64, here bool) {
+func usedBy(all []machine.GPUProcess, replicas map[string]int, kin func(pid int, files bool) (Kin, bool)) (used map[int]uint64, here bool) {
 	workers := map[int]bool{}
 	for _, pid := range replicas {
 		workers[pid] = true
 	}
 	used = map[int]uint64{}
 	for _, p := range all {
-		k, ok := kin(p.PID)
+		k, ok := kin(p.PID, true)
 		if !ok || !k.GPU {
 			continue
 		}
@@ -91,7 +93,7 @@ func usedBy(all []machine.GPUProcess, replicas map[string]int, kin func(pid int)
 const generations = 32
 
 // workerOf is the worker that a process is, or is a descendant of; 0 for none. A descendant whose parents have ended may be in the group of the worker still.
-func workerOf(pid int, k Kin, workers map[int]bool, kin func(pid int) (Kin, bool)) int {
+func workerOf(pid int, k Kin, workers map[int]bool, kin func(pid int, files bool) (Kin, bool)) int {
 	first := k
 	for range generations {
 		if workers[pid] {
@@ -101,7 +103,7 @@ func workerOf(pid int, k Kin, workers map[int]bool, kin func(pid int) (Kin, bool
 			break
 		}
 		var ok bool
-		if k, ok = kin(pid); !ok {
+		if k, ok = kin(pid, false); !ok {
 			break
 		}
 	}

@@ -25,7 +25,7 @@ func TestGPUs(t *testing.T) {
 	m.Look(begin, of(new(telemetry.Calls), 0), pids, func(int) (Process, bool) { return Process{Memory: 1, CPU: time.Second, Started: 1}, true })
 	see := func(first, second uint64, here bool, all ...machine.GPUProcess) {
 		t.Helper()
-		by, is := m.LookAtGPUs(all, pids, func(pid int) (Kin, bool) { k, ok := kin[pid]; return k, ok })
+		by, is := m.LookAtGPUs(all, pids, func(pid int, _ bool) (Kin, bool) { k, ok := kin[pid]; return k, ok })
 		if is != here || by["D#1"] != first || by["D#2"] != second {
 			t.Errorf("%v is here: %v, %v", all, is, by)
 		}
@@ -52,11 +52,11 @@ func TestGPUs(t *testing.T) {
 // TestKinOf reads the relations of this process.
 func TestKinOf(t *testing.T) {
 	t.Parallel()
-	k, ok := KinOf(os.Getpid())
+	k, ok := KinOf(os.Getpid(), true)
 	if !ok || k.Parent != os.Getppid() || k.Group <= 0 || k.GPU {
 		t.Errorf("%+v, %v", k, ok)
 	}
-	if _, ok := KinOf(1 << 30); ok {
+	if _, ok := KinOf(1<<30, true); ok {
 		t.Error("a process that is not there")
 	}
 }

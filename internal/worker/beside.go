@@ -9,7 +9,7 @@ import (
 
 // Families are the families (family.go) of processes that the node starts beside its workers, for autoscaling policies. They end with the node, also a node whose workers outlive it:
 // the kernel kills the process itself, because its starter asks for that ([kernel.Child]), and a guard (guard.go) kills its descendants. For example, a policy has started ssh for a tunnel, and the node
-// ends by SIGKILL: the guard kills ssh. The zero Families are ready, and safe for concurrent use. The guard starts with the first process.
+// ends by SIGKILL: the guard kills ssh. The zero Families are ready, and safe for concurrent use. The guard starts with the first process, or, if that fails, with the next one.
 type Families struct {
 	mu     sync.Mutex
 	name   string // begins the names of the families; "" before the first
@@ -25,13 +25,13 @@ func (f *Families) Add(failed func(error)) (variable string, end func()) {
 		var name [8]byte
 		rand.Read(name[:]) //nolint:errcheck // never fails since Go 1.24
 		f.name = hex.EncodeToString(name[:])
-		if !f.closed { // else the start fails soon
-			guard := &Spawner{family: f.name}
-			if err := guard.Guard(); err != nil {
-				failed(err)
-			} else {
-				f.guard = guard
-			}
+	}
+	if f.guard == nil && !f.closed { // closed: the start of the process fails soon
+		guard := &Spawner{family: f.name}
+		if err := guard.Guard(); err != nil {
+			failed(err)
+		} else {
+			f.guard = guard
 		}
 	}
 	f.last++

@@ -395,6 +395,12 @@ class Cached:
         return SIZE
 
 @serve.deployment
+class Beside:
+    @wrapped({"lock": threading.Lock(), "size": SIZE})
+    def answer(self):
+        return 1
+
+@serve.deployment
 @wrapped(asyncio.Lock())
 def function():
     return 1
@@ -405,7 +411,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import redeploy_wrapped as m
 from helve import _code
-for name in ("Multiplexed", "Batched", "Wrapped", "Limited", "Inner", "Cached", "function"):
+for name in ("Multiplexed", "Batched", "Wrapped", "Limited", "Inner", "Cached", "Beside", "function"):
     d = getattr(m, name)
     print(_code.version(d._target, d._source, (), {}, lambda v: None))
 """
@@ -420,7 +426,7 @@ def versions(tmp_path, seed, **env):
 def test_wrapped_methods_have_the_same_version_in_each_process(tmp_path):
     (tmp_path / "redeploy_wrapped.py").write_text(WRAPPED)
     before = versions(tmp_path, "1")
-    assert len(set(before)) == 7 and "" not in before
+    assert len(set(before)) == 8 and "" not in before
     assert versions(tmp_path, "2") == before
 
     def changed(now):
@@ -428,7 +434,7 @@ def test_wrapped_methods_have_the_same_version_in_each_process(tmp_path):
         return [a != b for a, b in zip(now, before)]
 
     # The options of a decorator are made of more than the file, and so are the values that a wrapped function refers to.
-    assert changed(versions(tmp_path, "1", REDEPLOY_SIZE="5")) == [True] * 6 + [False]
+    assert changed(versions(tmp_path, "1", REDEPLOY_SIZE="5")) == [True] * 7 + [False]
     (tmp_path / "redeploy_wrapped.py").write_text(WRAPPED.replace("return id\n", "return [id]\n"))
     assert all(changed(versions(tmp_path, "1")))  # of one file
     (tmp_path / "copy").mkdir()

@@ -184,11 +184,16 @@ class _Held:
         self.within: list = []  # the ids of the values whose parts are looked at now, outermost first
         self.parts = 0
         self.missing = 0  # parts that cannot be pickled, of the object that is looked at now
+        self.objects = 0  # objects, and no plain lists or dictionaries, whose parts are looked at now
 
     def all_of(self, value: Any) -> Any:
         """A value whose repr() is equal for equal values, in each process."""
+        before = self.missing
         described = self.of(value)
-        return described if not self.missing else {"class": _named_by(type(value))}
+        if self.missing == before:
+            return described
+        self.missing = before
+        return {"class": _named_by(type(value))}
 
     def of(self, value: Any) -> Any:
         if type(value) in (type(None), bool, int, float, str, bytes):
@@ -201,6 +206,9 @@ class _Held:
         if isinstance(value, FunctionType):
             self.functions.append(value)
             return {"name": _named_by(value)}
+        paths = sys.modules.get("pathlib")  # not imported here: each start of a process would take longer
+        if paths is not None and isinstance(value, paths.PurePath):
+            return {"path": _placed(str(value))}
         if id(value) in self.within:  # an object that refers to itself: by the number of levels between
             return {"above": len(self.within) - self.within.index(id(value))}
         self.parts += 1
@@ -213,14 +221,20 @@ class _Held:
         finally:
             self.within.pop()
 
+    def part(self, value: Any) -> Any:
+        """A part of a list, a dictionary or a set. In {"lock": Lock(), "size": 8} the lock counts by its class, and the size by its value. The parts of an object
+        are in a dictionary too: there a lock makes the whole object count by its class.
+        """
+        return self.of(value) if self.objects else self.all_of(value)
+
     def composed(self, value: Any) -> Any:
         t = type(value)
         if t in (list, tuple):
-            return t([self.of(v) for v in value])
+            return t([self.part(v) for v in value])
         if t is dict:
-            return {"items": [(self.of(k), self.of(v)) for k, v in value.items()]}
+            return {"items": [(self.part(k), self.part(v)) for k, v in value.items()]}
         if t in (set, frozenset):  # whose order differs from process to process
-            return {t.__name__: sorted(repr(self.of(v)) for v in value)}
+            return {t.__name__: sorted(repr(self.part(v)) for v in value)}
         self.functions.append(value)
         if t is MethodType:
             return {"method": [self.of(value.__func__), self.of(value.__self__)]}
@@ -229,11 +243,21 @@ class _Held:
         except Exception:  # of any class of the program
             self.missing += 1
             return None
+        self.objects += 1
         before, described = self.missing, [self.of(part) for part in parts]
+        self.objects -= 1
         if self.missing == before:
             return {"class": _named_by(t), "parts": described}
         self.missing = before
         return {"class": _named_by(t)}
+
+
+def _placed(path: str) -> str:
+    """A path without the directory of the program that it is in. For example, Path(__file__) of a program that was copied to another place is the same."""
+    for own in sorted(_own_path(), key=len, reverse=True):
+        if path.startswith(own + os.sep):
+            return path[len(own):]
+    return path
 
 
 def _reduced(value: Any) -> list:

@@ -80,6 +80,8 @@ class Models:
         found = [x for x in list(self.loaders) if x.title == loader]
         used = [x for x in found if x.caches] or found  # a class that was pickled may be here a second time
         caches = [c for c in (x.cache_for(replica) for x in used) if c is not None]
+        if found and not caches:
+            return {"refused": f"the loader {loader} belongs to no object of the deployment, or to several"}
         if len(caches) != 1:
             return {"refused": f"{len(caches) or 'no'} objects of the replica have the loader {loader}"}
         try:

@@ -175,6 +175,8 @@ class Cache:
                 if e.ahead:
                     old = next(iter(self.loaded.values()))  # the least recently used one
                     if old.users or old.used >= e.used:
+                        del self.loading[e.id]  # now: a call that comes before the error is delivered begins a load of its own
+                        models.report()
                         raise Refused(f"no room for {e.id}: every model that is loaded is in use or was used later")
                 await self.unload(e)
             begun = self.loop.time()

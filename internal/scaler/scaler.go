@@ -78,7 +78,7 @@ type scaled struct {
 	next       time.Time
 	saved      time.Time // when the record had the memory last
 	savedDelay time.Time // the begin of the delay that it had, zero for none
-	turned     bool      // it was written because a delay had begun or ended
+	turned     bool      // the record was written because a delay had begun or ended
 	dirty      bool      // the memory has changed since
 
 	recovering, recovered time.Time // when a replica was first, and last, seen that is being taken over

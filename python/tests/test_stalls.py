@@ -98,6 +98,31 @@ def test_start(reported, monkeypatch):
     assert len(reported) == 1
 
 
+def test_no_processor(reported):
+    """A loop that waits for events in each look was late because its process got no processor: no code has blocked it."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    frames = lambda: sys._current_frames()[thread.ident]  # noqa: E731
+    deadline = time.monotonic() + 10
+    while not _stalls.turns(frames()):
+        assert time.monotonic() < deadline
+    idle = _stalls.Stall(thread.ident)
+    idle.look()
+    idle.end()
+    assert reported == []
+    hold, held = threading.Event(), threading.Event()
+    loop.call_soon_threadsafe(lambda: (held.set(), hold.wait(10)))
+    assert held.wait(10)
+    idle.look()  # code has blocked it too
+    idle.end()
+    hold.set()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()
+    assert len(reported) == 1 and "test_stalls.py" in reported[0]["name"]
+
+
 def test_stopped(reported):
     """The end of a watchdog ends the wait for a loop that does not turn."""
     stopped = threading.Event()

@@ -7,8 +7,10 @@ of the same replica come meanwhile: the stall has the request and the line of th
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import os
+import selectors
 import sys
 import threading
 import time
@@ -38,7 +40,7 @@ class Stall:
     def look(self) -> None:
         """Notes where the thread of the loop stands."""
         frame = sys._current_frames().get(self.thread)
-        if frame is None:
+        if frame is None or turns(frame):
             return
         place, info = standing(frame)
         self.places[place] += 1
@@ -74,6 +76,12 @@ def standing(frame: Optional[FrameType]) -> tuple:
             place = named(frame)
         frame = frame.f_back
     return place or (named(innermost) if innermost is not None else "unknown"), info
+
+
+def turns(frame: FrameType) -> bool:
+    """Whether a loop waits for events, as it does in each turn: no code blocks it. On a busy machine the process has only got no processor for a while."""
+    code, caller = frame.f_code, frame.f_back
+    return code.co_name == "select" and code.co_filename == selectors.__file__ and caller is not None and caller.f_code.co_filename == asyncio.base_events.__file__
 
 
 def users(path: str) -> bool:

@@ -39,7 +39,11 @@ func (r *Replica) MovesLocked(event states.Event, grace time.Duration) (move fun
 	left := map[string][]string{} // models that have not moved, by the reason
 	l := moves.Leaving{
 		Replica: r.Running, Models: kept, Router: d.Serving.Router,
-		Stay: stay,
+		Stay: func() []moves.Stay {
+			d.App.fleet.Mu.Lock()
+			defer d.App.fleet.Mu.Unlock()
+			return d.stayLocked(r)
+		},
 		Stays: func(s moves.Stay) bool {
 			d.App.fleet.Mu.Lock()
 			defer d.App.fleet.Mu.Unlock()

@@ -34,8 +34,8 @@ type Leaving struct {
 	Replica router.Replica
 	Models  []string // the result of [router.Router.Leave]
 	Router  *router.Router
-	// Stay has the replicas that stay, as they are at the begin.
-	Stay []Stay
+	// Stay gives the replicas that stay. It is called once: when the replicas that stop with this one are known.
+	Stay func() []Stay
 	// Stays says whether one of them stays still.
 	Stays func(Stay) bool
 	// Moved is told of a model that another replica has loaded.
@@ -73,8 +73,9 @@ func (l *Leaving) Run(ctx context.Context) {
 		latest := slices.MinFunc(by, func(a, b protocol.LoadedModel) int { return cmp.Compare(a.UnusedS, b.UnusedS) })
 		models = append(models, Model{id, latest.UnusedS.Duration()})
 	}
-	candidates := make([]Candidate, len(l.Stay))
-	for i, s := range l.Stay {
+	stay := l.Stay()
+	candidates := make([]Candidate, len(stay))
+	for i, s := range stay {
 		candidates[i] = s.Candidate
 	}
 	queues := map[int][]Move{} // by the replica that is asked first: it loads one model at a time, and the others load meanwhile
@@ -93,7 +94,7 @@ func (l *Leaving) Run(ctx context.Context) {
 	for _, queue := range queues {
 		wg.Go(func() {
 			for _, m := range queue {
-				l.move(ctx, m.Model.ID, loaders[m.Model.ID], m.To)
+				l.move(ctx, m.Model.ID, loaders[m.Model.ID], stay, m.To)
 			}
 		})
 	}
@@ -102,10 +103,10 @@ func (l *Leaving) Run(ctx context.Context) {
 }
 
 // move moves one model.
-func (l *Leaving) move(ctx context.Context, id string, loaders []protocol.LoadedModel, to []int) {
+func (l *Leaving) move(ctx context.Context, id string, loaders []protocol.LoadedModel, stay []Stay, to []int) {
 	why := "no replica stays that could load it"
 	for _, i := range to {
-		at, begun := l.Stay[i], time.Now()
+		at, begun := stay[i], time.Now()
 		if !l.Stays(at) {
 			continue
 		}

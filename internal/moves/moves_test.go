@@ -86,10 +86,13 @@ func newAt(load func(ctx context.Context, id string) error, unused map[string]ti
 		Moved: func(model string, to Stay, took time.Duration) { a.note("%s to %s after %v", model, to.ID, took) },
 		Left:  func(model, why string) { a.note("%s stays: %s", model, why) },
 	}
-	for _, r := range a.all[1:] {
-		if a.l.Stays(Stay{Candidate{ID: r.id}, r}) {
-			a.l.Stay = append(a.l.Stay, Stay{Candidate{ID: r.id}, r})
+	a.l.Stay = func() (stay []Stay) {
+		for _, r := range a.all[1:] {
+			if s := (Stay{Candidate{ID: r.id}, r}); a.l.Stays(s) {
+				stay = append(stay, s)
+			}
 		}
+		return stay
 	}
 	return a
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/helve-serve/helve/internal/call"
@@ -73,6 +74,7 @@ type Link struct {
 	recv  bulkReceiver
 
 	itemTurn              chan struct{} // a stream holds it while it sends items
+	ending                atomic.Int64  // bytes that streams are about to send with their ENDs: see [Incoming.Drain]
 	chunkSize, freeCredit int           // maxChunk and defaultCredit, but smaller in tests
 
 	mu          sync.Mutex // guards the fields below

@@ -100,6 +100,7 @@ func (in *Incoming) MarkSampled() {
 
 // Complete sends the END of the call.
 func (in *Incoming) Complete(b *call.Batch, r call.Result) {
+	defer in.drained()
 	in.mu.Lock()
 	ended := in.ended
 	in.ended, in.cancel = true, nil

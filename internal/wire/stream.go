@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/helve-serve/helve/helvetype"
 	"github.com/helve-serve/helve/internal/call"
@@ -34,7 +35,8 @@ type outflow struct {
 	source       call.Source   // of a relayed stream, from its first items on
 	credited     chan struct{} // of one: credit has come, or the end; nil before a sender waits for the first time
 
-	unread call.Unread // of the stream of a call that the other side has made
+	unread call.Unread  // of the stream of a call that the other side has made
+	ending atomic.Int64 // pending bytes that count in Link.ending, from Drain to the END
 }
 
 func newOutflow(p *Peer, typ Type, id uint64, w call.Window) *outflow {

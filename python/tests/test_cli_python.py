@@ -109,6 +109,22 @@ class TestApplications:
         assert code == 0, text
         assert "Traceback" not in text
 
+    def test_an_interrupt_between_its_line_and_its_wait_is_the_same(self, module):
+        """The test sends it when the command asks for its driver, which is after the line. A busy machine makes this moment long."""
+        program = """
+import os, signal
+from helve import _cli, _driver
+ask, sent = _driver.running, []
+def running():
+    if _driver._driver.ingress and not sent:
+        sent.append(os.kill(os.getpid(), signal.SIGINT))
+    return ask()
+_driver.running = running
+_cli.main(["run", "--port", "0", "cli_apps:app"])
+"""
+        done = subprocess.run([sys.executable, "-c", program], cwd=module, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, "is ready at" in done.stderr, "Traceback" in done.stderr) == (0, True, False), done.stderr
+
     @pytest.mark.parametrize("args, there", [(["--admin", "127.0.0.1:0"], True), ([], False)])
     def test_the_address_of_the_dashboard_is_on_stderr(self, module, args, there):
         _, code, text = serve_once(*args, "cli_apps:app", cwd=module)

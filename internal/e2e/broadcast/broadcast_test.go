@@ -115,19 +115,22 @@ func TestBroadcastGivesWhatThereIsInTime(t *testing.T) {
 		resp := l.Do.Broadcast(t.Context(), 1)
 		<-ran
 		<-ran
-		short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-		defer cancel()
-		entries, err := resp.Results(short)
 		good := 0
-		for _, e := range entries {
-			if e.Err == nil && e.Value == 1 {
-				good++
-			} else {
-				fixture.WantReason(t, e.Err, helve.Deadline)
+		for good == 0 { // the answer of the second replica comes after its method has begun: a busy machine may take more than one look
+			short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			entries, err := resp.Results(short)
+			cancel()
+			for _, e := range entries {
+				if e.Err == nil && e.Value == 1 {
+					good++
+				} else {
+					fixture.WantReason(t, e.Err, helve.Deadline)
+				}
 			}
-		}
-		if good != 1 || len(entries) != 2 || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("%+v, %v", entries, err)
+			if good > 1 || len(entries) != 2 || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%+v, %v", entries, err)
+				break
+			}
 		}
 		second := l.Do.Broadcast(t.Context(), 2) // waits in the control queue of the first replica
 		<-ran
@@ -136,7 +139,7 @@ func TestBroadcastGivesWhatThereIsInTime(t *testing.T) {
 		if err := <-ended; !errors.Is(err, context.Canceled) {
 			t.Errorf("the method saw %v", err)
 		}
-		_, err = resp.Results(t.Context())
+		_, err := resp.Results(t.Context())
 		fixture.WantReason(t, errors.Unwrap(joined(err)[0]), "")
 		if helve.ReasonOf(joined(err)[0]) != helve.Cancelled {
 			t.Errorf("%v", err)

@@ -323,6 +323,9 @@ def run(command: Command) -> int:
         if file is not None:
             options(file)
         serve.run_many(targets)
+        driver = _driver.running()
+        if wishes is not None:
+            wishes.serving = True  # from here on an interrupt drains the applications; between their lines and this one it is the exception below
     except (RuntimeError, ValueError, RayServeException) as e:  # of the deploy; it has the user's traceback
         raise failure(e) from None
     except KeyboardInterrupt:
@@ -330,9 +333,6 @@ def run(command: Command) -> int:
         if wishes is None or driver is None or any(t.name not in driver.ingress for t in targets):
             raise  # an application that still starts is given up
         return wishes.end(driver)
-    driver = _driver.running()
-    if wishes is not None:
-        wishes.serving = True  # before the lines: an interrupt after them drains the applications
     for t in targets:
         if not driver.durable and (t.route_prefix is None or driver.http.port is None):
             print(f"Application {t.name!r} is ready, without HTTP.", file=sys.stderr, flush=True)

@@ -99,6 +99,7 @@ type Recorder struct {
 	looked  bool          // once at least
 	at      time.Duration // of the last look
 	newest  int           // the step before the last look
+	oldest  int           // no block has a smaller number
 	objects map[Name]*object
 	row     []float64 // of the object that Record adds a row to
 }
@@ -209,8 +210,12 @@ func (r *Recorder) put(o *object, row []float64) {
 
 func (b *block) size() int { return 2*len(b.numbers) + blockOverhead }
 
-// dropLocked drops the blocks whose last step is at most a step, and objects that have none left.
+// dropLocked drops the blocks whose last step is at most a step, and objects that have none left. Between two looks there is seldom a block to drop, and it looks at no object then.
 func (r *Recorder) dropLocked(step int) {
+	if (step+1)/blockRows <= r.oldest {
+		return
+	}
+	r.oldest = (step + 1) / blockRows
 	for name, o := range r.objects {
 		n := 0
 		for n < len(o.blocks) && (o.blocks[n].number+1)*blockRows-1 <= step {

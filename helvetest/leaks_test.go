@@ -28,10 +28,17 @@ func (*Sleeper) Items(context.Context, helve.None) iter.Seq2[int, error] {
 }
 func (*Sleeper) Wait(ctx context.Context, _ helve.None) error { <-ctx.Done(); return ctx.Err() }
 
+// build is an application whose end does not wait for the methods, which never end.
 func build() (*helve.App, error) {
+	return sleepers(helve.Options{GracefulShutdownTimeout: new(time.Millisecond)})
+}
+
+// buildPatient is an application whose end waits for a method that is on its way out.
+func buildPatient() (*helve.App, error) { return sleepers(helve.Options{}) }
+
+func sleepers(o helve.Options) (*helve.App, error) {
 	app := helve.NewApp("sleepers")
-	h := helve.Deploy(app, "Sleeper", func(context.Context) (*Sleeper, error) { return &Sleeper{}, nil },
-		helve.Options{GracefulShutdownTimeout: new(time.Millisecond)})
+	h := helve.Deploy(app, "Sleeper", func(context.Context) (*Sleeper, error) { return &Sleeper{}, nil }, o)
 	app.Ingress(helve.ActionOf(h, (*Sleeper).Sleep))
 	return app, nil
 }
@@ -42,7 +49,7 @@ var leaky = map[string]struct {
 	want string // "" if no goroutine is left
 }{
 	"nothing": {func(t *testing.T, ctx context.Context) {
-		h := sleeper(t, helvetest.Start(t, helve.Config{}, build))
+		h := sleeper(t, helvetest.Start(t, helve.Config{}, buildPatient)) // whose Close fails if a call still runs when its time is over
 		r := helve.ActionOf(h, (*Sleeper).Wait).Remote(ctx, helve.None{})
 		r.Cancel()
 	}, ""},

@@ -120,9 +120,10 @@ func TestWholeAnswer(t *testing.T) {
 // TestReaderLeaves: the model is cancelled when its reader leaves in the middle.
 func TestReaderLeaves(t *testing.T) {
 	t.Parallel()
+	const pause = 200 * time.Millisecond // the answer takes 12 s: its reader leaves in the middle, however slow the machine is
 	t.Run("events", func(t *testing.T) {
 		t.Parallel()
-		url := serve(t, 5*time.Millisecond)
+		url := serve(t, pause)
 		ctx, leave := context.WithCancel(t.Context())
 		if line, err := openEvents(t, ctx, url).ReadString('\n'); line != "data: You \n" {
 			t.Errorf("%q, %v", line, err)
@@ -132,7 +133,7 @@ func TestReaderLeaves(t *testing.T) {
 	})
 	t.Run("socket", func(t *testing.T) {
 		t.Parallel()
-		url := serve(t, 5*time.Millisecond)
+		url := serve(t, pause)
 		conn := openSocket(t, url)
 		if _, token, err := conn.Read(t.Context()); string(token) != "You " {
 			t.Errorf("%q, %v", token, err)

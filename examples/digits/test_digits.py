@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib
-import socket
 import sys
 from pathlib import Path
 
@@ -12,15 +11,16 @@ import pytest
 from helve import serve
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parents[1] / "python" / "tests"))
+
+from ports import free_port  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def address():
     sys.path.insert(0, str(HERE))  # replicas import the modules by their names
     app = importlib.import_module("app")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     serve.start(http_options={"port": port})
     serve.run(app.digits)
     yield f"http://127.0.0.1:{port}"

@@ -2,7 +2,7 @@
 
 import ast
 import os
-import socket
+import sys
 from pathlib import Path
 
 import nbformat
@@ -10,6 +10,9 @@ import pytest
 from nbclient import NotebookClient
 
 FILE = Path(__file__).with_name("handles.ipynb")
+sys.path.append(str(Path(__file__).resolve().parents[2] / "python" / "tests"))
+
+from ports import free_port  # noqa: E402
 
 # The values that cells show, by the ids of the cells. The other cells are only run.
 VALUES = {
@@ -28,11 +31,8 @@ TEXTS = {"error": "has no len()", "status": "RUNNING"}
 def cells():
     """The cells by their ids, after they have run. A cell that fails ends the test with its error."""
     notebook = nbformat.read(FILE, as_version=4)
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = str(s.getsockname()[1])
     client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(FILE.parent)}})
-    client.execute(env=dict(os.environ, PORT=port))
+    client.execute(env=dict(os.environ, PORT=str(free_port())))
     return {cell.id: cell for cell in notebook.cells}
 
 

@@ -6,7 +6,7 @@ import time
 
 from helve import _driver
 
-PATIENCE = 60  # seconds that a condition may take; a test that holds waits for a fraction of it
+PATIENCE = 120  # seconds that a condition may take; a test that holds waits for a fraction of it
 
 
 def until(condition, what):

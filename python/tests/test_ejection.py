@@ -10,13 +10,11 @@ from eventually import eventually
 from helve import serve
 from ports import free_port
 
-PORT = free_port()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def node():
-    serve.start(http_options={"port": PORT, "request_timeout_s": 0.3})
-    yield
+@pytest.fixture(scope="module")
+def port():
+    port = free_port()
+    serve.start(http_options={"port": port, "request_timeout_s": 0.3})
+    yield port
     serve.shutdown()
 
 
@@ -37,10 +35,10 @@ def replicas():
     return serve.status().applications["shop"].deployments["Hanging"]
 
 
-def test_a_replica_whose_requests_pass_their_time_is_ejected_and_returns(tmp_path):
+def test_a_replica_whose_requests_pass_their_time_is_ejected_and_returns(port, tmp_path):
     serve.run(Hanging.bind(str(tmp_path)), name="shop")
     (tmp_path / "hang").touch()
-    with httpx.Client(base_url=f"http://127.0.0.1:{PORT}", timeout=60) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
         codes = []
         while (seen := replicas()).status != "UNHEALTHY":
             codes.append(client.get("/").status_code)

@@ -12,6 +12,7 @@ import threading
 import warnings
 
 import pytest
+from running import LIMIT
 
 from helve import serve
 
@@ -197,7 +198,7 @@ def gone(pid):
     except ProcessLookupError:
         return True
     try:
-        return bool(select.select([fd], [], [], 20)[0])
+        return bool(select.select([fd], [], [], LIMIT)[0])
     finally:
         os.close(fd)
 

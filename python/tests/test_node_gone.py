@@ -116,7 +116,7 @@ def test_every_wait_ends_with_what_happened(echo):
         threading.Event().wait(0.001)
     kill()
     for t in threads:
-        t.join(30)
+        t.join(120)
     assert sorted(said) == sorted(WAITS)
     assert all("the node has gone away: it was ended by SIGKILL" in text for text in said.values()), said
     assert "SIGKILL" in ended(blocked.result)

@@ -4,11 +4,12 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { chromium } from 'playwright-core';
 
+const limit = 120_000; // milliseconds of each wait for the browser and for a page: a machine that tests share is slow at times
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 /** @param {import('node:test').TestContext | {after: (f: () => Promise<void>) => void}} t */
 export async function openBrowser(t) {
-	const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'] });
+	const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'], timeout: limit });
 	t.after(() => browser.close());
 	return browser;
 }
@@ -22,6 +23,7 @@ export async function openBrowser(t) {
  */
 export async function openPage(browser, url, { dark = false, width = 1280, height = 900, token } = {}) {
 	const context = await browser.newContext({ viewport: { width, height }, colorScheme: dark ? 'dark' : 'light', reducedMotion: 'reduce', bypassCSP: false });
+	context.setDefaultTimeout(limit);
 	const page = await context.newPage();
 	/** @type {string[]} */
 	const faults = [];

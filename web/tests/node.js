@@ -1,6 +1,7 @@
 // A real node for the tests of the dashboard: the binary of this checkout, with the applications of shop/.
 // @ts-check
 import { spawn, execFile } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -14,15 +15,25 @@ const binary = process.env.HELVE_BINARY ?? join(root, 'python/src/helve/_bin/hel
 const shop = process.env.HELVE_SHOP ?? join(here, 'shop'); // the applications
 const python = process.env.HELVE_PYTHON ?? join(root, '.venv/bin/python');
 
-/** @returns {Promise<number>} a port of the loopback interface that nothing listens on */
+/**
+ * A port of the loopback interface that nothing listens on, below the ports that the kernel gives to connections: programs beside this one make hundreds of
+ * connections in a second, and one of them would have the port of the node before the node listens, or while the node is down between two starts.
+ * @returns {Promise<number>}
+ */
 export async function freePort() {
-	const server = createServer();
-	server.listen(0, '127.0.0.1');
-	await once(server, 'listening');
-	const { port } = /** @type {import('node:net').AddressInfo} */ (server.address());
-	server.close();
-	await once(server, 'close');
-	return port;
+	for (;;) {
+		const port = randomInt(10_000, 32_000);
+		const server = createServer();
+		server.listen(port, '127.0.0.1');
+		try {
+			await once(server, 'listening');
+		} catch {
+			continue; // taken
+		}
+		server.close();
+		await once(server, 'close');
+		return port;
+	}
 }
 
 /** Node is a running `helve start`. */
@@ -134,7 +145,7 @@ export async function startNode(t, ...flags) {
  * @param {number} [seconds]
  * @returns {Promise<T>}
  */
-export async function until(what, ask, seconds = 60) {
+export async function until(what, ask, seconds = 120) {
 	const end = Date.now() + seconds * 1000;
 	for (;;) {
 		const answer = await ask();

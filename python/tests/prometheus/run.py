@@ -2,17 +2,17 @@
 
 Prometheus scrapes a node under load each second. Every query of the panels of Ray's dashboards for Serve (ray_panels.txt) and of deploy/grafana/helve.json has to return data,
 and so has the left side of every alert rule. Then a replica is killed, calls pile up, and a replica crashes again and again: the rule that is meant for each has to fire, and
-none of them before. Windows of five minutes are seconds here, and no rule waits: the expressions are the same otherwise.
+none of them before. A minute of a window or of a wait is six seconds here: the expressions are the same otherwise.
 """
 
 import argparse
 import concurrent.futures
+import http.client
 import json
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +24,10 @@ import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from ports import free_port  # noqa: E402
+
 GRAFANA = HERE.parents[2] / "deploy" / "grafana"
 LIMIT = 90  # seconds for each wait
 
@@ -35,14 +39,8 @@ NONE = {
 }
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def get(url, **parameters):
-    with urllib.request.urlopen(url + ("?" + urllib.parse.urlencode(parameters) if parameters else ""), timeout=20) as r:
+    with urllib.request.urlopen(url + ("?" + urllib.parse.urlencode(parameters) if parameters else ""), timeout=LIMIT) as r:
         return json.load(r)
 
 
@@ -52,7 +50,7 @@ def await_(what, look):
     while True:
         try:
             found = look()
-        except urllib.error.URLError:
+        except (OSError, http.client.HTTPException):  # it does not listen yet, or a busy machine lets it wait
             found = None
         if found:
             return found
@@ -71,7 +69,7 @@ def short(expression):
 class Prometheus:
     def __init__(self, binary, directory, target):
         self.url = f"http://127.0.0.1:{free_port()}"
-        rules = re.sub(r"for: \w+", "for: 0s", short((GRAFANA / "alerts.yml").read_text().replace("{{ $", "{{ @")).replace("{{ @", "{{ $"))
+        rules = re.sub(r"for: (\d+)m", lambda m: f"for: {6 * int(m[1])}s", short((GRAFANA / "alerts.yml").read_text().replace("{{ $", "{{ @")).replace("{{ @", "{{ $"))
         (directory / "alerts.yml").write_text(rules)
         (directory / "prometheus.yml").write_text(
             "global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [alerts.yml]\n"
@@ -100,7 +98,7 @@ def load(url, done):
         r = urllib.request.Request(url + "/main", headers={"serve_multiplexed_model_id": "abc"[i % 3], "traceparent": f"00-{i + 1:032x}-{1:016x}-01"},
                                    data=b"fail" if i % 10 == 0 else b"x")
         try:
-            urllib.request.urlopen(r, timeout=30).read()
+            urllib.request.urlopen(r, timeout=LIMIT).read()
         except urllib.error.HTTPError:
             pass
 
@@ -152,7 +150,6 @@ def run(binary, directory):
     fake_gpu(directory / "tools")
     admin = f"127.0.0.1:{free_port()}"
     os.environ.update(HELVE_ADMIN=admin, HELVE_RUNTIME_DIR=name_of(directory / "run"))
-    sys.path.insert(0, str(HERE))
     import apps
 
     from helve import serve

@@ -271,7 +271,7 @@ test('all replicas of the node are in one table, with filters and an order in th
 		await page.reload(); // The view is in the address.
 		await settled(page);
 		assert.equal(await page.getByLabel('Text').inputValue(), 'PRICES');
-		assert.equal((await shown()).length, 2);
+		await until('the two rows are there again', async () => (await shown()).length === 2);
 		await node.cli('scale', 'shop/Prices', '3');
 		await until('the third one comes', async () => (await shown()).length === 3);
 		await node.cli('scale', 'shop/Prices', '2');
@@ -315,11 +315,13 @@ test('requests: an unknown id says so', () =>
 	}));
 
 test('calls that run are there with the request that they belong to', async () => {
-	const held = fetch(`${node.http}/?name=slow`);
+	closeGate(node); // A call that ends by itself may have ended before the page is open.
+	const held = node.shop('held');
 	await visit('requests', async (page) => {
 		await page.getByText('Ranker.rank').first().waitFor();
+		openGate(node);
+		await held;
 	});
-	await held;
 });
 
 test('events have their causes and effects, and a filter that is in the address', () =>
@@ -416,7 +418,7 @@ test('a wrong token is refused with words, and the right one signs in', () =>
 		await dialog.getByLabel('Token').fill(node.token());
 		await dialog.getByRole('button', { name: 'Sign in' }).click();
 		await dialog.waitFor({ state: 'hidden' });
-		assert.ok(await page.getByRole('button', { name: 'Deploy a file' }).isEnabled());
+		await until('the node has told the role', () => page.getByRole('button', { name: 'Deploy a file' }).isEnabled());
 		await page.reload(); // The token is of the tab.
 		await settled(page);
 		await until('signed in', () => page.getByRole('button', { name: 'Deploy a file' }).isEnabled());

@@ -60,7 +60,8 @@ async function look(t, browser, admin, path, query) {
 	session.on('Tracing.dataCollected', ({ value }) => events.push(...value));
 	const complete = new Promise((done) => session.once('Tracing.tracingComplete', done));
 	await session.send('Tracing.start', { transferMode: 'ReportEvents', traceConfig: { includedCategories: ['devtools.timeline', 'toplevel', 'v8.execute'] } });
-	await new Promise((done) => setTimeout(done, seconds * 1000));
+	// On a busy machine the updates may come later, and a trace of the same length would have too few of them.
+	await Promise.all([new Promise((done) => setTimeout(done, seconds * 1000)), changes(page, seconds / 2 + 1)]);
 	await session.send('Tracing.end');
 	await complete;
 	const main = events.find((e) => e.name === 'thread_name' && e.args.name === 'CrRendererMain');
@@ -84,6 +85,19 @@ async function look(t, browser, admin, path, query) {
 	assert.ok(bytes <= mostBytes, `${bytes} bytes a second`);
 	assert.deepEqual(faults, []);
 	await page.context().close();
+}
+
+/**
+ * changes returns when the page has changed as often.
+ * @param {import('playwright-core').Page} page
+ * @param {number} times
+ */
+async function changes(page, times) {
+	await page.evaluate((times) => new Promise((done) => {
+		let left = times;
+		const observer = new MutationObserver(() => --left === 0 && (observer.disconnect(), done(undefined)));
+		observer.observe(document.body, { subtree: true, childList: true, characterData: true, attributes: true });
+	}), times);
 }
 
 /**

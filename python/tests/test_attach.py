@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from running import LIMIT
 
 from helve import _driver, _find, serve
 from helve.serve.exceptions import RayServeException, ReplicaUnavailableError
@@ -66,7 +67,7 @@ def program(code, **env):
 
 def settled(check):
     """Waits until the node shows what a check wants, which looks at the calls of Slow."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + LIMIT
     while True:
         calls = _driver.running().control("status")["applications"]["default"]["deployments"]["Slow"]["calls"]
         if check(calls) or time.monotonic() > until:
@@ -334,7 +335,7 @@ sys.stdin.read()
         pid = _driver.running().pid
         fd = os.pidfd_open(pid)
         os.kill(pid, signal.SIGKILL)
-        assert select.select([fd], [], [], 20)[0]
+        assert select.select([fd], [], [], LIMIT)[0]
         os.close(fd)
         first.kill()
     with pytest.raises(ReplicaUnavailableError, match=f"the node has gone away: the process {pid}, at "):

@@ -572,7 +572,7 @@ class TestInReplicas:
 
             handle = serve.run(Waits.bind(signal), route_prefix=None)
             responses = [handle.remote() for _ in range(2)]
-            wait_for_condition(lambda: ray.get(signal.cur_num_waiters.remote()) == 2)
+            wait_for_condition(lambda: ray.get(signal.cur_num_waiters.remote()) == 2, timeout=60)
             ray.get(signal.send.remote())
             assert [r.result() for r in responses] == ["done", "done"]
             with pytest.raises(RuntimeError, match="The condition wasn't met"):
@@ -581,7 +581,7 @@ class TestInReplicas:
             async def main():
                 semaphore = Semaphore.remote(1)
                 await semaphore.acquire.remote()
-                await async_wait_for_condition(lambda: ray.get(semaphore.locked.remote()))
+                await async_wait_for_condition(lambda: ray.get(semaphore.locked.remote()), timeout=60)
 
             asyncio.run(main())
         """)

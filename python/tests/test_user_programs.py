@@ -51,7 +51,7 @@ def test_plain_methods_wait_beside_each_other(run):
     assert output(run(WAITING + """
     signal = SignalActor.remote()
     waiting = [handle.wait.remote(signal) for _ in range(3)]
-    wait_for_condition(lambda: ray.get(signal.cur_num_waiters.remote()) == 3)
+    wait_for_condition(lambda: ray.get(signal.cur_num_waiters.remote()) == 3, timeout=60)
     print(handle.remote().result())
     ray.get(signal.send.remote())
     print([w.result() for w in waiting])

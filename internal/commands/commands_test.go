@@ -144,7 +144,7 @@ func (o *fakeOperator) Request(_ context.Context, id string) (helvetype.RequestT
 }
 
 func (o *fakeOperator) Patch(_ context.Context, _ helvetype.Author, app string, options json.RawMessage, _ uint64) (helvetype.Outcome, error) {
-	return helvetype.Outcome{Change: "changed", Revision: 5}, o.did("patch %s %s", app, options)
+	return helvetype.Outcome{Change: "changed", Revision: 5, Warnings: []string{"target_ongoing_requests is above max_ongoing_requests"}}, o.did("patch %s %s", app, options)
 }
 
 func (o *fakeOperator) History(_ context.Context, app string) (helvetype.History, error) {
@@ -321,7 +321,7 @@ func TestOperations(t *testing.T) { //nolint:paralleltest // the standard output
 		"tracing --ratio 0 --slow 0s -o json": {"tracing 0 0 false", []string{`"sampling_ratio": 0`, `"spans_dropped": 3`}},
 		"tracing --reset":                     {"tracing 0 0 true", []string{"slow       none"}},
 		"scale shop/Ranker 5 -m sale":         {"scale shop Ranker 5 sale", []string{"shop/Ranker wants 5 replicas"}},
-		"set shop/Ranker max_ongoing_requests=10 ray_actor_options.num_cpus= version=v2": {`patch shop {"deployments":{"Ranker":{"max_ongoing_requests":10,"ray_actor_options":{"num_cpus":null},"version":"v2"}}}`, []string{"revision 5"}},
+		"set shop/Ranker max_ongoing_requests=10 ray_actor_options.num_cpus= version=v2": {`patch shop {"deployments":{"Ranker":{"max_ongoing_requests":10,"ray_actor_options":{"num_cpus":null},"version":"v2"}}}`, []string{"warning: target_ongoing_requests is above max_ongoing_requests", "revision 5"}},
 		"set shop/Ranker --dry-run max_ongoing_requests=10":                              {`plan patch shop {"deployments":{"Ranker":{"max_ongoing_requests":10}}}`, []string{"Ranker"}},
 		"set shop route_prefix=/x":                                                       {`patch shop {"route_prefix":"/x"}`, []string{"revision 5"}},
 		"restart shop":                                                                   {"restart shop  ", []string{"shop restarts"}},

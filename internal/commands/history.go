@@ -128,7 +128,7 @@ func (r *reader) revise(ctx context.Context, node *rest.Client, app, deployment 
 	}
 	all := map[string]helvetype.Outcome{app: outcome}
 	err = shown.Print(os.Stdout, r.output, outcome, func() string {
-		return outcomeText(helvetype.ApplyAnswer{Applications: all}, wait, r.program, layout.Width(os.Stdout))
+		return outcomeText(helvetype.ApplyAnswer{Applications: all, Warnings: outcome.Warnings}, wait, r.program, layout.Width(os.Stdout))
 	})
 	if err != nil {
 		return err

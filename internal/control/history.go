@@ -306,7 +306,8 @@ func (o *Operator) change(ctx context.Context, by helvetype.Author, def deploy.A
 			}
 		}
 	}
-	if r = o.outcome(ctx, app, before); err != nil {
+	r = o.outcome(ctx, app, before)
+	if r.Warnings = def.Warnings(); err != nil {
 		r = failure(r, refusal(err)) // it is in the status, too
 	}
 	return r, nil

@@ -9,7 +9,7 @@ import tempfile
 import pytest
 
 os.environ["HELVE_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="ht-")  # nodes of other programs of this user are not found from here
-os.environ["XDG_STATE_HOME"] = os.environ["HELVE_RUNTIME_DIR"]  # nor a durable one in its usual place
+os.environ["HELVE_STATE_DIR"] = os.path.join(os.environ["HELVE_RUNTIME_DIR"], "none")  # nor a durable one in its usual place, in which a program would deploy
 
 def _remove(directory: str, of: int) -> None:
     if os.getpid() == of:  # not in a process that a test has forked

@@ -9,7 +9,7 @@ from running import Running
 
 from helve import _find
 
-ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("HELVE_")}
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k == "HELVE_STATE_DIR" or not k.startswith("HELVE_")}
 
 
 class Durable:

@@ -8,7 +8,8 @@ import tempfile
 import textwrap
 
 # The nodes of the programs are in a directory of these tests: in the common one a program without a node would find those of tests beside it.
-ENVIRONMENT = {k: v for k, v in os.environ.items() if k == "HELVE_RUNTIME_DIR" or not k.startswith(("HELVE_", "RAY_"))}
+# So are durable nodes, which would be in the usual place of this user.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k in ("HELVE_RUNTIME_DIR", "HELVE_STATE_DIR") or not k.startswith(("HELVE_", "RAY_"))}
 
 
 def helve(*args, cwd, env=None, timeout=120):

@@ -49,6 +49,8 @@ def places(tmp_path, monkeypatch):
     monkeypatch.setenv("HELVE_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("HELVE_STATE_DIR", "")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "usual"))
+    usual = _find._usual
+    monkeypatch.setattr(_find, "_usual", lambda: usual().replace("/var/lib/helve", str(tmp_path / "usual" / "helve")))  # root may run a node there
     made = Places(tmp_path)
     yield made
     for file in made.open:

@@ -15,8 +15,8 @@ import (
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
-// TestNumberBesideAutoscaler: a num_replicas that an operator sets beside an autoscaler is refused with the command that works, the plan of other bounds has these, and an override that an operator has set goes when
-// the operator sets the other one of the two.
+// TestNumberBesideAutoscaler: a num_replicas that an operator sets beside an autoscaler is refused with the command that works, the plan of other bounds has these, an override that an operator has set goes when
+// the operator sets the other one of the two, and a change has the warnings that a plan has.
 func TestNumberBesideAutoscaler(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -54,6 +54,13 @@ func TestNumberBesideAutoscaler(t *testing.T) {
 		if r, err := patch(options); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %+v, %v, want %q", options, r, err, want)
 		}
+	}
+
+	if r, err := patch(`{"autoscaling_config": {"target_ongoing_requests": 9}, "max_ongoing_requests": 5}`); err != nil || len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "target_ongoing_requests is 9, above max_ongoing_requests (5)") {
+		t.Errorf("a target that no replica reaches: %+v, %v", r, err)
+	}
+	if r, err := patch(`{"autoscaling_config": null, "max_ongoing_requests": null}`); err != nil || len(r.Warnings) != 0 {
+		t.Errorf("without the target: %+v, %v", r, err)
 	}
 
 	p.applied(file("num_replicas: 1"))

@@ -65,7 +65,7 @@ test-go: python/src/helve/_bin/helve
 	cd bench && go vet ./... && go test -vet=off ./...
 
 test-python: python/src/helve/_bin/helve
-	$(VENVPY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile python/tests examples/python
+	$(VENVPY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile --timeout 600 python/tests examples/python
 
 # The types of the public Python names, by pyright and mypy: the programs of the documentation and of python/tests/typed, and completion in an editor.
 types: $(VENVPY)

@@ -194,6 +194,16 @@ def interrupted(command, tmp_path, env=None):
     return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**ENVIRONMENT, **(env or {})})
 
 
+def await_line(p, text):
+    """Reads stderr up to a line with a text. A program that ends before is a failure."""
+    lines = []
+    for line in p.stderr:
+        if text in line:
+            return
+        lines.append(line)
+    raise AssertionError(f"{text!r} is not in:\n{''.join(lines)}")
+
+
 def test_an_interrupted_start_shows_no_frames(tmp_path):
     program(tmp_path, "slow.py", """
     from helve import serve
@@ -210,8 +220,7 @@ def test_an_interrupted_start_shows_no_frames(tmp_path):
     app = Slow.bind()
     """)
     p = interrupted([sys.executable, "-m", "helve", "run", "--port", "0", "slow:app"], tmp_path)
-    while "begins" not in p.stderr.readline():
-        pass
+    await_line(p, "begins")
     p.send_signal(signal.SIGINT)
     _, err = p.communicate(timeout=60)
     assert p.returncode == 130 and "Traceback" not in err
@@ -231,11 +240,9 @@ def test_a_drain_that_takes_long_says_so_and_a_second_interrupt_ends_it(tmp_path
     serve.run(Busy.bind()).wait.remote().result()
     """)
     p = interrupted([sys.executable, str(path)], tmp_path)
-    while "begins" not in p.stderr.readline():
-        pass
+    await_line(p, "begins")
     p.send_signal(signal.SIGINT)
-    while "The node waits for calls that still run" not in p.stderr.readline():
-        assert p.poll() is None
+    await_line(p, "The node waits for calls that still run")
     p.send_signal(signal.SIGINT)
     p.communicate(timeout=60)
     assert p.returncode == -signal.SIGINT

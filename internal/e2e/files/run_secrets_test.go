@@ -60,7 +60,7 @@ func TestBundleOfAProgramHasNoSecrets(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	binary, http := fixture.Compile(t, "./cmd/helve"), freePort(t)
+	binary, http := fixture.Compile(t, "./cmd/helve"), fixture.FreeAddress(t)
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "HELVE_") && !strings.HasPrefix(v, "HELVE_PYTHON=") || strings.HasPrefix(v, "NOTIFY_SOCKET=")
 	})

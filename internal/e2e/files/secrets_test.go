@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,7 +100,7 @@ func TestSecretsAreStoredAndShownNowhere(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	binary, http, private := fixture.Compile(t, "./cmd/helve"), freePort(t), freePort(t)
+	binary, http, private := fixture.Compile(t, "./cmd/helve"), fixture.FreeAddress(t), fixture.FreeAddress(t)
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "HELVE_") && !strings.HasPrefix(v, "HELVE_PYTHON=") || strings.HasPrefix(v, "NOTIFY_SOCKET=")
 	})
@@ -225,15 +224,4 @@ func await(t *testing.T, what string, ok func() bool) {
 func around(text []byte, value string) string {
 	i := bytes.Index(text, []byte(value))
 	return string(text[max(0, i-200):min(len(text), i+len(value)+100)])
-}
-
-// freePort is an address at which nothing listens.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

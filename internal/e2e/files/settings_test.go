@@ -35,7 +35,7 @@ func TestApplySettings(t *testing.T) {
 	p.write("shop.py", shop)
 	p.write("slow.py", "import asyncio\nfrom helve import serve\n\n@serve.deployment\nclass Slow:\n    async def __call__(self, request):\n        await asyncio.sleep(3600)\n\napp = Slow.bind()\n")
 	const apps = "applications:\n- {name: shop, import_path: 'shop:app', route_prefix: /shop}\n- {name: slow, import_path: 'slow:app', route_prefix: /slow}\n"
-	a, err := p.apply("http_options: {root_path: /v1, request_timeout_s: 0.05, port: 1}\ntarget_capacity: 50\n" + apps)
+	a, err := p.apply("http_options: {root_path: /v1, port: 1}\ntarget_capacity: 50\n" + apps)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,6 +44,9 @@ func TestApplySettings(t *testing.T) {
 	}
 	if got := p.get("/v1/shop"); !strings.HasPrefix(got, "3 ") {
 		t.Errorf("below the root path it answers %q", got)
+	}
+	if _, err := p.apply("http_options: {root_path: /v1, request_timeout_s: 0.05}\ntarget_capacity: 50\n" + apps); err != nil {
+		t.Fatal(err)
 	}
 	if got := p.get("/slow"); !strings.Contains(got, "0.05") && !strings.Contains(got, "50ms") {
 		t.Errorf("a request over its time is answered %q", got)

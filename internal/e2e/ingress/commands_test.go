@@ -1,7 +1,6 @@
 package ingress_test
 
 import (
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,12 +30,7 @@ func TestCommandsOfThePage(t *testing.T) {
 	}
 	defer os.RemoveAll(dir)
 	fixture.GoBuild(t, "-o", filepath.Join(dir, "hello"), "./examples/hello")
-	l, err := net.Listen("tcp", "127.0.0.1:0") // a port that is free
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
+	address := fixture.FreeAddress(t)
 	run := exec.CommandContext(t.Context(), "sh", "-e", "-c", strings.ReplaceAll(script, "127.0.0.1:8443", address))
 	run.Dir, run.Env = dir, append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
 	out, err := run.CombinedOutput()

@@ -333,12 +333,7 @@ func TestHealth(t *testing.T) {
 			return app, nil
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0") // an address that is free, as good as surely
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := fixture.FreeAddress(t)
 	type started struct {
 		s   *helve.System
 		err error

@@ -298,7 +298,7 @@ func (s *bulkSender) writeFailed(err error) {
 		s.err = err
 	}
 	s.congestion.update(0, 0)
-	s.nc.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // it has ended already then
+	s.nc.SetReadDeadline(time.Now().Add(s.l.small.linger)) //nolint:errcheck // it has ended already then
 }
 
 // grant handles a GRANT.

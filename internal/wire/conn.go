@@ -45,8 +45,9 @@ type Conn struct {
 	// tryWrite writes the bytes that the kernel takes at once, maybe none. It is nil if nc has no descriptor; then a goroutine makes all writes.
 	tryWrite func(p []byte) (int, error)
 
-	maxIn, maxOut, backlog int // bytes; set before the connection is used
-	streamBacklog          int // bytes that wait, over which streams are held back
+	maxIn, maxOut, backlog int           // bytes; set before the connection is used
+	streamBacklog          int           // bytes that wait, over which streams are held back
+	linger                 time.Duration // the constant, but longer in tests
 	congestion             congestion
 	partCongestion         congestion // of the parts of exchanges, at partBacklog
 
@@ -72,7 +73,7 @@ type Conn struct {
 func NewConn(nc net.Conn) *Conn {
 	nc = newSocket(nc)
 	return &Conn{
-		nc: nc, tryWrite: writerOf(nc), maxIn: MaxBody, maxOut: MaxBody, backlog: maxBacklog, streamBacklog: maxStreamBacklog,
+		nc: nc, tryWrite: writerOf(nc), maxIn: MaxBody, maxOut: MaxBody, backlog: maxBacklog, streamBacklog: maxStreamBacklog, linger: linger,
 	}
 }
 
@@ -291,7 +292,7 @@ func (c *Conn) writeFailedLocked(err error) {
 		c.err = err
 		c.congestion.update(0, 0)
 		c.partCongestion.update(0, 0)
-		c.nc.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // it has ended already then
+		c.nc.SetReadDeadline(time.Now().Add(c.linger)) //nolint:errcheck // it has ended already then
 	}
 }
 

@@ -101,6 +101,7 @@ func feed(t testing.TB, small, bulk []byte) (called int, results []call.Result, 
 	}
 	p, e := halfLinked(t, s, Terms{Protocol: 2, Bulk: true, MaxIn: 1 << 20})
 	p.conn.chunkSize, p.conn.freeCredit = 40, 45
+	p.conn.small.linger = time.Hour // both connections end by themselves, and the second one as late as its writer
 	var fs []*future
 	for i := range 4 {
 		fs = append(fs, newFuture())

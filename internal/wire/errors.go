@@ -64,5 +64,5 @@ func (c *Conn) endAfterReading(cause error) {
 		c.endCause = cause
 	}
 	c.mu.Unlock()
-	c.nc.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // fails if the connection has ended
+	c.nc.SetReadDeadline(time.Now().Add(c.linger)) //nolint:errcheck // fails if the connection has ended
 }

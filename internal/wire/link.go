@@ -250,7 +250,7 @@ func (l *Link) Read(frame func(b *call.Batch, h Header, meta, body []byte) error
 		if l.small.closedHere() {
 			l.bulk.Close()
 		} else {
-			l.bulk.SetReadDeadline(time.Now().Add(linger)) //nolint:errcheck // Read closes it in any case
+			l.bulk.SetReadDeadline(time.Now().Add(l.small.linger)) //nolint:errcheck // Read closes it in any case
 		}
 	}
 	l.mu.Unlock()

@@ -163,6 +163,13 @@ func TestRoundRobin(t *testing.T) {
 	for _, n := range []int{20 << 20, 1 << 20, 2 << 20} {
 		p.Start(nil, 0, raw(make([]byte, n)), 0, newFuture())
 	}
+	granted := func() bool { // a large body has an unfair start if the other grant is still on its way
+		s := &p.conn.send
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.bodies[1].credit == s.bodies[1].total && s.bodies[3].credit == s.bodies[3].total
+	}
+	until(t, granted)
 	if err := errors.Join(p.Attach(c), q.Attach(d)); err != nil {
 		t.Fatal(err)
 	}
@@ -526,6 +533,7 @@ func TestBrokenLink(t *testing.T) {
 func TestOneEndsBoth(t *testing.T) {
 	t.Parallel()
 	p, e := halfLinked(t, &server{}, bulkTerms)
+	p.conn.small.linger = time.Hour
 	f, large := newFuture(), newFuture()
 	p.Start(nil, 0, raw([]byte("x")), 0, f)
 	p.Start(nil, 0, raw([]byte("y")), 0, large)

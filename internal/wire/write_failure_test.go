@@ -6,6 +6,7 @@ import (
 	"net"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/helve-serve/helve/internal/call"
 )
@@ -15,11 +16,13 @@ import (
 func TestAnswersAreReadAfterAFailedWrite(t *testing.T) {
 	t.Parallel()
 	p, e := halfLinked(t, &server{}, bulkTerms)
+	p.conn.small.linger = time.Hour
 	answered, late := newFuture(), newFuture()
 	p.Start(nil, 1, raw(nil), 0, answered)
 	reader{t, e.small}.expect(TypeCall, 0, 1)
 	write(t, e.small, frameOf(Header{Type: TypeEnd, ID: 1}, []byte{byte(call.Raw), 0}, []byte("done")))
 	e.small.Close()
+	e.bulk.Close()
 	p.Start(nil, 1, raw(nil), 0, late)
 	for p.conn.Err() == nil { // written on another goroutine
 		p.conn.Flush()

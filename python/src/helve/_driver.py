@@ -27,6 +27,7 @@ from helve.serve._deploying import wait as waiting
 from helve.serve._deploying import unchanged, warn_of_left
 from helve.serve.deployment import Graph
 from helve._errors import RayServeException, ReplicaUnavailableError, TooLargeError
+from helve._wake import Wake
 
 EXIT_TIME = 40  # seconds that a node may drain; its own limit is 30
 CUT_TIME = 8.0  # seconds that a node may take to end when it drains no longer: a replica has 5 to close
@@ -428,7 +429,7 @@ class Driver:
         self.http, self.http_ready = http, False
         self.ingress: dict[str, str] = {}
         self.closing, self.refused = False, ""
-        self.ended = threading.Event()
+        self.ended = Wake()
         self._on_end: list = []
 
     def _connected(self, sock: socket.socket, welcome: dict) -> None:

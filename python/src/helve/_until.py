@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from typing import Any
 
 from helve._errors import ReplicaUnavailableError
+from helve._wake import Wake
 
 BURST = 1.25  # seconds in which signals are one wish; the node has a rule of its own, with one second from the end of the connection
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -19,7 +19,7 @@ class Wishes:
     """
 
     def __init__(self) -> None:
-        self.ended = threading.Event()  # set by the first signal, and by the end of the node
+        self.ended = Wake()  # set by the first signal, and by the end of the node
         self.first = 0.0
         self.serving = False  # the first wish ends wait(), and is no KeyboardInterrupt
         for s in SIGNALS:

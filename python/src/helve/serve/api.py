@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence,
 from helve import _guard, _limits, _logging, _refused, _runtime
 from helve._errors import RayServeException
 from helve._names import HIDDEN
+from helve._wake import Wake
 from helve.serve._checks import say
 from helve.serve.context import get_multiplexed_model_id, get_replica_context  # noqa: F401
 from helve.serve.deployment import Application, Deployment, Graph, deployment, http_mistake, language_of  # noqa: F401
@@ -307,7 +308,7 @@ def _prefix(value: Any) -> Optional[str]:
     return value
 
 
-def _wait_for_signal(stop: threading.Event) -> None:
+def _wait_for_signal(stop: Wake) -> None:
     """Waits for a signal, or for stop, which is set when the node ends."""
     previous = {s: signal.signal(s, lambda *_: stop.set()) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

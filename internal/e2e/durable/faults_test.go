@@ -84,7 +84,7 @@ func all() (faults []fault) {
 }
 
 // TestFaults kills and stops the processes of a durable node at every step, while clients of HTTP, Go and Python make calls. A seed decides the order and the moments.
-// A run of make test has one seed, some faults, and a stop of five seconds; HELVE_FAULTS_SEEDS is a number of seeds with all faults, and with stops of fifteen seconds.
+// A run of make test has one seed, some faults, and a stop of twelve seconds; HELVE_FAULTS_SEEDS is a number of seeds with all faults, and with stops of fifteen seconds.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	python(t)
@@ -109,11 +109,11 @@ func TestFaults(t *testing.T) {
 	var sum table
 	for _, seed := range seeds {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
-			watchdog, faults, stopFor := "3s", some(), 5*time.Second
+			faults, stopFor := some(), 12*time.Second
 			if long {
-				watchdog, faults, stopFor = "10s", all(), 15*time.Second
+				faults, stopFor = all(), 15*time.Second
 			}
-			e := newEpisode(t, helve, seed, stopFor, "--node-watchdog", watchdog)
+			e := newEpisode(t, helve, seed, stopFor, "--node-watchdog", "10s") // less would be the end of nodes that are well, on a busy machine
 			defer func() { sum.add(e.rounds...) }()
 			only := regexp.MustCompile(os.Getenv(onlyEnv))
 			faults = slices.DeleteFunc(faults, func(f fault) bool { return !only.MatchString(f.String()) })
@@ -282,7 +282,8 @@ func (e *episode) operate(f fault, settled chan struct{}) {
 		next := e.version + 1
 		operation(request{Op: "deploy", App: "ledger", Version: strconv.Itoa(next)}, func() { e.version = next })
 	case "take-over":
-		pid := e.nodeProcess()
+		var pid int
+		e.await("the node's process", func() bool { pid = e.nodeProcess(); return pid != 0 })
 		e.t.Logf("kill -9 of the node %d", pid)
 		syscall.Kill(pid, syscall.SIGKILL)
 		close(settled)

@@ -17,10 +17,12 @@ import (
 	"github.com/helve-serve/helve/internal/e2e/fixture"
 )
 
-// options of an ingress, which the test below sets for a method and for a handler.
-var ingressOptions = helve.IngressOptions{
-	MaxBody: 10, RequestTimeout: 50 * time.Millisecond,
-	CORS: &helve.CORS{Origins: []string{"https://app.example.com"}, Credentials: true, MaxAge: time.Hour},
+// ingressOptions are the options of an ingress, which the test below sets for a method and for a handler.
+func ingressOptions(timeout time.Duration) helve.IngressOptions {
+	return helve.IngressOptions{
+		MaxBody: 10, RequestTimeout: timeout,
+		CORS: &helve.CORS{Origins: []string{"https://app.example.com"}, Credentials: true, MaxAge: time.Hour},
+	}
 }
 
 type slow struct{}
@@ -47,26 +49,34 @@ func (slow) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	io.WriteString(w, out)
 }
 
-var buildSlowMethod = fixture.Register(func() (*helve.App, error) {
-	app := helve.NewApp("slow-method")
-	h := helve.Deploy(app, "Slow", func(context.Context) (slow, error) { return slow{}, nil }, helve.Options{})
-	app.Ingress(helve.MethodOf(h, slow.Echo))
-	app.IngressOptions(ingressOptions)
-	return app, nil
-})
+// buildSlow is an application whose requests have a time. Those of a short one are only for requests that wait for its end.
+func buildSlow(name, prefix string, timeout time.Duration, ingress func(helve.Handle[slow]) helve.Ingress) helve.Build {
+	return fixture.Register(func() (*helve.App, error) {
+		app := helve.NewApp(name)
+		app.RoutePrefix(prefix)
+		app.Ingress(ingress(helve.Deploy(app, "Slow", func(context.Context) (slow, error) { return slow{}, nil }, helve.Options{})))
+		app.IngressOptions(ingressOptions(timeout))
+		return app, nil
+	})
+}
 
-var buildSlowHandler = fixture.Register(func() (*helve.App, error) {
-	app := helve.NewApp("slow-handler")
-	h := helve.Deploy(app, "Slow", func(context.Context) (slow, error) { return slow{}, nil }, helve.Options{})
-	app.Ingress(helve.HTTP(h))
-	app.IngressOptions(ingressOptions)
-	return app, nil
-})
+func echoOf(h helve.Handle[slow]) helve.Ingress    { return helve.MethodOf(h, slow.Echo) }
+func handlerOf(h helve.Handle[slow]) helve.Ingress { return helve.HTTP(h) }
+
+var (
+	buildSlowMethod  = buildSlow("slow-method", "/", time.Hour, echoOf)
+	buildLateMethod  = buildSlow("late-method", "/late", 50*time.Millisecond, echoOf)
+	buildSlowHandler = buildSlow("slow-handler", "/", time.Hour, handlerOf)
+	buildLateHandler = buildSlow("late-handler", "/late", 50*time.Millisecond, handlerOf)
+)
 
 // TestIngressOptions: the limits and origins of one application, for a method and for a handler.
 func TestIngressOptions(t *testing.T) {
 	t.Parallel()
-	check := func(t *testing.T, s *helve.System, methods string) {
+	check := func(t *testing.T, s *helve.System, late helve.Build, methods string) {
+		if err := s.Deploy(t.Context(), late); err != nil {
+			t.Fatal(err)
+		}
 		url, _, err := s.Serve("127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -106,7 +116,11 @@ func TestIngressOptions(t *testing.T) {
 				if chunked {
 					body = io.MultiReader(body)
 				}
-				r, err := http.NewRequestWithContext(t.Context(), test.method, url, body)
+				at := url
+				if test.body == "wait" {
+					at = strings.TrimSuffix(url, "/") + "/late"
+				}
+				r, err := http.NewRequestWithContext(t.Context(), test.method, at, body)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -132,11 +146,13 @@ func TestIngressOptions(t *testing.T) {
 	}
 	t.Run("method", func(t *testing.T) {
 		t.Parallel()
-		helvetest.Run(t, buildSlowMethod, func(t *testing.T, s *helve.System) { check(t, s, "POST, PUT, PATCH") })
+		helvetest.Run(t, buildSlowMethod, func(t *testing.T, s *helve.System) { check(t, s, buildLateMethod, "POST, PUT, PATCH") })
 	})
 	t.Run("handler", func(t *testing.T) {
 		t.Parallel()
-		helvetest.Run(t, buildSlowHandler, func(t *testing.T, s *helve.System) { check(t, s, "GET, HEAD, POST, PUT, PATCH, DELETE") })
+		helvetest.Run(t, buildSlowHandler, func(t *testing.T, s *helve.System) {
+			check(t, s, buildLateHandler, "GET, HEAD, POST, PUT, PATCH, DELETE")
+		})
 	})
 }
 

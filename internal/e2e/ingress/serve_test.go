@@ -441,7 +441,7 @@ func TestDrainDelay(t *testing.T) {
 // does, have every answer.
 func TestDrainLosesNothing(t *testing.T) {
 	t.Parallel()
-	s, err := helve.Config{HTTP: "127.0.0.1:0", HTTPOptions: helve.HTTPOptions{DrainDelay: 2 * time.Second}}.Run(t.Context(), buildMirror)
+	s, err := helve.Config{HTTP: "127.0.0.1:0", HTTPOptions: helve.HTTPOptions{DrainDelay: time.Hour}}.Run(t.Context(), buildMirror)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -484,8 +484,12 @@ func TestDrainLosesNothing(t *testing.T) {
 		}
 		return ""
 	})
-	if err := s.Close(context.Background()); err != nil {
+	ctx, cut := context.WithCancel(context.Background())
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close(ctx) }()
+	sending.Wait()
+	cut() // the end of the delay: no request is left
+	if err := <-closed; err != nil {
 		t.Error(err)
 	}
-	sending.Wait()
 }

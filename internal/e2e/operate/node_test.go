@@ -131,10 +131,8 @@ func (n *node) processes() (pids []int) {
 // kill ends the node as kill -9 does, and waits for the next one.
 func (n *node) kill() {
 	n.t.Helper()
-	pid := n.pid()
-	if pid == 0 {
-		n.t.Fatalf("no node answers:\n%s", n.report())
-	}
+	pid := 0
+	n.await("the node to answer", func() bool { pid = n.pid(); return pid != 0 })
 	syscall.Kill(pid, syscall.SIGKILL)
 	n.await("the next node", func() bool { now := n.pid(); return now != 0 && now != pid })
 }

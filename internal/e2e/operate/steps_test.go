@@ -120,7 +120,10 @@ func testKilledOverAStep(t *testing.T, binary string) {
 		sys.Deploy(ctx, form("pair", "bad")) //nolint:errcheck // its node is killed
 	}()
 	defer func() { cancel(); <-ended }()
-	n.await("the bad deploy", func() bool { a, _, _ := n.application("pair"); return a.Revision == 3 })
+	n.await("the bad deploy", func() bool { // which may have failed already
+		a, _, _ := n.application("pair")
+		return a.Revision == 3 || a.Status == helvetype.ApplicationDeployFailed
+	})
 	n.kill()
 	n.answering()
 	n.await("the version before", func() bool {

@@ -77,13 +77,12 @@ func (n *testNode) drains(t *testing.T) {
 	}
 }
 
-// drainWithDelay ends a command that has --drain-delay: health says no, and requests are served; then the listener closes, while the request under way
-// runs on; when that is answered the command ends without an error.
+// drainWithDelay ends a command that has --drain-delay: the listener closes after the delay, while the request under way runs on; when that is answered the
+// command ends without an error. [secondSignal] has a request in the delay, which is too short for one here.
 func drainWithDelay(t *testing.T, n *testNode) {
 	pipe, answered := underWay(t, n)
-	n.drains(t)
-	if got, err := asked(n.url, "new"); err != nil {
-		t.Errorf("a request in the delay: %q, %v\n%s", got, err, n.said.Text())
+	if err := n.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
 	}
 	for {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(n.url, "http://"))
@@ -108,11 +107,14 @@ func drainWithDelay(t *testing.T, n *testNode) {
 	}
 }
 
-// secondSignal cuts off a command in its delay, with the request under way.
+// secondSignal cuts off a command in its delay, with the request under way. Before, health says no, and requests are served.
 func secondSignal(t *testing.T, n *testNode) {
 	pipe, answered := underWay(t, n)
 	defer pipe.Close()
 	n.drains(t)
+	if got, err := asked(n.url, "new"); err != nil {
+		t.Errorf("a request in the delay: %q, %v\n%s", got, err, n.said.Text())
+	}
 	<-time.After(1100 * time.Millisecond) // signals within a second are one wish
 	if err := n.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

@@ -282,7 +282,7 @@ func TestStatusShowsDrains(t *testing.T) {
 		return func() (*helve.App, error) {
 			app := helve.NewApp("stuck")
 			d := helve.Deploy(app, "Blocked", func(context.Context) (*blocked, error) { return b, nil }, helve.Options{
-				NumReplicas: new(replicas), MaxOngoingRequests: new(1),
+				NumReplicas: new(replicas), MaxOngoingRequests: new(1), GracefulShutdownTimeout: new(5 * time.Minute), // longer than all looks
 			})
 			app.Ingress(helve.MethodOf(d, (*blocked).Wait))
 			return app, nil
@@ -308,7 +308,7 @@ func TestStatusShowsDrains(t *testing.T) {
 	shows := func(args string, wants ...string) {
 		t.Helper()
 		var text string
-		for until := time.Now().Add(10 * time.Second); time.Now().Before(until); {
+		for until := time.Now().Add(time.Minute); time.Now().Before(until); {
 			_, text, _ = output(t, strings.Fields(args)...)
 			if !slices.ContainsFunc(wants, func(want string) bool { return !strings.Contains(text, want) }) {
 				return

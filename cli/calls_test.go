@@ -64,7 +64,7 @@ func TestCallsOfARunningNode(t *testing.T) {
 	<-b.entered
 	second := ask.Remote(t.Context(), "y")
 	var text string
-	for until := time.Now().Add(10 * time.Second); time.Now().Before(until) && !strings.Contains(text, "a slot of stuck/Blocked"); {
+	for until := time.Now().Add(time.Minute); time.Now().Before(until) && !strings.Contains(text, "a slot of stuck/Blocked"); {
 		_, text, _ = output(t, "calls")
 	}
 	for _, want := range []string{"running  stuck/Front.Ask in Front#", "running    stuck/Blocked.Wait in Blocked#", "waiting    stuck/Blocked.Wait: waits for a slot of stuck/Blocked", "request " + second.RequestID() + "\n"} {

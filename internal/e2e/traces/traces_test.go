@@ -8,6 +8,7 @@ import (
 	"iter"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -237,10 +238,11 @@ func TestSampledByTheClient(t *testing.T) {
 	r.await(t, trace, "00000000000000a2", "POST /\n  Front.Ask\n    broken failed\n")
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.spans) != 3 {
-		t.Errorf("%d spans", len(r.spans))
+	spans := slices.DeleteFunc(slices.Clone(r.spans), func(s span) bool { return s.attribute("helve.kind") == "wait" }) // a busy machine lets a call wait for a moment
+	if len(spans) != 3 {
+		t.Errorf("%d spans", len(spans))
 	}
-	for _, s := range r.spans {
+	for _, s := range spans {
 		if s.Name == "Front.Ask" && answer != "00-"+trace+"-"+s.SpanID+"-01" {
 			t.Errorf("the context in the method: %s, and its span %s", answer, s.SpanID)
 		}

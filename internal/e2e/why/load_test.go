@@ -41,16 +41,21 @@ class Model:
     async def __call__(self, request):
         if "block" in request.query_params:
             open("`+o.dir+`/begun", "w").close()
-            time.sleep(3)
+            while not os.path.exists("`+o.dir+`/go"):
+                time.sleep(0.01)
+            time.sleep(2)
 
 app = Model.bind()
 `)
 		replica := o.replicas("stalls", "Model")[0].ID
 		done := o.beside("/stalls?block", "X-Request-ID", "culprit")
 		o.exists("begun")
-		o.get("/stalls", "X-Request-ID", "victim")
+		victim := o.beside("/stalls", "X-Request-ID", "victim")
+		o.says([]string{"calls", "stalls/Model"}, "request culprit", "request victim")
+		o.write("go", "") // the victim waits for two seconds more
 		done()
-		const place = "Model.__call__, app.py line 10"
+		victim()
+		const place = "Model.__call__, app.py line"
 		o.request("culprit", "blocked the event loop of", "replica", place)
 		o.request("victim", "for the event loop of replica "+replica, "which another request had blocked", place)
 		for _, of := range []string{"stalls", "stalls/Model", "stalls/Model/" + replica} {

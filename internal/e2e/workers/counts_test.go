@@ -2,10 +2,10 @@ package workers_test
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"os"
 	"testing"
-	"time"
 
 	"github.com/helve-serve/helve"
 	"github.com/helve-serve/helve/helvetest"
@@ -112,13 +112,12 @@ var buildCounted = fixture.Register(func() (*helve.App, error) {
 // awaitCalls waits until the counts of a deployment are as wanted: the slot of a call that has answered may be about to be given back.
 func awaitCalls(t *testing.T, s *helve.System, app, deployment, when string, want helvetype.Calls) {
 	t.Helper()
-	var got helvetype.Calls
-	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); {
-		if got = s.Status().Applications[app].Deployments[deployment].Calls; got == want {
-			return
+	fixture.Eventually(t, func() string {
+		if got := s.Status().Applications[app].Deployments[deployment].Calls; got != want {
+			return fmt.Sprintf("%s: %+v, want %+v", when, got, want)
 		}
-	}
-	t.Errorf("%s: %+v, want %+v", when, got, want)
+		return ""
+	})
 }
 
 // TestNoCallUnderALentSlotIsLost: a worker dies right after calls between its replicas, and before the node has had a reason to ask for

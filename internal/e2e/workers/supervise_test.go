@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -122,17 +123,18 @@ func eachWatched(t *testing.T, c helve.Config, body watchedBody) {
 }
 
 // awaitReplica waits until the only replica is as wanted.
-func awaitReplica(t *testing.T, s *helve.System, app string, ok func(r helvetype.ReplicaStatus) bool) helvetype.ReplicaStatus {
+func awaitReplica(t *testing.T, s *helve.System, app string, ok func(r helvetype.ReplicaStatus) bool) (found helvetype.ReplicaStatus) {
 	t.Helper()
-	for t.Context().Err() == nil {
-		for _, r := range s.Status().Applications[app].Deployments["Watched"].Replicas {
-			if ok(r) {
-				return r
-			}
+	fixture.Eventually(t, func() string {
+		all := s.Status().Applications[app].Deployments["Watched"].Replicas
+		i := slices.IndexFunc(all, ok)
+		if i < 0 {
+			return fmt.Sprintf("the replicas are %+v", all)
 		}
-	}
-	t.Fatalf("%+v", s.Status())
-	return helvetype.ReplicaStatus{}
+		found = all[i]
+		return ""
+	})
+	return found
 }
 
 func TestWorkerEnvironment(t *testing.T) {
@@ -338,10 +340,10 @@ func TestBlockedLoop(t *testing.T) {
 }
 
 func buildImpatient() (*helve.App, error) {
-	return pythonWatched("impatient", helve.Options{UnresponsiveAfter: new(200 * time.Millisecond), MaxUnresponsive: new(time.Second)})
+	return pythonWatched("impatient", helve.Options{UnresponsiveAfter: new(200 * time.Millisecond), MaxUnresponsive: new(5 * time.Second)})
 }
 
-// TestMaxUnresponsive: with the option MaxUnresponsive a worker that blocks for longer is killed.
+// TestMaxUnresponsive: with the option MaxUnresponsive a worker that blocks for longer is killed. A busy machine may leave another one without the processor for as long.
 func TestMaxUnresponsive(t *testing.T) {
 	t.Parallel()
 	s := helvetest.Start(t, helve.Config{}, buildImpatient)
@@ -351,8 +353,8 @@ func TestMaxUnresponsive(t *testing.T) {
 	}
 	_, err = helve.MethodOf(h, watched.SpinUntil).Call(t.Context(), "/nonexistent/file")
 	fixture.WantReason(t, err, helve.ReplicaDied)
-	r := awaitReplica(t, s, "impatient", func(r helvetype.ReplicaStatus) bool { return r.Restarts == 1 && r.State == "RUNNING" })
-	if want := "unresponsive for 1s (max_unresponsive_s): killed by its node (SIGKILL)"; r.LastExit.Reason != want {
+	r := awaitReplica(t, s, "impatient", func(r helvetype.ReplicaStatus) bool { return r.Restarts >= 1 && r.State == "RUNNING" })
+	if want := "unresponsive for 5s (max_unresponsive_s): killed by its node (SIGKILL)"; r.LastExit.Reason != want {
 		t.Errorf("%+v", r.LastExit)
 	}
 	if got, err := helve.MethodOf(h, watched.Env).Call(t.Context(), "NONE"); got != "" || err != nil {

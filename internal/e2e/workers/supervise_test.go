@@ -295,18 +295,24 @@ func TestStoppedWorker(t *testing.T) {
 	t.Parallel()
 	eachWatched(t, helve.Config{}, func(t *testing.T, s *helve.System, app string, h helve.Handle[watched], log *fixture.Log) {
 		pid := awaitReplica(t, s, app, func(r helvetype.ReplicaStatus) bool { return r.State == "RUNNING" }).PID
-		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
+		send := func(s syscall.Signal) {
+			if err := syscall.Kill(pid, s); err != nil {
+				t.Fatal(err)
+			}
 		}
-		r := awaitReplica(t, s, app, func(r helvetype.ReplicaStatus) bool {
-			return r.Unresponsive != nil && strings.Contains(r.Unresponsive.Stacks, "State: T (stopped)")
-		})
+		send(syscall.SIGSTOP)
+		stuck := func(r helvetype.ReplicaStatus) bool { return r.Unresponsive != nil }
+		r := awaitReplica(t, s, app, stuck)
+		for !strings.Contains(r.Unresponsive.Stacks, "State: T (stopped)") { // on a busy machine it may have been unresponsive before the stop
+			send(syscall.SIGCONT)
+			awaitReplica(t, s, app, func(r helvetype.ReplicaStatus) bool { return !stuck(r) })
+			send(syscall.SIGSTOP)
+			r = awaitReplica(t, s, app, stuck)
+		}
 		if r.Unresponsive.Since.IsZero() || r.State != "RUNNING" {
 			t.Errorf("%+v", r.Unresponsive)
 		}
-		if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
-			t.Fatal(err)
-		}
+		send(syscall.SIGCONT)
 		awaitReplica(t, s, app, func(r helvetype.ReplicaStatus) bool { return r.Unresponsive == nil && r.PID == pid })
 		log.AwaitLines(t, []string{"worker is unresponsive", "pid=" + fmt.Sprint(pid)}, []string{"worker answers again", "after="})
 		if got, err := helve.MethodOf(h, watched.Env).Call(t.Context(), "WATCHED"); got != "yes" || err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -263,14 +264,8 @@ func TestUnused(t *testing.T) {
 	if c.removeUnused(time.Now()); !there() {
 		t.Fatal("it was just used")
 	}
-	process := exec.Command(env.Interpreter, "-c", "input()")
-	in, err := process.StdinPipe()
-	if err == nil {
-		err = process.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	process := exec.Command(env.Interpreter, "-c", "print(input(), flush=True); input()")
+	in := startEcho(t, process)
 	later := time.Now().Add(keepTime + time.Hour)
 	if c.removeUnused(later); !there() {
 		t.Error("a process runs in it")
@@ -385,6 +380,29 @@ func TestUnpackEnds(t *testing.T) {
 	}
 }
 
+// startEcho starts a process that gives back a line of its input, and waits for that: /proc has neither the command nor the variables of a process that is about to run.
+func startEcho(t *testing.T, process *exec.Cmd) io.WriteCloser {
+	t.Helper()
+	in, err := process.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := process.StdoutPipe()
+	if err == nil {
+		err = process.Start()
+	}
+	if err == nil {
+		_, err = in.Write([]byte("x\n"))
+	}
+	if err == nil {
+		_, err = io.ReadFull(out, make([]byte, 2))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
 // TestUnusedArchives: the files of an archive go when they were not used for long, unless a process was started with them.
 func TestUnusedArchives(t *testing.T) {
 	t.Parallel()
@@ -396,13 +414,7 @@ func TestUnusedArchives(t *testing.T) {
 	there := func() bool { _, err := os.Stat(dir); return err == nil }
 	process := exec.Command("cat")
 	process.Env = []string{"HELVE_SYS_PATH=[" + strconv.Quote(dir) + "]"}
-	in, err := process.StdinPipe()
-	if err == nil {
-		err = process.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	in := startEcho(t, process)
 	later := time.Now().Add(keepTime + time.Hour)
 	if c.removeUnused(later); !there() {
 		t.Error("a process has it")

@@ -132,7 +132,7 @@ func TestPartBehindAWrite(t *testing.T) {
 		c.mu.Unlock()
 	}
 	data := pattern(128 << 10)
-	if err := up.Part(t.Context(), partBody, data, false); err != nil { // it does not wait for the write
+	if err := up.Part(t.Context(), partBody, data, false); err != nil { // the caller does not wait for the write
 		t.Fatal(err)
 	}
 	clear(data)

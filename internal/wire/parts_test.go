@@ -73,12 +73,12 @@ func TestWorkersKeepNoResults(t *testing.T) {
 	p := NewPeer(NewLink(NewConn(x), Terms{Protocol: 2, Segments: true}), &keepingServer{shelf: newShelf()})
 	ended := make(chan error, 1)
 	go func() { ended <- p.Serve() }()
-	f := newFuture() // which wants its result in one piece
+	f := newFuture() // its caller wants the result in one piece
 	p.Start(nil, 1, raw(nil), 0, f)
 	meta := append([]byte{byte(call.Raw), 0, 9}, "reference\x10\x00"...)
 	meta = le.AppendUint64(le.AppendUint64(meta, 1), 100)
 	write(t, y, frameOf(Header{Type: TypeEnd, ID: 1, Flags: FlagReference}, meta, nil))
-	if err := <-ended; err == nil || !strings.Contains(err.Error(), "keeps") { // it hangs if the reader waits for its own connection
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "keeps") { // a reader that waits for its own connection hangs here
 		t.Errorf("%v", err)
 	}
 	if <-f.done; f.r.Err == nil {

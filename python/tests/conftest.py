@@ -20,7 +20,7 @@ atexit.register(_remove, os.environ["HELVE_RUNTIME_DIR"], os.getpid())
 # A shell that starts the tests in the background may let them ignore SIGINT, and each program that they start does so too: a test of Ctrl-C would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-for name in ("HELVE_NODE", "HELVE_PARENT_NODE"):
+for name in ("HELVE_NODE", "HELVE_PARENT_NODE", "PYTHONUNBUFFERED"):  # programs of users buffer their output
     os.environ.pop(name, None)
 
 from eventually import eventually  # noqa: E402

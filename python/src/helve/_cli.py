@@ -16,18 +16,26 @@ from helve._flags import Command, Mistake, is_python, parse, strange, takes_valu
 def main(argv: Optional[list] = None) -> NoReturn:
     args = sys.argv[1:] if argv is None else argv
     try:
-        sys.exit(dispatch(args))
+        status = dispatch(args)
+        print(end="", flush=True)  # unlike sys.stdout.flush(), also where stdout is closed
+        sys.exit(status)
     except Mistake as e:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(e.code)
     except KeyboardInterrupt:  # of an application that was still starting, for example
         sys.exit(130)
     except BrokenPipeError:  # `helve ray-check . | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
         sys.exit(141)
     except OSError as e:  # of this command itself, for example a full disk behind stdout; a user's program has its own errors
         print(f"error: {e}", file=sys.stderr)
+        _drop_output()
         sys.exit(1)
+
+
+def _drop_output() -> None:
+    """Has the rest of stdout go nowhere: Python would write it at its end, fail again, and end with the status 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def dispatch(args: list) -> int:
@@ -106,7 +114,7 @@ def binary(args: list) -> int:
         path = _driver.binary()
     except Exception as e:
         raise Mistake(str(e), 1) from None
-    sys.stdout.flush()
+    print(end="", flush=True)
     if args[:1] in (["start"], ["deploy"], ["plan"], ["build"], ["ray-compat"]):  # applications in Python are built by this interpreter, and run with it
         os.environ.setdefault("HELVE_PYTHON", sys.executable)
     try:

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -133,17 +136,20 @@ func startBuild(t *testing.T, _ int) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program, err := os.ReadFile(own)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "program")
-	write := func() {
-		program = append(program, 0)
-		if err := os.WriteFile(path+".new", program, 0o700); err != nil {
+	path, more := filepath.Join(t.TempDir(), "program"), ""
+	write := func() { // part by part: the cases of large bodies watch the heap of this process
+		more += "\x00"
+		from, err := os.Open(own)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Rename(path+".new", path); err != nil { // processes that run keep their file
+		defer from.Close()
+		to, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o700)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.Copy(to, io.MultiReader(from, strings.NewReader(more)))
+		if err = errors.Join(err, to.Close(), os.Rename(path+".new", path)); err != nil { // processes that run keep their file
 			t.Fatal(err)
 		}
 	}

@@ -76,12 +76,14 @@ type replica struct {
 	credits
 }
 
-func (r *replica) send(parts ...sentPartOf) {
+func (r *replica) send(parts ...sentPartOf) { r.sendIn(nil, parts...) }
+
+func (r *replica) sendIn(b *call.Batch, parts ...sentPartOf) {
 	var frame []byte
 	for _, p := range parts {
 		frame = call.AppendItem(frame, call.Payload{Codec: call.Codec(p.kind), Data: []byte(p.data)})
 	}
-	r.x.Frame(nil, r, frame)
+	r.x.Frame(b, r, frame)
 }
 
 func (r *replica) end(e *call.Error) { r.x.Complete(nil, call.Result{Err: e}) }
@@ -155,8 +157,10 @@ func TestAnswer(t *testing.T) {
 		broken  bool // the client sees no complete answer
 	}{
 		"at once": {play: func(r *replica) {
-			r.send(headOf(200, "content-type", "text/x"), sentPartOf{Body, "hello"})
-			r.end(nil)
+			var together call.Batch // else the node may see the parts before the end
+			r.sendIn(&together, headOf(200, "content-type", "text/x"), sentPartOf{Body, "hello"})
+			r.x.Complete(&together, call.Result{})
+			together.End()
 		}, want: "200 hello", headers: "Content-Type: text/x"},
 		"only a head": {play: func(r *replica) { r.send(headOf(204)); r.end(nil) }, want: "204 "},
 		"cookies": {play: func(r *replica) {

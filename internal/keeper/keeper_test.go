@@ -506,7 +506,7 @@ func TestCrashLoop(t *testing.T) {
 // TestStuckNode: a node that does not answer is ended with the stacks of its goroutines, and started again.
 func TestStuckNode(t *testing.T) {
 	t.Parallel()
-	k := startKeeper(t, "KEEPER_WATCHDOG=3s") // a busy machine keeps a node that is well from answering for a part of a second
+	k := startKeeper(t, "KEEPER_WATCHDOG=10s") // a busy machine keeps a node that is well from answering for seconds
 	node := k.number("pid")
 	syscall.Kill(node, syscall.SIGSTOP)
 	k.await("another node", func(s Status) bool { return len(s.Nodes) == 1 && s.Nodes[0].PID != node && s.Nodes[0].Ready != nil })
@@ -557,8 +557,8 @@ func TestServiceManager(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	// The socket is read from the start, as systemd does: it has room for a few datagrams, and the keeper drops one that has no room for 100 ms. The
-	// WATCHDOG=1 of a node that starts slowly would take the room of READY=1.
+	// The socket is read from the start, as systemd does: it has room for a few datagrams, and the keeper drops one that has no room for 100 ms. Those with
+	// WATCHDOG=1 are rare, or they would take the room of another when the reader is held up.
 	got := make(chan string, 1<<16)
 	go func() {
 		defer close(got)
@@ -570,7 +570,7 @@ func TestServiceManager(t *testing.T) {
 			got <- string(b[:n])
 		}
 	}()
-	k := startKeeper(t, "NOTIFY_SOCKET="+path, "WATCHDOG_USEC=20000")
+	k := startKeeper(t, "NOTIFY_SOCKET="+path, "WATCHDOG_USEC=2000000")
 	until := func(texts ...string) {
 		t.Helper()
 		var all []string

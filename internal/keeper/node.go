@@ -324,8 +324,8 @@ func (k *Keeper) watch(n *node) {
 	}
 }
 
-// dumpTime is how long a node that does not answer has for the stacks of its goroutines.
-const dumpTime = 2 * time.Second
+// dumpTime is how long a node that does not answer has for the stacks of its goroutines. A busy machine may not run it for seconds.
+const dumpTime = 10 * time.Second
 
 // endStuck ends a node that does not answer. SIGQUIT has it write the stacks of all goroutines first, unless it is stopped for good.
 func (k *Keeper) endStuck(n *node) {

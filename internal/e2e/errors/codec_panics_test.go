@@ -83,7 +83,7 @@ func TestValuesWhoseCodeFails(t *testing.T) {
 		encoded := !strings.HasSuffix(t.Name(), "/local") && !strings.HasSuffix(t.Name(), "/stubborn")
 		take, give, sum := helve.MethodOf(h, (*Handler).Take), helve.MethodOf(h, (*Handler).Give), helve.MethodOf(h, (*Handler).Sum)
 		hold, items := helve.ActionOf(h, (*Handler).Hold), helve.StreamOf(h, (*Handler).Items)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // for all ways
 		defer cancel()
 		queued := func(send func() *helve.Response[int]) error {
 			held := hold.Remote(ctx, helve.None{})
@@ -133,7 +133,7 @@ func TestValuesWhoseCodeFails(t *testing.T) {
 				case encoded && (!ok || failed.Reason() != helve.User || failed.Type() != strings.Fields(kind)[0]):
 					t.Errorf("%s, %s: %v", way, kind, err)
 				}
-				free, cancel := context.WithTimeout(ctx, 10*time.Second)
+				free, cancel := context.WithTimeout(ctx, time.Minute)
 				if got, err := take.Call(free, touchy{1}); got != 1 || err != nil {
 					t.Fatalf("after %s, %s: %d, %v", way, kind, got, err)
 				}

@@ -47,7 +47,7 @@ func TestGoexitUnderCall(t *testing.T) {
 		}()
 		<-ended
 		for way, m := range map[string]helve.Method[int, int]{"A": a, "B": b} {
-			limit, cancel := context.WithTimeout(ctx, 10*time.Second)
+			limit, cancel := context.WithTimeout(ctx, time.Minute)
 			if v, err := m.Call(limit, 3); v != 3 || err != nil {
 				t.Errorf("then %s: %d, %v", way, v, err)
 			}

@@ -98,6 +98,22 @@ func SetPipeSize(fd, size int) {
 	syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_SETPIPE_SZ, uintptr(size)) //nolint:errcheck // see above
 }
 
+// Unread says whether a pipe has bytes that nobody has read yet. A nil file has none.
+func Unread(pipe *os.File) bool {
+	if pipe == nil {
+		return false
+	}
+	c, err := pipe.SyscallConn()
+	if err != nil {
+		return false
+	}
+	var n int32
+	err = c.Control(func(fd uintptr) {
+		syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCINQ, uintptr(unsafe.Pointer(&n))) //nolint:errcheck // n is 0 then
+	})
+	return err == nil && n > 0
+}
+
 // Attribute is the value of an extended attribute of a file; false if the file does not have it, or if it is longer than eight bytes.
 func Attribute(path, name string) (string, bool) {
 	var v [8]byte

@@ -33,6 +33,9 @@ func Fallocate(int, uint32, int64, int64) error { return unsupported("fallocate"
 // Limit is an error.
 func Limit(int, int, syscall.Rlimit) error { return unsupported("prlimit") }
 
+// Unread is false.
+func Unread(*os.File) bool { return false }
+
 // SetSubreaper is false.
 func SetSubreaper(bool) bool { return false }
 

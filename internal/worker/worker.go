@@ -28,6 +28,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/helve-serve/helve/internal/kernel"
 	"github.com/helve-serve/helve/internal/logs"
 )
 
@@ -59,14 +60,15 @@ type Command struct {
 }
 
 const (
-	tokenFD  = 3 // the first descriptor after the standard ones
-	reportFD = 4
-	keptMax  = 50
-	crashMax = 30
-	lineKept = 1 << 10 // bytes of a line that are kept
-	lineMax  = 64 << 10
-	pipeWait = time.Second     // time that a grandchild may keep the output open after the child has ended
-	termWait = 2 * time.Second // time between SIGTERM and SIGKILL
+	tokenFD   = 3 // the first descriptor after the standard ones
+	reportFD  = 4
+	keptMax   = 50
+	crashMax  = 30
+	lineKept  = 1 << 10 // bytes of a line that are kept
+	lineMax   = 64 << 10
+	pipeWait  = time.Second     // time that a grandchild may keep the output open after the child has ended
+	pipeTries = 10              // as many times pipeWait are for output that is there and was not read
+	termWait  = 2 * time.Second // time between SIGTERM and SIGKILL
 )
 
 // Spawner starts children through a [Starter], and follows them: their output, their ends, their descendants.
@@ -421,9 +423,14 @@ func (p *Process) wait(readers *sync.WaitGroup, pipes []*os.File, ended func()) 
 	read := make(chan struct{})
 	go func() { readers.Wait(); close(read) }()
 	late := time.NewTimer(pipeWait)
-	select {
-	case <-read:
-	case <-late.C: // a descendant outside of the group holds the pipe
+	for tries, wait := 1, true; wait; tries++ {
+		select {
+		case <-read:
+			wait = false
+		case <-late.C: // a descendant outside of the group holds the pipe, or a busy machine has not run the readers
+			wait = tries < pipeTries && slices.ContainsFunc(pipes, kernel.Unread)
+			late.Reset(pipeWait)
+		}
 	}
 	late.Stop()
 	closeAll(pipes) // ends the readers that have not ended

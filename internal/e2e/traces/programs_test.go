@@ -2,6 +2,7 @@ package traces_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -15,12 +16,17 @@ type Gate struct{ began, end chan struct{} }
 
 // Hold waits for Release.
 func (g *Gate) Hold(_ context.Context, n int) (int, error) {
-	g.began <- struct{}{}
 	<-g.end
 	return n, nil
 }
 
-// Release waits until a Hold has begun, and for steps to end it.
+// Begin lets Release know that a call waits for the result of Hold.
+func (g *Gate) Begin(_ context.Context, n int) (int, error) {
+	g.began <- struct{}{}
+	return n, nil
+}
+
+// Release waits for Begin, or ends a Hold.
 func (g *Gate) Release(_ context.Context, last bool) (bool, error) {
 	if last {
 		g.end <- struct{}{}
@@ -42,6 +48,7 @@ func (Adder) Add(_ context.Context, p pair) (int, error) { return p.A + p.B, nil
 // Summing calls an Adder with the result of a Gate.
 type Summing struct {
 	hold    helve.Method[int, int]
+	begin   helve.Method[int, int]
 	release helve.Method[bool, bool]
 	add     helve.Method[pair, int]
 }
@@ -54,8 +61,10 @@ func (s *Summing) Ask(ctx context.Context, text string) (string, error) {
 	}
 	inside, span := helve.Span(ctx, "both")
 	defer span.End()
-	_, err := s.add.RemoteWith(inside, pair{B: 1}, helve.Fill(func(p *pair) *int { return &p.A }, s.hold.Remote(inside, 2))).Result(inside)
-	return text, err
+	sum := s.add.RemoteWith(inside, pair{B: 1}, helve.Fill(func(p *pair) *int { return &p.A }, s.hold.Remote(inside, 2)))
+	_, begins := s.begin.Call(ctx, 0)
+	_, err := sum.Result(inside)
+	return text, errors.Join(begins, err)
 }
 
 var buildSumming = fixture.Register(func() (*helve.App, error) {
@@ -63,7 +72,7 @@ var buildSumming = fixture.Register(func() (*helve.App, error) {
 	g := helve.Deploy(app, "Gate", func(context.Context) (*Gate, error) { return &Gate{make(chan struct{}), make(chan struct{})}, nil }, helve.Options{MaxOngoingRequests: new(4)})
 	a := helve.Deploy(app, "Adder", func(context.Context) (Adder, error) { return Adder{}, nil }, helve.Options{})
 	s := helve.Deploy(app, "Summing", func(context.Context) (*Summing, error) {
-		return &Summing{helve.MethodOf(g, (*Gate).Hold), helve.MethodOf(g, (*Gate).Release), helve.MethodOf(a, Adder.Add)}, nil
+		return &Summing{helve.MethodOf(g, (*Gate).Hold), helve.MethodOf(g, (*Gate).Begin), helve.MethodOf(g, (*Gate).Release), helve.MethodOf(a, Adder.Add)}, nil
 	}, helve.Options{Uses: []helve.Target{g, a}, MaxOngoingRequests: new(4)})
 	app.Ingress(helve.MethodOf(s, (*Summing).Ask))
 	return app, nil

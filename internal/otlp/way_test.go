@@ -90,7 +90,7 @@ func TestWay(t *testing.T) {
 	authority := filepath.Join(dir, "ca.pem")
 	write(t, authority, "CERTIFICATE", s.Certificate().Raw)
 	env := []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + s.URL, "OTEL_EXPORTER_OTLP_COMPRESSION=gzip", "OTEL_EXPORTER_OTLP_TIMEOUT=60000", "OTEL_EXPORTER_OTLP_CERTIFICATE=" + authority}
-	send := func(env []string, until func()) (sent, dropped uint64) {
+	send := func(env []string, until func(e *otlp.Exporter)) (sent, dropped uint64) {
 		settings, warnings := otlp.Environment(env)
 		at, err := settings.Target()
 		if err != nil || len(warnings) > 0 {
@@ -101,18 +101,24 @@ func TestWay(t *testing.T) {
 		add(e, 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { // the spans that wait go at once at the end
-			until()
+			until(e)
 			cancel()
 		}()
 		e.Run(ctx)
 		return e.Counts()
 	}
 	name := ""
-	if sent, dropped := send(append(env, "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE="+certificate, "OTEL_EXPORTER_OTLP_CLIENT_KEY="+key), func() { name = <-names }); sent != 1 || dropped != 0 || name != "Ranker.Rank" {
+	received := func(e *otlp.Exporter) { // and answered: the end waits for an answer for a moment only
+		name = <-names
+		for sent, dropped := e.Counts(); sent+dropped == 0; sent, dropped = e.Counts() {
+			<-time.After(time.Millisecond)
+		}
+	}
+	if sent, dropped := send(append(env, "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE="+certificate, "OTEL_EXPORTER_OTLP_CLIENT_KEY="+key), received); sent != 1 || dropped != 0 || name != "Ranker.Rank" {
 		t.Fatalf("%d spans sent, of the name %q, %d dropped", sent, name, dropped)
 	}
 	for without, env := range map[string][]string{"the certificate of the client": env, "the authority": append(env[:3:3], "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE="+certificate, "OTEL_EXPORTER_OTLP_CLIENT_KEY="+key)} {
-		if sent, dropped := send(env, func() {}); sent != 0 || dropped != 1 {
+		if sent, dropped := send(env, func(*otlp.Exporter) {}); sent != 0 || dropped != 1 {
 			t.Errorf("without %s: %d spans sent, %d dropped", without, sent, dropped)
 		}
 	}

@@ -194,8 +194,9 @@ const (
 	minHelloTime = 10 * time.Second
 	// closeTime bounds a user's Close, as a constructor that is torn down should not hold a shutdown.
 	closeTime = 5 * time.Second
-	// endTime is how long a process may take to end after its connection has.
-	endTime = 100 * time.Millisecond
+	// endTime is how long a process may take to end after its connection has. A busy machine takes a part of a second for it, and the exit of a process that
+	// is killed then does not say why it ended.
+	endTime = 2 * time.Second
 )
 
 // helloLimit is how long a process may take to connect, if its replicas have a time limit for their starts.

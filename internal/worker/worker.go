@@ -415,6 +415,7 @@ func (p *Process) lines() []string {
 // wait reaps the child, ends its group, and closes done when its output has been read.
 func (p *Process) wait(readers *sync.WaitGroup, pipes []*os.File, ended func()) {
 	ended()
+	killed := p.killed.Load()             // a Kill from now on is not why it has ended
 	syscall.Kill(-p.pid, syscall.SIGKILL) //nolint:errcheck // nobody may be left
 	if p.group != nil {
 		p.group.kill()
@@ -435,7 +436,7 @@ func (p *Process) wait(readers *sync.WaitGroup, pipes []*os.File, ended func()) 
 	late.Stop()
 	closeAll(pipes) // ends the readers that have not ended
 	<-read
-	p.exit.Killed, p.exit.Lines, p.exit.At, p.exit.limits = p.killed.Load(), p.lines(), time.Now(), p.limits
+	p.exit.Killed, p.exit.Lines, p.exit.At, p.exit.limits = killed, p.lines(), time.Now(), p.limits
 	p.exit.OutOfMemory, p.exit.killsAfter = p.outOfMemory(), memoryKills()
 	p.id.removePipes()
 	if p.group != nil {

@@ -3,6 +3,7 @@ package guest
 import (
 	"errors"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -152,21 +153,52 @@ func TestSessions(t *testing.T) {
 	}
 }
 
-// TestModelsTogether: models that change while a report is under way go together with the next report.
-func TestModelsTogether(t *testing.T) {
+// TestModelsAtOnce: each change of the models is sent when it happens, before the frames that come next, also while the reports before are not answered.
+func TestModelsAtOnce(t *testing.T) {
 	t.Parallel()
-	n := node{asked: make(chan string, 9), answer: make(chan struct{})}
+	n := node{asked: make(chan string, 9)}
 	g, _ := connected(t, &waiting{}, n)
 	h := g.replicas["D#1"]
 	h.setModels([]string{"a"})
-	if got := <-n.asked; got != `{"replica":"D#1","models":["a"]}` {
-		t.Errorf("first %s", got)
-	}
 	h.setModels([]string{"a", "b"})
 	h.setModels([]string{"b"})
+	if sent, err := protocol.Tell(g.peer.Load(), protocol.Release{Lease: 7}); !sent || err != nil {
+		t.Fatal(sent, err)
+	}
+	for _, want := range []string{`{"replica":"D#1","models":["a"]}`, `{"replica":"D#1","models":["a","b"]}`, `{"replica":"D#1","models":["b"]}`, `{"lease":7}`} {
+		if got := <-n.asked; got != want {
+			t.Errorf("the node got %s, want %s", got, want)
+		}
+	}
+}
+
+// TestModelsTogether: models that change while the node has no room for a request go together with the next report.
+func TestModelsTogether(t *testing.T) {
+	t.Parallel()
+	n := node{asked: make(chan string, 10_000), answer: make(chan struct{})}
+	g, _ := connected(t, &waiting{}, n)
+	h, peer := g.replicas["D#1"], g.peer.Load()
+	for {
+		sent, err := protocol.Tell(peer, protocol.Uses{Deployment: "D", Name: "E"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !sent {
+			break
+		}
+	}
+	for i := range 100 {
+		h.setModels([]string{strconv.Itoa(i)})
+	}
 	close(n.answer)
-	if got := <-n.asked; got != `{"replica":"D#1","models":["b"]}` {
-		t.Errorf("then %s", got)
+	reports := 0
+	for got := ""; got != `{"replica":"D#1","models":["99"]}`; {
+		if got = <-n.asked; strings.Contains(got, "models") {
+			reports++
+		}
+	}
+	if reports > 2 { // a report waits for room, and the next one has all that has changed since
+		t.Errorf("%d reports of 100 changes", reports)
 	}
 }
 

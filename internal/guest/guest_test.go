@@ -47,6 +47,9 @@ func (n node) Control(_ context.Context, op string, body json.RawMessage) (any, 
 	return nil, nil
 }
 
+// InOrder says that reports of models and ends of leases are in order, as in the node ([session.Session.InOrder]).
+func (n node) InOrder(op string) bool { return n.answer == nil && (op == "models" || op == "release") }
+
 type done chan call.Result
 
 func (d done) Complete(_ *call.Batch, r call.Result) { d <- r }

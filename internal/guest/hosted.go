@@ -31,7 +31,7 @@ type hosted struct {
 	config        string         // digest of the replica's user config
 	models        []string
 	modelsChanged bool // since the node was told of them
-	reporting     bool // a goroutine reports models to the node
+	reporting     bool // a goroutine waits for room for the report of the models to the node
 }
 
 // orphanCloseTime bounds the Close of a replica that became ready after its node had gone.
@@ -74,16 +74,25 @@ func (h *hosted) setConfig(config json.RawMessage) {
 	h.config = spec.ConfigDigest(config)
 }
 
-// setModels reports the models of the replica to the node. One report is under way at a time: changes that happen meanwhile
-// go together with the next report.
+// setModels notes the models of the replica, and reports them to the node.
 func (h *hosted) setModels(ids []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.models, h.modelsChanged = ids, true
+	h.models = ids
+	h.reportModelsLocked()
+}
+
+// reportModelsLocked reports the models at once, so that the report stands before the answer of the call that has loaded one. For example, a caller gets that answer, and calls again or scales the
+// deployment down: the node knows already which replica has the model. Where the node has no room for another request, a goroutine waits for room: changes that happen meanwhile go together.
+func (h *hosted) reportModelsLocked() {
 	if h.reporting {
+		h.modelsChanged = true
 		return
 	}
-	h.reporting = true
+	if sent, err := protocol.Tell(h.guest.peer.Load(), protocol.Models{Replica: h.instance.ID, Models: h.models}); sent || err != nil { // the next node is told when it takes over
+		return
+	}
+	h.reporting, h.modelsChanged = true, true
 	go func() {
 		for {
 			h.mu.Lock()
@@ -95,7 +104,7 @@ func (h *hosted) setModels(ids []string) {
 			}
 			h.modelsChanged = false
 			h.mu.Unlock()
-			protocol.Ask(context.Background(), h.guest.peer.Load(), m) //nolint:errcheck // the next node is told when it takes over
+			protocol.Ask(context.Background(), h.guest.peer.Load(), m) //nolint:errcheck // as above
 		}
 	}()
 }
@@ -132,11 +141,10 @@ func (g *Guest) reconnect(l *link) (*link, error) {
 			g.peer.Store(peer)
 			for _, h := range all { // models may have changed since r was made
 				h.mu.Lock()
-				models := h.models
-				h.mu.Unlock()
-				if len(models) > 0 {
-					h.setModels(models)
+				if len(h.models) > 0 {
+					h.reportModelsLocked()
 				}
+				h.mu.Unlock()
 				h.instance.Scope.Metrics.ReportTo(h.reportMetrics)
 			}
 			return next, nil

@@ -39,6 +39,11 @@ type Caller interface {
 	Control(ctx context.Context, request, reply any) error
 }
 
+// Teller sends requests whose replies no one reads. [wire.Peer] is one.
+type Teller interface {
+	Tell(request any) (sent bool, err error)
+}
+
 // Ask sends a request and waits for its reply.
 func Ask[R any](ctx context.Context, to Caller, request Request[R]) (R, error) {
 	var reply R
@@ -48,6 +53,15 @@ func Ask[R any](ctx context.Context, to Caller, request Request[R]) (R, error) {
 	}
 	err = to.Control(ctx, json.RawMessage(body), &reply)
 	return reply, err
+}
+
+// Tell sends a request without waiting for its reply, before all frames that are sent from now on. It does not if the other side has no room for another request: sent is false then.
+func Tell(to Teller, request Operation) (sent bool, err error) {
+	body, err := Encode(request)
+	if err != nil {
+		return false, err
+	}
+	return to.Tell(json.RawMessage(body))
 }
 
 // Encode gives a request as JSON, with its op as the first field.

@@ -107,40 +107,18 @@ func (p *Peer) awaitControlTurn(ctx context.Context, size int) error {
 // value whose JSON is an object with the field "op", or this JSON as a [json.RawMessage]. If the other side has no room
 // for another request, Control waits first. The types of the requests are in package protocol.
 func (p *Peer) Control(ctx context.Context, request, out any) error {
-	body, encoded := request.(json.RawMessage)
-	if !encoded {
-		var err error
-		if body, err = json.Marshal(request); err != nil {
-			return err
-		}
-	}
-	if limit := p.conn.terms.MaxOut; len(body) > limit {
-		return p.appendError("the request is ", tooLarge(len(body), limit))
+	body, err := p.controlBody(request)
+	if err != nil {
+		return err
 	}
 	if err := p.awaitControlTurn(ctx, len(body)); err != nil {
 		return err
 	}
 	c := make(chan reply, 1)
-	p.mu.Lock()
-	if p.ended {
-		p.mu.Unlock()
-		return errEnded
+	id, err := p.sendControl(body, c)
+	if err != nil {
+		return err
 	}
-	p.nextControl++
-	id := p.nextControl
-	p.controls[id] = sentControl{c, len(body)}
-	p.mu.Unlock()
-	if _, err := p.conn.Append(Header{Type: TypeControl, ID: id}, nil, body); err != nil {
-		p.mu.Lock()
-		if _, live := p.controls[id]; live {
-			delete(p.controls, id)
-			p.controlQueue.remove(len(body))
-			p.controlQueue.admitNext(p.controlLimit())
-		}
-		p.mu.Unlock()
-		return p.appendError("the request is ", err)
-	}
-	p.conn.Flush()
 	select {
 	case r := <-c:
 		if r.err != nil || out == nil {
@@ -156,6 +134,68 @@ func (p *Peer) Control(ctx context.Context, request, out any) error {
 		p.mu.Unlock()
 		return call.EndOf(ctx)
 	}
+}
+
+// Tell sends a control request whose reply is read by no one. The request stands before all frames that are sent from now on: for example, the report of a model that was loaded stands before the
+// answer of the call that has loaded it. sent is false, without an error, if the other side has no room for another request: Tell waits for nothing.
+func (p *Peer) Tell(request any) (sent bool, err error) {
+	body, err := p.controlBody(request)
+	if err != nil {
+		return false, err
+	}
+	p.mu.Lock()
+	q := &p.controlQueue
+	room := len(q.waiting) == 0 && q.hasRoom(len(body), p.controlLimit())
+	if room {
+		q.inFlight++
+		q.bytes += len(body)
+	}
+	p.mu.Unlock()
+	if !room {
+		return false, nil
+	}
+	_, err = p.sendControl(body, nil)
+	return err == nil, err
+}
+
+// controlBody is a control request as JSON.
+func (p *Peer) controlBody(request any) (json.RawMessage, error) {
+	body, encoded := request.(json.RawMessage)
+	if !encoded {
+		var err error
+		if body, err = json.Marshal(request); err != nil {
+			return nil, err
+		}
+	}
+	if limit := p.conn.terms.MaxOut; len(body) > limit {
+		return nil, p.appendError("the request is ", tooLarge(len(body), limit))
+	}
+	return body, nil
+}
+
+// sendControl sends a control request that has its turn. c, which has room for one, gets the reply; nil for none.
+func (p *Peer) sendControl(body json.RawMessage, c chan<- reply) (id uint64, err error) {
+	p.mu.Lock()
+	if p.ended {
+		p.mu.Unlock()
+		return 0, errEnded
+	}
+	p.nextControl++
+	id = p.nextControl
+	p.controls[id] = sentControl{c, len(body)}
+	p.mu.Unlock()
+	if _, err := p.conn.Append(Header{Type: TypeControl, ID: id}, nil, body); err != nil {
+		p.mu.Lock()
+		if _, live := p.controls[id]; live {
+			delete(p.controls, id)
+			p.controlQueue.remove(len(body))
+			p.controlQueue.admitNext(p.controlLimit())
+		}
+		p.mu.Unlock()
+		return 0, p.appendError("the request is ", err)
+	}
+	p.conn.Flush()
+	return id, nil
 }
 
 // appendError makes the error of a control request from an error of Append. subject is the beginning of its text where

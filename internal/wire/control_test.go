@@ -38,6 +38,35 @@ func TestControlTooLarge(t *testing.T) {
 	}
 }
 
+// TestTell: requests whose replies no one reads are sent while there is room, and count until their replies have come.
+func TestTell(t *testing.T) {
+	t.Parallel()
+	come := make(chan struct{})
+	s := &server{control: func(string, json.RawMessage) (any, error) { <-come; return nil, nil }}
+	p, _ := connect(t, &server{}, s)
+	request := map[string]string{"op": "x"}
+	for i := range maxControls {
+		if sent, err := p.Tell(request); !sent || err != nil {
+			t.Fatalf("request %d: %t, %v", i, sent, err)
+		}
+	}
+	if sent, err := p.Tell(request); sent || err != nil {
+		t.Errorf("without room: %t, %v", sent, err)
+	}
+	close(come)
+	if err := p.Control(t.Context(), request, nil); err != nil {
+		t.Error(err)
+	}
+	until(t, func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.controlQueue.inFlight == 0 && len(p.controls) == 0 })
+	if sent, err := p.Tell(map[string]any{"op": strings.Repeat("x", p.conn.terms.MaxOut)}); sent || call.AsError(err).Reason != helvetype.ReasonTooLarge {
+		t.Errorf("too large: %t, %v", sent, err)
+	}
+	p.Close(ErrClosed)
+	if sent, err := p.Tell(request); sent || !errors.Is(err, ErrEnded) {
+		t.Errorf("after the end: %t, %v", sent, err)
+	}
+}
+
 // TestControlUnread: a request to a peer that does not read is refused as calls are.
 func TestControlUnread(t *testing.T) {
 	t.Parallel()

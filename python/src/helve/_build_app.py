@@ -66,9 +66,10 @@ def main() -> None:
 
 def _prepare(request: dict) -> None:
     """Arranges sys.path as in the workers of the application, and the module ray if programs for Ray are wanted."""
-    from helve import _runtime
+    from helve import _bytecode, _runtime
 
     _runtime.building = True
+    _bytecode.distrust()
     path = request["path"]
     order = [*(path.get("first") or ()), *sys.path]
     library = [p for p in order if p.startswith(os.path.dirname(os.__file__)) and not p.endswith("-packages")]

@@ -57,7 +57,11 @@ func TestTell(t *testing.T) {
 	if err := p.Control(t.Context(), request, nil); err != nil {
 		t.Error(err)
 	}
-	until(t, func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.controlQueue.inFlight == 0 && len(p.controls) == 0 })
+	until(t, func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.controlQueue.inFlight == 0 && len(p.controls) == 0
+	})
 	if sent, err := p.Tell(map[string]any{"op": strings.Repeat("x", p.conn.terms.MaxOut)}); sent || call.AsError(err).Reason != helvetype.ReasonTooLarge {
 		t.Errorf("too large: %t, %v", sent, err)
 	}

@@ -5,13 +5,16 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/helve-serve/helve/helvetype"
+	"github.com/helve-serve/helve/internal/rest"
 )
 
 const (
@@ -171,12 +174,32 @@ func (r *applicant) operate() {
 	case err == nil && is == want:
 		r.version, r.before = want, before
 	case !disturbed:
-		r.t.Errorf("%s is at %q after an operation that led to %q: %v", r.app, is, want, err)
+		r.t.Errorf("%s is at %q after an operation that led to %q: %v\n%s", r.app, is, want, err, r.course())
 	case is != want && is != r.version:
-		r.t.Errorf("%s is at %q after a kill during an operation from %q to %q: %v", r.app, is, r.version, want, err)
+		r.t.Errorf("%s is at %q after a kill during an operation from %q to %q: %v\n%s", r.app, is, r.version, want, err, r.course())
 	default: // the test does not know the revision before
 		r.version, r.before = is, ""
 	}
+}
+
+// course has the newest events and revisions of the application, for a failure.
+func (r *applicant) course() string {
+	var b strings.Builder
+	var list rest.EventList
+	err := r.admin.Get(context.Background(), "/events", url.Values{"app": {r.app}}, &list)
+	fmt.Fprintf(&b, "events: %v\n", err)
+	for _, e := range list.Events[max(0, len(list.Events)-80):] {
+		if e.Object.Kind != helvetype.KindReplica {
+			fmt.Fprintf(&b, "  %s #%d %s %s -> %s %s: %s (because of #%d)\n", e.Time.Format("05.000"), e.ID, e.Object.Kind, e.From, e.To, e.Reason, e.Message, e.Cause)
+		}
+	}
+	h, err := r.admin.History(context.Background(), r.app)
+	fmt.Fprintf(&b, "revisions: %v\n", err)
+	for _, e := range h.Revisions {
+		fmt.Fprintf(&b, "  %+v\n", e)
+	}
+	said := r.said.Text()
+	return b.String() + said[max(0, len(said)-4000):]
 }
 
 // answer is the version of all replicas. A kill may come between two requests.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -162,7 +163,7 @@ func (r *applicant) operate() {
 		err = sys.Scale(ctx, r.app, "Page", 1+r.random.IntN(3))
 		r.done.scales++
 	}
-	r.await(r.app+" to be whole", func() bool { a, _, _ := r.application(r.app); return settled(a) })
+	r.await(r.app+" to be whole", func() bool { a, _, _ := r.application(r.app); return settled(a) && !r.starting() })
 	is := r.answer()
 	r.mu.Lock()
 	disturbed := r.marks != marks
@@ -180,6 +181,13 @@ func (r *applicant) operate() {
 	default: // the test does not know the revision before
 		r.version, r.before = is, ""
 	}
+}
+
+// starting says whether a deploy of the application is under way in the store, or whether that is not known. For example, a node was killed in a deploy: the next one has taken over the replicas of the
+// revision before, which all run, and is about to go on with the deploy.
+func (r *applicant) starting() bool {
+	h, err := r.admin.History(context.Background(), r.app)
+	return err != nil || slices.ContainsFunc(h.Revisions, func(e helvetype.RevisionEntry) bool { return e.State == "starting" })
 }
 
 // course has the newest events and revisions of the application, for a failure.

@@ -589,9 +589,9 @@ def test_a_class_that_a_load_has_made_goes_with_its_models():
 
         for id in "abc":
             await get(id)
-        await settle()
-        gc.collect()
-        assert [ref() is None for ref in classes] == [True, True, False]
+        while [ref() is None for ref in classes] != [True, True, False]:  # a thread that has called __del__ holds the model a moment longer
+            await asyncio.sleep(0)
+            gc.collect()
 
     run(main)
 

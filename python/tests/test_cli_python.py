@@ -189,6 +189,11 @@ _cli.main(["run", "--port", "0", "cli_apps:app"])
             done = subprocess.run([sys.executable, "-m", "helve", "run", "--dry-run", "cli_apps:app"], cwd=module, env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (1, "error: [Errno 28] No space left on device\n")
 
+    def test_a_script_that_has_closed_stdout(self, tmp_path):
+        program(tmp_path, "closes.py", "import sys\nprint('once')\nsys.stdout.close()\n")
+        done = helve("run", "closes.py", cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "once\n", "")
+
     def test_a_module_that_ends_the_program_is_an_error(self, tmp_path):
         program(tmp_path, "ending.py", "import sys\nsys.exit(0)\n")
         done = helve("run", "ending:app", cwd=tmp_path)

@@ -17,7 +17,8 @@ def main(argv: Optional[list] = None) -> NoReturn:
     args = sys.argv[1:] if argv is None else argv
     try:
         status = dispatch(args)
-        print(end="", flush=True)  # unlike sys.stdout.flush(), also where stdout is closed
+        if not getattr(sys.stdout, "closed", True):  # stdout is None where its descriptor is closed, and a program may have closed it
+            sys.stdout.flush()
         sys.exit(status)
     except Mistake as e:
         print(f"error: {e}", file=sys.stderr)
@@ -114,7 +115,8 @@ def binary(args: list) -> int:
         path = _driver.binary()
     except Exception as e:
         raise Mistake(str(e), 1) from None
-    print(end="", flush=True)
+    if sys.stdout is not None:
+        sys.stdout.flush()
     if args[:1] in (["start"], ["deploy"], ["plan"], ["build"], ["ray-compat"]):  # applications in Python are built by this interpreter, and run with it
         os.environ.setdefault("HELVE_PYTHON", sys.executable)
     try:

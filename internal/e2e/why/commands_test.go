@@ -556,8 +556,10 @@ class Model:
 app = Model.bind()
 `)
 		o.t.Cleanup(func() { o.helve("delete", "hangs") }) //nolint:errcheck // the node ends anyhow
-		for range 40 {
-			o.get("/hangs", "X-Request-Timeout-Seconds", "0.05")
+		for text := ""; !strings.Contains(text, "hangs is UNHEALTHY") && o.t.Context().Err() == nil; text, _ = o.helve("why", "hangs") {
+			for range 70 { // a caller stays at an idle replica for 64 calls
+				o.get("/hangs", "X-Request-Timeout-Seconds", "0.05")
+			}
 		}
 		o.why("hangs", "hangs is UNHEALTHY", "gets no calls", "2 calls in a row failed for reasons of the system")
 		o.why("hangs/Model", "1 of 2 replicas get calls", "2 calls in a row failed for reasons of the system")

@@ -2,6 +2,7 @@ package guest
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -169,6 +170,32 @@ func TestModelsAtOnce(t *testing.T) {
 		if got := <-n.asked; got != want {
 			t.Errorf("the node got %s, want %s", got, want)
 		}
+	}
+}
+
+// TestLongListsInOrder: a list of models that goes over the second connection is not overtaken by the shorter one after it.
+func TestLongListsInOrder(t *testing.T) {
+	t.Parallel()
+	g, _ := connected(t, &waiting{}, node{})
+	n := node{asked: make(chan string, 9)}
+	g.joinsBy(t, n, wire.Terms{Protocol: 2, Bulk: true, MaxIn: wire.MaxBody, MaxOut: wire.MaxBody})
+	h := g.replicas["D#1"]
+	long := make([]string, 6000)
+	for i := range long {
+		long[i] = fmt.Sprintf("%050d", i)
+	}
+	h.setModels(long)
+	h.setModels([]string{"a"})
+	h.setModels([]string{})
+	const last = `{"replica":"D#1","models":[]}`
+	for got := ""; got != last; {
+		got = <-n.asked
+	}
+	if _, err := protocol.Ask(t.Context(), g.peer.Load(), protocol.Uses{Deployment: "D", Name: strings.Repeat("x", 1<<20)}); err != nil { // it goes behind a list on the second connection
+		t.Fatal(err)
+	}
+	if got := <-n.asked; len(got) < 1<<20 {
+		t.Errorf("after the last list the node got %.200s", got)
 	}
 }
 

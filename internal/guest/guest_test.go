@@ -3,6 +3,7 @@ package guest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"reflect"
@@ -109,9 +110,20 @@ func connected(t *testing.T, w *waiting, n node) (*Guest, *wire.Peer) {
 // joins connects the worker to a node, and gives the node's end.
 func (g *Guest) joins(t *testing.T, n node) *wire.Peer {
 	t.Helper()
+	return g.joinsBy(t, n, wire.Terms{})
+}
+
+func (g *Guest) joinsBy(t *testing.T, n node, terms wire.Terms) *wire.Peer {
+	t.Helper()
 	a, b := pair(t)
 	l := newLink(g)
-	here, there := wire.NewPeer(wire.NewLink(wire.NewConn(a), wire.Terms{}), l), wire.NewPeer(wire.NewLink(wire.NewConn(b), wire.Terms{}), n)
+	here, there := wire.NewPeer(wire.NewLink(wire.NewConn(a), terms), l), wire.NewPeer(wire.NewLink(wire.NewConn(b), terms), n)
+	if terms.Bulk {
+		c, d := pair(t)
+		if err := errors.Join(here.Attach(c), there.Attach(d)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	l.peer.Store(here)
 	g.link = l
 	g.peer.Store(here)

@@ -29,9 +29,9 @@ type hosted struct {
 	mu            sync.Mutex
 	ended         []*nodeSession // with nodes that have gone or have handed over, as long as calls of theirs run
 	config        string         // digest of the replica's user config
-	models        []string
-	modelsChanged bool // since the node was told of them
-	reporting     bool // a goroutine waits for room for the report of the models to the node
+	models        []string       // nil until there was one
+	modelsChanged bool           // since the node was told of them
+	reporting     bool           // a goroutine reports the models, one report after the other
 }
 
 // orphanCloseTime bounds the Close of a replica that became ready after its node had gone.
@@ -78,19 +78,20 @@ func (h *hosted) setConfig(config json.RawMessage) {
 func (h *hosted) setModels(ids []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.models = ids
+	h.models = append([]string{}, ids...)
 	h.reportModelsLocked()
 }
 
 // reportModelsLocked reports the models at once, so that the report stands before the answer of the call that has loaded one. For example, a caller gets that answer, and calls again or scales the
-// deployment down: the node knows already which replica has the model. Where the node has no room for another request, a goroutine waits for room: changes that happen meanwhile go together.
+// deployment down: the node knows already which replica has the model. A report that cannot be sent so ([wire.Peer.Tell]) is one of a goroutine, which awaits each reply before the next report, so that
+// no report overtakes another: changes that happen meanwhile go together.
 func (h *hosted) reportModelsLocked() {
 	if h.reporting {
 		h.modelsChanged = true
 		return
 	}
-	if sent, err := protocol.Tell(h.guest.peer.Load(), protocol.Models{Replica: h.instance.ID, Models: h.models}); sent || err != nil { // the next node is told when it takes over
-		return
+	if sent, err := protocol.Tell(h.guest.peer.Load(), protocol.Models{Replica: h.instance.ID, Models: h.models}); sent || err != nil {
+		return // the next node is told when it takes over; where this one has a gigabyte to read first, or takes no list so long, the next change is another try
 	}
 	h.reporting, h.modelsChanged = true, true
 	go func() {
@@ -141,7 +142,7 @@ func (g *Guest) reconnect(l *link) (*link, error) {
 			g.peer.Store(peer)
 			for _, h := range all { // models may have changed since r was made
 				h.mu.Lock()
-				if len(h.models) > 0 {
+				if h.models != nil { // also if none is left
 					h.reportModelsLocked()
 				}
 				h.mu.Unlock()

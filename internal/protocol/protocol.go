@@ -39,7 +39,7 @@ type Caller interface {
 	Control(ctx context.Context, request, reply any) error
 }
 
-// Teller sends requests whose replies no one reads. [wire.Peer] is one.
+// Teller sends requests, and drops their replies. [wire.Peer] is one.
 type Teller interface {
 	Tell(request any) (sent bool, err error)
 }
@@ -55,7 +55,7 @@ func Ask[R any](ctx context.Context, to Caller, request Request[R]) (R, error) {
 	return reply, err
 }
 
-// Tell sends a request without waiting for its reply, before all frames that are sent from now on. It does not if the other side has no room for another request: sent is false then.
+// Tell sends a request without waiting for its reply, before all frames that are sent from now on. sent is false if that is not possible now: see [wire.Peer.Tell].
 func Tell(to Teller, request Operation) (sent bool, err error) {
 	body, err := Encode(request)
 	if err != nil {

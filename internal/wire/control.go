@@ -136,12 +136,16 @@ func (p *Peer) Control(ctx context.Context, request, out any) error {
 	}
 }
 
-// Tell sends a control request whose reply is read by no one. The request stands before all frames that are sent from now on: for example, the report of a model that was loaded stands before the
-// answer of the call that has loaded it. sent is false, without an error, if the other side has no room for another request: Tell waits for nothing.
+// Tell sends a control request, and nothing reads its reply. The request stands before all frames that are sent from now on: for example, the report of a model that was loaded stands before the
+// answer of the call that has loaded it. Where that cannot be, Tell waits for nothing: sent is false, without an error, if the other side has no room for another request, or if the request is over
+// 256 KiB and travels on the second connection, where later frames overtake it.
 func (p *Peer) Tell(request any) (sent bool, err error) {
 	body, err := p.controlBody(request)
 	if err != nil {
 		return false, err
+	}
+	if !p.conn.inFrame(len(body)) {
+		return false, nil
 	}
 	p.mu.Lock()
 	q := &p.controlQueue

@@ -43,9 +43,14 @@ func TestTell(t *testing.T) {
 	t.Parallel()
 	come := make(chan struct{})
 	s := &server{control: func(string, json.RawMessage) (any, error) { <-come; return nil, nil }}
-	p, _ := connect(t, &server{}, s)
+	terms := Terms{Protocol: 2, Bulk: true, MaxIn: 1 << 20, MaxOut: 1 << 20}
+	p, _ := linked(t, &server{}, s, terms, terms)
+	const takes = 100
 	request := map[string]string{"op": "x"}
-	for i := range maxControls {
+	p.mu.Lock()
+	p.controlQueue.limit = takes * len(`{"op":"x"}`)
+	p.mu.Unlock()
+	for i := range takes {
 		if sent, err := p.Tell(request); !sent || err != nil {
 			t.Fatalf("request %d: %t, %v", i, sent, err)
 		}
@@ -64,6 +69,9 @@ func TestTell(t *testing.T) {
 	})
 	if sent, err := p.Tell(map[string]any{"op": strings.Repeat("x", p.conn.terms.MaxOut)}); sent || call.AsError(err).Reason != helvetype.ReasonTooLarge {
 		t.Errorf("too large: %t, %v", sent, err)
+	}
+	if sent, err := p.Tell(map[string]string{"op": strings.Repeat("x", maxChunk)}); sent || err != nil { // later frames would overtake it
+		t.Errorf("larger than a frame: %t, %v", sent, err)
 	}
 	p.Close(ErrClosed)
 	if sent, err := p.Tell(request); sent || !errors.Is(err, ErrEnded) {

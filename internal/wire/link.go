@@ -146,6 +146,9 @@ func (l *Link) startReader() {
 	l.readers.Go(func() { l.bulkEnded(l.recv.read(nc)) })
 }
 
+// inFrame says whether a body of n bytes travels inside its frame, in order with all frames. A larger one travels on the second connection, and frames that are appended later may overtake it.
+func (l *Link) inFrame(n int) bool { return !l.terms.Bulk || n <= l.chunkSize }
+
 // Append queues one frame, as [Conn.Append] does. A body over 256 KiB is announced and sent in chunks; its segments over
 // 32 KiB are referenced until the last chunk is written.
 func (l *Link) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err error) {
@@ -156,7 +159,7 @@ func (l *Link) Append(h Header, meta []byte, segs ...[]byte) (pos uint64, err er
 	for _, s := range segs {
 		n += len(s)
 	}
-	if n <= l.chunkSize {
+	if l.inFrame(n) {
 		if h.Type == TypeItems && l.send.streams.Load() > 0 {
 			if err := l.send.countHeld(h.ID, len(meta)+n); err != nil {
 				return 0, err

@@ -189,10 +189,27 @@ _cli.main(["run", "--port", "0", "cli_apps:app"])
             done = subprocess.run([sys.executable, "-m", "helve", "run", "--dry-run", "cli_apps:app"], cwd=module, env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (1, "error: [Errno 28] No space left on device\n")
 
-    def test_a_script_that_has_closed_stdout(self, tmp_path):
-        program(tmp_path, "closes.py", "import sys\nprint('once')\nsys.stdout.close()\n")
-        done = helve("run", "closes.py", cwd=tmp_path)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "once\n", "")
+    @pytest.mark.parametrize("then", ["sys.stdout.close()", "sys.stdout.flush(); sys.stdout.detach()", "sys.stdout.flush(); sys.stdout = object()", "sys.exit(0)"])
+    def test_a_script_that_has_done_with_stdout(self, tmp_path, then):
+        program(tmp_path, "ends.py", f"import sys\nprint('once')\n{then}\n")
+        done = helve("run", "ends.py", cwd=tmp_path)
+        plain = subprocess.run([sys.executable, "ends.py"], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (plain.returncode, plain.stdout) == (plain.returncode, "once\n")
+        assert "Traceback" not in done.stderr or "Traceback" in plain.stderr
+
+    def test_what_was_printed_before_an_error_is_there(self, module):
+        code = (
+            "from helve import _cli\ndef dispatch(args):\n    print('before', end='')\n    open('/nowhere')\n"
+            "_cli.dispatch = dispatch\n_cli.main([])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (1, "before") and done.stderr.startswith("error: [Errno 2]")
+
+    def test_an_end_behind_a_full_disk(self, tmp_path):
+        program(tmp_path, "ends.py", "import sys\nprint('once')\nsys.exit(0)\n")
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([sys.executable, "-m", "helve", "run", "ends.py"], cwd=tmp_path, env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (1, "error: [Errno 28] No space left on device\n")
 
     def test_a_module_that_ends_the_program_is_an_error(self, tmp_path):
         program(tmp_path, "ending.py", "import sys\nsys.exit(0)\n")

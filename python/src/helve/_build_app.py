@@ -69,7 +69,7 @@ def _prepare(request: dict) -> None:
     from helve import _bytecode, _runtime
 
     _runtime.building = True
-    _bytecode.distrust()
+    _bytecode.from_source()
     path = request["path"]
     order = [*(path.get("first") or ()), *sys.path]
     library = [p for p in order if p.startswith(os.path.dirname(os.__file__)) and not p.endswith("-packages")]

@@ -16,9 +16,11 @@ from helve._flags import Command, Mistake, is_python, parse, strange, takes_valu
 def main(argv: Optional[list] = None) -> NoReturn:
     args = sys.argv[1:] if argv is None else argv
     try:
-        status = dispatch(args)
-        if not getattr(sys.stdout, "closed", True):  # stdout is None where its descriptor is closed, and a program may have closed it
-            sys.stdout.flush()
+        try:
+            status: Any = dispatch(args)
+        except SystemExit as e:  # of a user's program, for example
+            status = e.code
+        _flush()
         sys.exit(status)
     except Mistake as e:
         print(f"error: {e}", file=sys.stderr)
@@ -30,12 +32,23 @@ def main(argv: Optional[list] = None) -> NoReturn:
         sys.exit(141)
     except OSError as e:  # of this command itself, for example a full disk behind stdout; a user's program has its own errors
         print(f"error: {e}", file=sys.stderr)
-        _drop_output()
+        try:
+            _flush()
+        except OSError:
+            _drop_output()
         sys.exit(1)
 
 
+def _flush() -> None:
+    """Writes the rest of stdout. Python would do so at its end, and have a line of its own for a failure."""
+    try:
+        sys.stdout.flush()
+    except (AttributeError, ValueError):  # it is None where its descriptor is closed, and a program may have closed it or put something else in its place
+        pass
+
+
 def _drop_output() -> None:
-    """Has the rest of stdout go nowhere: Python would write it at its end, fail again, and end with the status 120."""
+    """Has the rest of stdout go nowhere, which could not be written: Python would try again at its end, and end with the status 120."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
@@ -115,8 +128,7 @@ def binary(args: list) -> int:
         path = _driver.binary()
     except Exception as e:
         raise Mistake(str(e), 1) from None
-    if sys.stdout is not None:
-        sys.stdout.flush()
+    _flush()
     if args[:1] in (["start"], ["deploy"], ["plan"], ["build"], ["ray-compat"]):  # applications in Python are built by this interpreter, and run with it
         os.environ.setdefault("HELVE_PYTHON", sys.executable)
     try:

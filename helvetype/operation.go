@@ -79,7 +79,7 @@ type Outcome struct {
 	Revision int `json:"revision,omitempty"`
 	// Reason says which part of the change had nothing to do, for example an override to clear that is not there; "" for none.
 	Reason string `json:"reason,omitempty"`
-	// Warnings are about options that have no effect, or hardly the effect that is meant, after a change of options or a rollback; those of an apply are in [ApplyAnswer].
+	// Warnings are about options that have no effect, or hardly the effect that is meant, after a change of options or a rollback. The warnings of an apply are in [ApplyAnswer].
 	Warnings []string `json:"warnings,omitempty"`
 	// Error is why the application was refused, or, with a request that waits, why it does not run; "" for neither.
 	Error string `json:"error,omitempty"`

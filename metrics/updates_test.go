@@ -128,7 +128,7 @@ func TestUpdates(t *testing.T) {
 				if err := json.Unmarshal(get(t, sys.AdminURL()+"/api/v1/status"), &s); err != nil {
 					t.Fatal(err)
 				}
-				// The numbers of the last minute are up to a second old, and a slot is given back behind the answer: a later item comes with all of the calls, none of which runs.
+				// The node counts the calls of the last minute once a second, and a replica gives a slot back after its answer: the test waits for an item with all calls and no running call.
 				if m := s.Applications["ranked"].Requests; (m == nil || m.Calls < 50 || figures["ranked running"] > 0) && time.Since(over) < 30*time.Second {
 					return false
 				}

@@ -98,7 +98,7 @@ func SetPipeSize(fd, size int) {
 	syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_SETPIPE_SZ, uintptr(size)) //nolint:errcheck // see above
 }
 
-// Unread says whether a pipe has bytes that nobody has read yet. A nil file has none.
+// Unread says whether a pipe has bytes that its reader has not read yet; false for a nil file.
 func Unread(pipe *os.File) bool {
 	if pipe == nil {
 		return false

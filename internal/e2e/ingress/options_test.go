@@ -49,7 +49,7 @@ func (slow) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	io.WriteString(w, out)
 }
 
-// buildSlow is an application whose requests have a time. Those of a short one are only for requests that wait for its end.
+// buildSlow is an application whose requests have a time. A test sends an application with a short time only requests that wait for the end of the time.
 func buildSlow(name, prefix string, timeout time.Duration, ingress func(helve.Handle[slow]) helve.Ingress) helve.Build {
 	return fixture.Register(func() (*helve.App, error) {
 		app := helve.NewApp(name)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -169,16 +170,20 @@ func TestManyFinishedCallsLeaveNothing(t *testing.T) { //nolint:paralleltest // 
 				"model":   func() error { _, err := l.Do.With(helve.ModelID("m")).Remote(ctx, 1).Result(ctx); return err },
 				"session": func() error { _, err := l.Do.With(helve.SessionID("m")).Call(ctx, 1); return err },
 			} {
-				call() //nolint:errcheck // makes what is made once
-				before := heap()
-				for range calls {
-					if err := call(); err != nil {
-						t.Fatalf("%s: %v", way, err)
+				// The first thousands of calls may make what later ones use again (descriptors of goroutines, blocks of the runtime's cleanups): in one
+				// round of 20,000 calls 200 kB stayed, and none in the next. A call that leaves something leaves it in each round.
+				left := int64(math.MaxInt64)
+				for round := 0; round < 3 && left > 8; round++ {
+					before := heap()
+					for range calls {
+						if err := call(); err != nil {
+							t.Fatalf("%s: %v", way, err)
+						}
 					}
-				}
-				left := (heap() - before) / calls
-				for deadline := time.Now().Add(10 * time.Second); left > 8 && time.Now().Before(deadline); { // goroutines on their way out
 					left = (heap() - before) / calls
+					for deadline := time.Now().Add(10 * time.Second); left > 8 && time.Now().Before(deadline); { // goroutines on their way out
+						left = (heap() - before) / calls
+					}
 				}
 				if left > 8 {
 					t.Errorf("%s: a call leaves %d bytes", way, left)
